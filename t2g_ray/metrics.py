@@ -1,0 +1,193 @@
+"""Numbers of a step -> one line of metrics.jsonl, checked for completeness and conservation.
+
+Invariant: each line is valid JSON and steps only grow. A value that is not finite is written as
+null and counted beside it: {"loss": null, "nonfinite/loss": 1}, so that a diverged step stays
+visible to people and readable to programs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from t2g_ray.jsonlines import JsonLinesWriter, read_json_lines
+
+MetricsLine = dict[str, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class MetricKey:
+    """What a key of metrics.jsonl measures and in which unit."""
+
+    unit: str
+    meaning: str
+
+
+_TABLE = """
+step | steps | optimiser steps taken, this one included
+policy_version | versions | weight version that the samplers hold after the step
+time_s | s | wall-clock time since the run started
+reward/mean | reward | mean total reward of the scored completions
+reward/<name> | reward | mean of one reward part before weighting
+reward_std/group_mean | reward | standard deviation of rewards inside a group, mean over groups
+f1/entities | share | exact micro F1 of entities over the completions of the step
+f1/relations | share | exact micro F1 of relations over the completions of the step
+json_valid_rate | share | completions that parse to a graph
+groups/trained | groups | groups that gave gradient
+groups/no_signal | groups | groups with equal rewards, counted and not trained
+groups/dropped | groups | groups given up: too stale, or their grader failed
+tokens/prompt | tokens | prompt tokens of trained samples
+tokens/generated | tokens | generated tokens of the completions that arrived
+tokens/trained | tokens | generated tokens of trained samples
+throughput/tokens_per_s | tokens/s | tokens/prompt + tokens/trained over wall-clock, waits included
+throughput/generated_tokens_per_s | tokens/s | tokens/trained over wall-clock, waiting included
+throughput/tokens_per_s_per_device | tokens/s | throughput/tokens_per_s over all devices of the run
+time/generate_s | s | time in which at least one sampler generated
+time/reward_s | s | time in which at least one reward actor scored
+time/train_s | s | time of the learner's step
+time/sync_s | s | time of the weight sync
+idle/learner | share | share of wall-clock in which the learner did not train or sync
+idle/samplers | share | share of wall-clock in which samplers did not generate, mean over them
+staleness/mean | versions | age of the trained tokens' weights, mean over tokens
+staleness/max | versions | age of the oldest trained token's weights
+mismatch/kl | nats | KL(sampler, learner) of the sampled tokens, estimated
+mismatch/max_ratio | ratio | largest learner over sampler probability of a token, either way up
+loss | loss | policy loss of the step
+grad_norm | norm | global gradient norm before clipping
+entropy | nats | entropy of the policy, mean over generated tokens
+kl | nats | KL to the reference policy, mean over generated tokens
+clip_fraction | share | tokens whose probability ratio was clipped
+completion_length/mean | tokens | generated tokens a completion
+completion_length/truncated_rate | share | completions that ended at the length limit
+"""
+
+
+def _metric_keys() -> dict[str, MetricKey]:
+    rows = [row.split(" | ") for row in _TABLE.strip().splitlines()]
+    return {key: MetricKey(unit, meaning) for key, unit, meaning in rows}
+
+
+METRIC_KEYS: dict[str, MetricKey] = _metric_keys()
+"""The keys that every line holds; `<name>` stands for at least one key of that form."""
+
+
+def metric_table() -> str:
+    """METRIC_KEYS as a Markdown table for the documentation."""
+    rows = [f"| `{key}` | {value.unit} | {value.meaning} |" for key, value in METRIC_KEYS.items()]
+    return "\n".join(["| key | unit | meaning |", "|---|---|---|", *rows]) + "\n"
+
+
+def missing_keys(line: Mapping[str, Any]) -> list[str]:
+    """The keys of METRIC_KEYS that `line` lacks, in the order of the table."""
+    return [key for key in METRIC_KEYS if not _is_present(key, line)]
+
+
+def _is_present(key: str, line: Mapping[str, Any]) -> bool:
+    if not key.endswith("<name>"):
+        return key in line
+    prefix = key.removesuffix("<name>")
+    return any(name.startswith(prefix) and name not in METRIC_KEYS for name in line)
+
+
+class MetricsSink(Protocol):
+    """Where the lines of a run go."""
+
+    def write(self, line: Mapping[str, float]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class MetricsWriter:
+    """Appends lines to metrics.jsonl. `resume_step` as in JsonLinesWriter."""
+
+    def __init__(self, path: Path, *, resume_step: int | None = None) -> None:
+        self._lines = JsonLinesWriter(path, resume_step=resume_step)
+        self._last_step = max((line["step"] for line in read_json_lines(path)), default=-1)
+
+    def write(self, line: Mapping[str, float]) -> None:
+        """Write one step. ValueError when its "step" is not above the last one."""
+        if line["step"] <= self._last_step:
+            raise ValueError(
+                f"step must be above {self._last_step}, the last line of "
+                f"{self._lines.path.name}, found {line['step']}"
+            )
+        self._lines.append(_finite(line))
+        self._last_step = int(line["step"])
+
+    def close(self) -> None:
+        self._lines.close()
+
+
+class TensorBoardSink:
+    """The same numbers as TensorBoard event files under `log_dir`."""
+
+    def __init__(self, log_dir: Path, *, resume_step: int | None = None) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # seconds to import
+
+        purge_step = None if resume_step is None else resume_step + 1
+        self._writer: Any = SummaryWriter(str(log_dir), purge_step=purge_step)
+
+    def write(self, line: Mapping[str, float]) -> None:
+        for key, value in line.items():
+            self._writer.add_scalar(key, value, int(line["step"]))
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def read_metrics(path: Path) -> list[MetricsLine]:
+    """All complete lines, in order of steps."""
+    return list(read_json_lines(path))
+
+
+def _finite(line: Mapping[str, float]) -> MetricsLine:
+    bad = [key for key, value in line.items() if not math.isfinite(value)]
+    return {**line, **dict.fromkeys(bad), **{f"nonfinite/{key}": 1 for key in bad}}
+
+
+def throughput_metrics(
+    *, prompt_tokens: int, generated_tokens: int, wall_s: float, num_devices: int
+) -> dict[str, float]:
+    """The throughput keys of a step from the token counts of its trained samples.
+
+    `prompt_tokens` counts the prompt once for each sample. `wall_s` runs from the end of the
+    step before to the end of this one, so that all waiting is included. `num_devices` counts
+    samplers and learners together (devices of the run, each once).
+    """
+    if wall_s <= 0 or num_devices < 1:
+        raise ValueError(
+            "wall_s must be above 0 and num_devices at least 1, "
+            f"found wall_s={wall_s} and num_devices={num_devices}"
+        )
+    tokens_per_s = (prompt_tokens + generated_tokens) / wall_s
+    return {
+        "throughput/tokens_per_s": tokens_per_s,
+        "throughput/generated_tokens_per_s": generated_tokens / wall_s,
+        "throughput/tokens_per_s_per_device": tokens_per_s / num_devices,
+    }
+
+
+class ConservationError(RuntimeError):
+    """Something was lost or counted twice between sampler and learner."""
+
+
+def conservation_check(
+    unit: str, *, generated: int, trained: int, dropped: int, waiting: int
+) -> None:
+    """Check generated = trained + dropped + waiting, all counted since the same moment.
+
+    `unit` is "groups" or "tokens". `dropped` holds all that left without being trained, groups
+    without signal included; `waiting` what is finished and not yet used. ConservationError
+    with all numbers when they do not add up.
+    """
+    surplus = generated - (trained + dropped + waiting)
+    if surplus:
+        raise ConservationError(
+            f"{unit}: generated must equal trained + dropped + waiting, found "
+            f"{generated} != {trained} + {dropped} + {waiting} "
+            f"({abs(surplus)} {'lost' if surplus > 0 else 'counted twice'})"
+        )

@@ -13,7 +13,7 @@ PYTHON_FITS := -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 
 PYTHON       = $(shell for python in python3.11 python3.12 python3.13 python3.14 python3; do \
 	$$python $(PYTHON_FITS) && echo $$python && break; done)
 
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c $(LOCK)
+INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps -c $(LOCK)
 # The CPU build of torch is not on the package index; no other package is looked up there, and a
 # machine that cannot reach it but has a local wheel does not wait for long.
 TORCH_INDEX_cpu := --extra-index-url https://download.pytorch.org/whl/cpu --retries 2 --timeout 30

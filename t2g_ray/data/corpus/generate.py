@@ -1,0 +1,157 @@
+"""Seed -> records of the embedded world: short texts, the wanted types, and the gold graph.
+
+Invariants: the same arguments give the same records in every process; a text belongs to one
+split for all seeds and levels; a longer request starts with the shorter one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from t2g_ray.data.corpus.names import ENTITY_TYPES, HELDOUT_NAMES, NAMES, RELATION_ENDS
+from t2g_ray.data.corpus.templates import (
+    COMPOUND,
+    DENIALS,
+    MENTIONS,
+    PASSIVE,
+    PLAIN,
+    Level,
+    Template,
+    slot_type,
+)
+from t2g_ray.graph import Entity, Graph, Relation
+from t2g_ray.types import Record
+
+Split = Literal["train", "rl", "heldout", "heldout_names"]
+SPLITS: tuple[Split, ...] = ("train", "rl", "heldout", "heldout_names")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LevelSettings:
+    """How long and how varied a text is: sentence counts are inclusive bounds."""
+
+    facts: tuple[int, int]
+    mentions: tuple[int, int]
+    names_per_type: int
+    stating: tuple[Template, ...]
+    mentioning: tuple[Template, ...]
+
+
+LEVELS: Mapping[Level, LevelSettings] = {
+    "easy": LevelSettings(
+        facts=(1, 3), mentions=(0, 1), names_per_type=2, stating=PLAIN, mentioning=MENTIONS
+    ),
+    "medium": LevelSettings(
+        facts=(2, 3),
+        mentions=(0, 2),
+        names_per_type=2,
+        stating=PLAIN + PASSIVE,
+        mentioning=MENTIONS,
+    ),
+    "hard": LevelSettings(
+        facts=(2, 4),
+        mentions=(1, 3),
+        names_per_type=3,
+        stating=PLAIN + PASSIVE + COMPOUND,
+        mentioning=MENTIONS + DENIALS,
+    ),
+}
+
+
+def generate_records(
+    split: Split, count: int, *, seed: int, level: Level = "medium"
+) -> list[Record]:
+    """`count` records with different texts. Raises ValueError for an unknown split or level."""
+    if split not in SPLITS or level not in LEVELS or count < 0:
+        raise ValueError(
+            f"split must be one of {SPLITS}, level one of {tuple(LEVELS)} and count >= 0, "
+            f"found {split!r}, {level!r} and {count}; correct the request"
+        )
+    rng = random.Random(f"t2g {split} {level} {seed}")
+    records: dict[str, Record] = {}
+    while len(records) < count:
+        record = _draw_record(rng, HELDOUT_NAMES if split == "heldout_names" else NAMES, level)
+        if split_of(record.text) == split:
+            records.setdefault(record.text, record)
+    return list(records.values())
+
+
+def split_of(text: str) -> Split:
+    """The one split that may hold `text`, from a digest that is the same everywhere."""
+    digest = hashlib.blake2b(text.encode(), digest_size=4).digest()
+    return SPLITS[int.from_bytes(digest) % len(SPLITS)]
+
+
+def _draw_record(rng: random.Random, names: Mapping[str, Sequence[str]], level: Level) -> Record:
+    settings = LEVELS[level]
+    templates = rng.sample(settings.stating, rng.randint(*settings.facts))
+    templates += rng.sample(settings.mentioning, rng.randint(*settings.mentions))
+    rng.shuffle(templates)
+    cast = {type_: rng.sample(names[type_], settings.names_per_type) for type_ in ENTITY_TYPES}
+    sentences: list[str] = []
+    types_by_name: dict[str, str] = {}
+    facts: dict[Relation, None] = {}  # a dict keeps the order of the text and drops repeats
+    for template in templates:
+        filling = _fill(rng, template, cast)
+        sentences.append(template.text.format_map(filling))
+        types_by_name.update((filling[slot], slot_type(slot)) for slot in template.slots)
+        facts.update(
+            (Relation(filling[head], filling[tail], type_), None)
+            for head, tail, type_ in template.facts
+        )
+    entity_types, relation_types = _draw_wanted(rng)
+    return Record(
+        text=" ".join(sentences),
+        entity_types=entity_types,
+        relation_types=relation_types,
+        graph=_gold(types_by_name, tuple(facts), entity_types, relation_types),
+    )
+
+
+def _fill(
+    rng: random.Random, template: Template, cast: Mapping[str, Sequence[str]]
+) -> dict[str, str]:
+    """A name for every slot; two slots of one sentence never share a name."""
+    shuffled = {type_: rng.sample(names, len(names)) for type_, names in cast.items()}
+    return {slot: shuffled[slot_type(slot)].pop() for slot in template.slots}
+
+
+def _draw_wanted(rng: random.Random) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Wanted entity and relation types, in random order.
+
+    Relation types whose ends are both wanted are likely; the others are rare, and teach that
+    a relation needs both of its ends.
+    """
+    num_types = rng.choices((1, 2, 3, 4), weights=(1, 2, 3, 6))[0]
+    entity_types = tuple(rng.sample(ENTITY_TYPES, num_types))
+    relation_types = [
+        type_
+        for type_, ends in RELATION_ENDS.items()
+        if rng.random() < (0.85 if set(ends) <= set(entity_types) else 0.15)
+    ]
+    rng.shuffle(relation_types)
+    return entity_types, tuple(relation_types)
+
+
+def _gold(
+    types_by_name: Mapping[str, str],
+    facts: Sequence[Relation],
+    entity_types: Sequence[str],
+    relation_types: Sequence[str],
+) -> Graph:
+    """The wanted part: entities in order of first mention, relations in order of statement."""
+    wanted = [name for name, type_ in types_by_name.items() if type_ in entity_types]
+    return Graph(
+        entities=tuple(
+            Entity(index, name, types_by_name[name]) for index, name in enumerate(wanted)
+        ),
+        relations=tuple(
+            fact
+            for fact in facts
+            if fact.type in relation_types and fact.head in wanted and fact.tail in wanted
+        ),
+    )

@@ -1,0 +1,103 @@
+"""Name or folder -> a causal language model and its tokenizer; the tiny embedded policy.
+
+Invariant: what `save_policy` wrote, `load_policy` and AutoModelForCausalLM read back unchanged.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, Qwen3ForCausalLM
+
+EMBEDDED = "embedded"
+MAX_POSITIONS = 1024
+
+
+def is_embedded(name: str) -> bool:
+    """True where the config names the tiny policy that needs no download."""
+    return name == EMBEDDED
+
+
+def build_tiny_policy(tokenizer: PreTrainedTokenizerBase, *, seed: int) -> Qwen3ForCausalLM:
+    """An untrained fp32 policy of 0.2 M parameters, the same for one seed everywhere.
+
+    The random state of the caller is left as it was.
+    """
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=192,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=32,
+        max_position_embeddings=MAX_POSITIONS,
+        tie_word_embeddings=True,
+        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        dtype="float32",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Qwen3ForCausalLM(config)  # type: ignore[no-untyped-call]
+
+
+def save_policy(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str | Path
+) -> None:
+    """Write both to one folder in the Hugging Face layout; the folder is made where missing."""
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+
+
+def load_policy(
+    path_or_name: str | Path, dtype: torch.dtype | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Read a causal language model and its tokenizer, from a folder or by its hub name.
+
+    Without `dtype` the weights keep the one they were saved in. Code that comes with a model is
+    never run. Raises ValueError where nothing loadable is found.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    _check_name(str(path_or_name))
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            path_or_name, dtype=dtype or "auto", trust_remote_code=False
+        )
+        tokenizer = AutoTokenizer.from_pretrained(path_or_name, trust_remote_code=False)
+    except OSError as error:
+        raise ValueError(
+            "a model must be a folder or a hub name that can be read, found "
+            f"{str(path_or_name)!r}; correct the name, or download the model first: {error}"
+        ) from error
+    return model, tokenizer
+
+
+def _check_name(name: str) -> None:
+    """Refuse what can be no model before the hub is asked for it."""
+    folder = Path(name)
+    if is_embedded(name):
+        raise ValueError(
+            f"{name!r} is the untrained tiny policy and no saved model; make it with "
+            "build_tiny_policy, or give the folder of a trained one"
+        )
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise ValueError(
+            f"a model folder must hold config.json, {folder} does not; give the folder that "
+            "save_policy or save_pretrained wrote (in a run folder that is model/)"
+        )
+    # A hub name is "model" or "owner/model"; anything else can only be a path.
+    if not folder.is_dir() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+        raise ValueError(
+            f"a model must be an existing folder or a hub name such as owner/model, found "
+            f"{name!r}; train a policy first or correct the path"
+        )

@@ -1,0 +1,266 @@
+"""The embedded world: what its records promise, and what its tokenizer does to text."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from t2g_ray.data.corpus import (
+    ALL_TEMPLATES,
+    ENTITY_TYPES,
+    HELDOUT_NAMES,
+    NAMES,
+    RELATION_ENDS,
+    SPLITS,
+    Level,
+    Split,
+    build_tokenizer,
+    generate_records,
+    split_of,
+)
+from t2g_ray.data.corpus.generate import LEVELS
+from t2g_ray.data.corpus.templates import slot_type
+from t2g_ray.types import Record
+
+ALL_LEVELS: tuple[Level, ...] = get_args(Level)
+TOKENIZER = build_tokenizer()
+
+
+def prompt_of(record: Record) -> str:
+    types = ", ".join(record.entity_types) + "|" + ", ".join(record.relation_types)
+    return f"{types}\n{record.text}"
+
+
+def encode(text: str) -> list[int]:
+    return list(TOKENIZER(text, add_special_tokens=False).input_ids)
+
+
+def test_same_arguments_give_the_same_records_and_another_seed_gives_others() -> None:
+    first = generate_records("train", 50, seed=3)
+    assert first == generate_records("train", 50, seed=3)
+    assert not {r.text for r in first} & {r.text for r in generate_records("train", 50, seed=4)}
+
+
+def test_a_longer_request_starts_with_the_shorter_one() -> None:
+    assert generate_records("rl", 40, seed=1)[:15] == generate_records("rl", 15, seed=1)
+
+
+def test_other_processes_with_other_hash_seeds_make_the_same_world() -> None:
+    code = (
+        "import hashlib; from t2g_ray.data.corpus import build_tokenizer, generate_records; "
+        "records = generate_records('heldout', 20, seed=5, level='hard'); "
+        "state = repr(records) + build_tokenizer().backend_tokenizer.to_str(); "
+        "print(hashlib.sha256(state.encode()).hexdigest())"
+    )
+    root = Path(__file__).parents[2]
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(root)},
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout
+        for hash_seed in ("1", "2")
+    }
+    assert len(digests) == 1
+
+
+def test_splits_share_no_text_for_any_seed_or_level() -> None:
+    seen: dict[str, str] = {}
+    for split in SPLITS:
+        for level in ALL_LEVELS:
+            for seed in (0, 1):
+                for record in generate_records(split, 100, seed=seed, level=level):
+                    assert split_of(record.text) == split
+                    assert seen.setdefault(record.text, split) == split
+
+
+def test_no_text_comes_twice_in_a_request() -> None:
+    texts = [record.text for record in generate_records("train", 3000, seed=0, level="easy")]
+    assert len(set(texts)) == 3000
+
+
+@pytest.mark.parametrize("level", ALL_LEVELS)
+@pytest.mark.parametrize("split", SPLITS)
+def test_gold_graphs_keep_every_promise(split: Split, level: Level) -> None:
+    for record in generate_records(split, 200, seed=7, level=level):
+        entities, relations = record.graph.entities, record.graph.relations
+        types_by_text = {entity.text: entity.type for entity in entities}
+        assert [entity.id for entity in entities] == list(range(len(entities)))
+        assert len(types_by_text) == len(entities)
+        places = [record.text.index(entity.text) for entity in entities]
+        assert places == sorted(places)
+        assert set(types_by_text.values()) <= set(record.entity_types)
+        assert len(set(relations)) == len(relations)
+        for relation in relations:
+            assert relation.type in record.relation_types
+            ends = types_by_text[relation.head], types_by_text[relation.tail]
+            assert ends == RELATION_ENDS[relation.type]
+            assert relation.head != relation.tail
+
+
+def test_wanted_types_select_the_gold_of_a_known_record() -> None:
+    record = next(
+        record
+        for record in generate_records("train", 2000, seed=0)
+        if record.graph.relations and len(record.entity_types) == 2
+    )
+    unwanted = set(ENTITY_TYPES) - set(record.entity_types)
+    mentioned = {n for type_ in ENTITY_TYPES for n in NAMES[type_] if n in record.text}
+    wanted_names = {n for type_ in record.entity_types for n in NAMES[type_]}
+    assert {entity.text for entity in record.graph.entities} == mentioned & wanted_names
+    assert not {entity.type for entity in record.graph.entities} & unwanted
+
+
+@pytest.mark.parametrize("level", ALL_LEVELS)
+def test_a_level_has_records_without_relations_and_without_entities(level: Level) -> None:
+    records = generate_records("train", 1000, seed=0, level=level)
+    without_relations = sum(not record.graph.relations for record in records)
+    without_entities = sum(not record.graph.entities for record in records)
+    assert 50 < without_relations < 400
+    assert 1 <= without_entities < 100
+
+
+def test_harder_levels_have_longer_texts() -> None:
+    mean_chars = {
+        level: sum(len(r.text) for r in generate_records("train", 300, seed=0, level=level)) / 300
+        for level in ALL_LEVELS
+    }
+    assert mean_chars["easy"] < mean_chars["medium"] < mean_chars["hard"]
+
+
+def test_every_type_and_every_template_is_used() -> None:
+    records = generate_records("train", 3000, seed=0, level="hard")
+    relations = Counter(r.type for record in records for r in record.graph.relations)
+    entities = Counter(e.type for record in records for e in record.graph.entities)
+    assert set(relations) == set(RELATION_ENDS)
+    assert set(entities) == set(ENTITY_TYPES)
+    texts = "\n".join(record.text for record in records)
+    for template in ALL_TEMPLATES:
+        assert all(phrase in texts for phrase in template.phrases), template.text
+
+
+def test_every_fact_of_a_template_has_the_end_types_of_its_relation() -> None:
+    stating = [t for t in ALL_TEMPLATES if t.facts]
+    assert sum(len(template.facts) for template in stating) >= len(stating) > 20
+    for template in stating:
+        for head, tail, relation in template.facts:
+            assert {head, tail} <= set(template.slots)
+            assert (slot_type(head), slot_type(tail)) == RELATION_ENDS[relation]
+
+
+def test_every_level_can_fill_its_templates() -> None:
+    for settings in LEVELS.values():
+        for template in settings.stating + settings.mentioning:
+            needed = Counter(slot_type(slot) for slot in template.slots)
+            assert all(count <= settings.names_per_type for count in needed.values())
+        assert settings.facts[1] <= len(settings.stating)
+        assert settings.mentions[1] <= len(settings.mentioning)
+
+
+def test_names_are_unique_and_heldout_names_stay_out_of_the_other_splits() -> None:
+    common = [name for names in NAMES.values() for name in names]
+    heldout = [name for names in HELDOUT_NAMES.values() for name in names]
+    assert len(set(common + heldout)) == len(common) + len(heldout)
+    for split in SPLITS:
+        for record in generate_records(split, 200, seed=0, level="hard"):
+            for entity in record.graph.entities:
+                assert (entity.text in heldout) == (split == "heldout_names")
+
+
+def test_no_name_is_part_of_a_phrase_or_of_another_name() -> None:
+    names = [n for pool in (NAMES, HELDOUT_NAMES) for group in pool.values() for n in group]
+    phrases = [phrase for template in ALL_TEMPLATES for phrase in template.phrases]
+    for name in names:
+        assert not any(name in other for other in [*phrases, *names] if other != name)
+
+
+def test_an_unknown_split_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"heldout_names.*'test'"):
+        generate_records("test", 3, seed=0)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="count >= 0"):
+        generate_records("train", -1, seed=0)
+
+
+@given(st.text())
+def test_any_text_without_special_tokens_survives_encoding(text: str) -> None:
+    assert TOKENIZER.decode(encode(text)) == text
+
+
+def test_text_that_looks_like_a_byte_token_survives_encoding() -> None:
+    text = 'Ann <0x41> \u0120 "},{"id":1,"text":" \u2581 \r\n\t\x00'
+    assert TOKENIZER.decode(encode(text)) == text
+
+
+@pytest.mark.parametrize("level", ALL_LEVELS)
+def test_canonical_json_is_decoded_exactly_and_a_value_costs_two_tokens(level: Level) -> None:
+    for record in generate_records("heldout", 100, seed=0, level=level):
+        ids = encode(record.graph.to_json())
+        assert TOKENIZER.decode(ids, skip_special_tokens=True) == record.graph.to_json()
+        num_entities, num_relations = len(record.graph.entities), len(record.graph.relations)
+        expected = 4 * num_entities + 6 * num_relations + 1
+        assert len(ids) == expected
+
+
+def test_a_name_is_the_same_single_token_in_the_text_and_in_the_json() -> None:
+    for record in generate_records("heldout_names", 100, seed=0):
+        text_ids = encode(prompt_of(record))
+        for entity in record.graph.entities:
+            (name_id,) = encode(entity.text)
+            assert name_id in text_ids
+            assert name_id in encode(record.graph.to_json())
+
+
+def test_the_vocabulary_has_no_token_that_the_world_never_needs() -> None:
+    assert len(TOKENIZER) < 1000
+    records = [
+        record for split in SPLITS for record in generate_records(split, 1500, seed=0, level="hard")
+    ]
+    used = {
+        token
+        for record in records
+        for token in encode(prompt_of(record)) + encode(record.graph.to_json())
+    }
+    unused = [
+        TOKENIZER.decode([token])
+        for token in range(256, len(TOKENIZER) - len(TOKENIZER.all_special_ids))
+        if token not in used
+    ]
+    # Ids beyond the longest text of the world, and phrases that never end a text.
+    assert all(piece.startswith('"},{"id":') for piece in unused), unused
+
+
+def test_chat_template_costs_one_token_a_turn_and_ends_answers_only() -> None:
+    messages = [
+        {"role": "system", "content": "person"},
+        {"role": "user", "content": "city"},
+        {"role": "assistant", "content": "makes"},
+    ]
+    text = TOKENIZER.apply_chat_template(messages, tokenize=False)
+    assert text == "<|system|>person<|user|>city<|assistant|>makes<|end|>"
+    for enable_thinking in (True, False):
+        prompt = TOKENIZER.apply_chat_template(
+            messages[:2],
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=enable_thinking,
+        )
+        assert prompt == "<|system|>person<|user|>city<|assistant|>"
+        assert str(text).startswith(str(prompt))
+    assert len(encode(text)) == 7
+    assert TOKENIZER.decode(encode(text), skip_special_tokens=True) == "personcitymakes"
+
+
+def test_end_and_pad_are_two_tokens_of_their_own() -> None:
+    assert encode("<|end|>") == [TOKENIZER.eos_token_id]
+    assert encode("<|pad|>") == [TOKENIZER.pad_token_id]
+    assert TOKENIZER.eos_token_id != TOKENIZER.pad_token_id

@@ -1,0 +1,222 @@
+"""JSONL lines <-> records, and the order in which records become prompts.
+
+Invariants: a line is a whole record or an error that names file and line; training and held-out
+records never share a text; every record is a prompt exactly once an epoch, at a place that
+depends on the seed and the position alone.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from t2g_ray.graph import ENTITY_KEYS, GRAPH_KEYS, RELATION_KEYS, Graph
+from t2g_ray.types import Record
+
+RECORD_KEYS = ("text", "entity_types", "relation_types", "graph")
+
+
+def load_records(path: str | Path) -> list[Record]:
+    """Read records from JSONL (UTF-8; blank lines are skipped).
+
+    Keys beyond the four of a record stay in `extra`; those inside entities and relations are
+    dropped. Entities without an id get the next free one. Raises ValueError with file, line,
+    what must hold and what was found; also for a file without records.
+    """
+    path = Path(path)
+    records = []
+    for num_line, value in json_lines(path):
+        try:
+            records.append(record_from_dict(value))
+        except ValueError as error:
+            raise ValueError(f"{path}:{num_line}: {error}") from None
+    if not records:
+        raise ValueError(f"{path}: must hold at least one record, found none")
+    return records
+
+
+def json_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    """Line number (from 1) and value of every line that is not blank. Raises ValueError."""
+    with path.open("rb") as file:
+        for num_line, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                yield num_line, json.loads(line.decode("utf-8-sig"))
+            except (ValueError, RecursionError) as error:
+                raise ValueError(
+                    f"{path}:{num_line}: a line must be one JSON object in UTF-8, found {error}"
+                ) from None
+
+
+def record_from_dict(value: object) -> Record:
+    """A record from plain data. Raises ValueError (GraphError inside the graph)."""
+    if not isinstance(value, dict):
+        raise ValueError(f"a record must be an object, found {type(value).__name__}")
+    if missing := [key for key in RECORD_KEYS if key not in value]:
+        raise ValueError(f"a record must have the keys {RECORD_KEYS}, found no {missing}")
+    return Record(
+        text=_text(value["text"], "text"),
+        entity_types=_names(value["entity_types"], "entity_types"),
+        relation_types=_names(value["relation_types"], "relation_types"),
+        graph=Graph.from_dict(_plain_graph(value["graph"])),
+        extra={key: item for key, item in value.items() if key not in RECORD_KEYS},
+    )
+
+
+def record_to_dict(record: Record) -> dict[str, Any]:
+    """Plain data of a record, the keys of `extra` last."""
+    return {
+        "text": record.text,
+        "entity_types": list(record.entity_types),
+        "relation_types": list(record.relation_types),
+        "graph": record.graph.to_dict(),
+        **{key: item for key, item in record.extra.items() if key not in RECORD_KEYS},
+    }
+
+
+def write_records(path: str | Path, records: Iterable[Record]) -> None:
+    """Write records as JSONL. The file appears whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8", newline="\n") as file:
+        for record in records:
+            file.write(json.dumps(record_to_dict(record), ensure_ascii=False) + "\n")
+    partial.replace(path)
+
+
+def split_records(
+    records: Sequence[Record], heldout: int, seed: int
+) -> tuple[list[Record], list[Record]]:
+    """Training and held-out records, each in file order; `heldout` counts records.
+
+    Records of one text (Unicode form and spacing aside) stay on one side. Raises ValueError when
+    that many cannot be held out.
+    """
+    if not 0 <= heldout < len(records):
+        raise ValueError(
+            f"heldout must be at least 0 and below the {len(records)} records, found {heldout}"
+        )
+    groups: dict[str, list[int]] = {}
+    for index, record in enumerate(records):
+        text = " ".join(unicodedata.normalize("NFC", record.text).split())
+        groups.setdefault(text, []).append(index)
+    members = list(groups.values())
+    chosen: set[int] = set()
+    for place in np.random.default_rng(seed).permutation(len(members)):
+        if len(chosen) + len(members[place]) <= heldout:
+            chosen.update(members[place])
+    if len(chosen) != heldout:
+        raise ValueError(
+            f"{heldout} records must be held out without parting records of one text, found "
+            f"{len(chosen)}; choose that many or remove repeated texts"
+        )
+    train = [record for index, record in enumerate(records) if index not in chosen]
+    return train, [record for index, record in enumerate(records) if index in chosen]
+
+
+def sample_subschema(
+    record: Record,
+    rng: np.random.Generator,
+    *,
+    min_entity_types: int = 1,
+    min_relation_types: int = 1,
+) -> Record:
+    """Drop some types and their gold, so that what is asked for changes from record to record.
+
+    Between the minimum and all types are kept, in their order. A relation goes with its type, or
+    with the last entity of either end.
+    """
+    entity_types = _some(record.entity_types, min_entity_types, rng)
+    relation_types = _some(record.relation_types, min_relation_types, rng)
+    entities = tuple(e for e in record.graph.entities if e.type in entity_types)
+    texts = {entity.text for entity in entities}
+    relations = tuple(
+        r
+        for r in record.graph.relations
+        if r.type in relation_types and r.head in texts and r.tail in texts
+    )
+    return replace(
+        record,
+        entity_types=entity_types,
+        relation_types=relation_types,
+        graph=Graph(entities, relations),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PromptOrder:
+    """The endless stream of prompts over `num_records` records: a new order every epoch."""
+
+    num_records: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.num_records < 1:
+            raise ValueError(f"an order needs at least one record, found {self.num_records}")
+
+    def record_index(self, position: int) -> int:
+        """The record at this position (from 0), a pure function: a resume needs no state."""
+        epoch, offset = divmod(position, self.num_records)
+        return int(_epoch_order(self.num_records, self.seed, epoch)[offset])
+
+
+@lru_cache(maxsize=4)  # positions in flight span few epochs
+def _epoch_order(num_records: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
+    return np.random.default_rng((seed, epoch)).permutation(num_records)
+
+
+def _some(names: tuple[str, ...], minimum: int, rng: np.random.Generator) -> tuple[str, ...]:
+    num_kept = int(rng.integers(min(minimum, len(names)), len(names) + 1))
+    kept = rng.permutation(len(names))[:num_kept]
+    return tuple(names[index] for index in sorted(kept))
+
+
+def _plain_graph(graph: object) -> object:
+    """The graph with only our keys and every id; what is not of that shape is left as it is, for
+    Graph.from_dict to name."""
+    if not isinstance(graph, dict):
+        return graph
+    plain = {key: graph[key] for key in GRAPH_KEYS if key in graph}
+    for name, keys in (("entities", ENTITY_KEYS), ("relations", RELATION_KEYS)):
+        if isinstance(plain.get(name), list):
+            plain[name] = [_only(item, keys) for item in plain[name]]
+    entities = plain.get("entities")
+    if isinstance(entities, list):
+        items = [item for item in entities if isinstance(item, dict)]
+        used = {item["id"] for item in items if isinstance(item.get("id"), int)}
+        free_ids = (number for number in count() if number not in used)
+        for item in items:
+            if item.get("id") is None:
+                item["id"] = next(free_ids)
+    return plain
+
+
+def _only(item: object, keys: tuple[str, ...]) -> object:
+    return {key: item[key] for key in keys if key in item} if isinstance(item, dict) else item
+
+
+def _text(value: object, place: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{place} must be a string that is not blank, found {ascii(value)[:80]}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{place} must be valid Unicode, found a lone surrogate") from None
+    return value
+
+
+def _names(value: object, place: str) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ValueError(f"{place} must be a list of strings, found {ascii(value)[:80]}")
+    return tuple(_text(name, f"{place}[{index}]") for index, name in enumerate(value))

@@ -1,0 +1,129 @@
+"""Record -> chat messages -> token ids, and gold graph -> answer token ids.
+
+Both styles always state the wanted entity and relation types: the task is to extract what is
+asked for. Invariant: a prompt is whole or refused. Nothing is ever cut, since the instructions
+stand first and a cut prompt would lose them without a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from t2g_ray.graph import Graph
+from t2g_ray.parsing import THINK_CLOSE, THINK_OPEN
+from t2g_ray.types import Record
+
+PromptStyle = Literal["full", "compact"]
+
+_SYSTEM = """\
+You are an expert in information extraction. You turn a text into a graph of the entities and \
+relations that it states.
+
+Rules:
+- Use only the entity types and relation types that you are given, spelled as given.
+- Copy each entity text from the text character by character. List each entity once.
+- The ids of entities count from 0.
+- The head and tail of a relation are texts of listed entities. List each relation once.
+- Leave out what the text does not state. A list with nothing to extract stays empty.
+
+{order}, in this form:
+{{"entities":[{{"id":0,"text":"...","type":"..."}}],\
+"relations":[{{"head":"...","tail":"...","type":"..."}}]}}"""
+
+_DIRECT = "Answer with one JSON object and nothing else"
+_THINKING = (
+    f"First reason briefly between {THINK_OPEN} and {THINK_CLOSE}. "
+    "Then answer with one JSON object and nothing else"
+)
+
+
+class PromptTooLong(ValueError):
+    """The whole prompt does not fit. Carries both counts, in tokens."""
+
+    def __init__(self, num_tokens: int, max_tokens: int) -> None:
+        super().__init__(num_tokens, max_tokens)
+        self.num_tokens = num_tokens
+        self.max_tokens = max_tokens
+
+    def __str__(self) -> str:
+        return (
+            f"a prompt must fit in {self.max_tokens} tokens, found {self.num_tokens}; "
+            "raise the limit or leave the record out (prompts are never cut)"
+        )
+
+
+def build_messages(
+    record_text: str,
+    entity_types: Sequence[str],
+    relation_types: Sequence[str],
+    *,
+    style: PromptStyle,
+    thinking: bool,
+) -> list[dict[str, str]]:
+    """Chat messages that ask for the graph of one text.
+
+    "full" is for instruction models: a system message with role, rules and output form, then the
+    types and the text. "compact" is for the tiny policy: one user message, "types|types\\ntext",
+    where thinking is left to the chat template. Raises ValueError for another style.
+    """
+    entities, relations = ", ".join(entity_types), ", ".join(relation_types)
+    if style == "compact":
+        return [{"role": "user", "content": f"{entities}|{relations}\n{record_text}"}]
+    if style != "full":
+        raise ValueError(f"the prompt style must be 'full' or 'compact', found {style!r}")
+    request = (
+        "Extract the entities and relations of the text below.\n"
+        f"Entity types: {entities or 'none'}\n"
+        f"Relation types: {relations or 'none'}\n\n"
+        f"Text:\n{record_text}"
+    )
+    return [
+        {"role": "system", "content": _SYSTEM.format(order=_THINKING if thinking else _DIRECT)},
+        {"role": "user", "content": request},
+    ]
+
+
+def encode_prompt(
+    tokenizer: Any,
+    record: Record,
+    *,
+    style: PromptStyle,
+    thinking: bool,
+    max_tokens: int | None,
+) -> tuple[int, ...]:
+    """Token ids of the whole prompt, up to where the answer begins.
+
+    `tokenizer` is a Hugging Face tokenizer with a chat template. Raises PromptTooLong when there
+    are more than `max_tokens`.
+    """
+    messages = build_messages(
+        record.text, record.entity_types, record.relation_types, style=style, thinking=thinking
+    )
+    token_ids = tuple(
+        tokenizer.apply_chat_template(
+            messages,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=False,
+            enable_thinking=thinking,
+        )
+    )
+    if max_tokens is not None and len(token_ids) > max_tokens:
+        raise PromptTooLong(len(token_ids), max_tokens)
+    return token_ids
+
+
+def encode_answer(
+    tokenizer: Any, graph: Graph, *, thinking_text: str | None = None
+) -> tuple[int, ...]:
+    """Token ids of the wanted completion: reasoning if given, canonical JSON, one end token.
+
+    Raises ValueError when the tokenizer has no end token, since stopping could not be learned.
+    """
+    if tokenizer.eos_token_id is None:
+        raise ValueError("the tokenizer must have an end token (eos_token), found none; set one")
+    text = graph.to_json()
+    if thinking_text is not None:
+        text = f"{THINK_OPEN}\n{thinking_text}\n{THINK_CLOSE}\n\n{text}"
+    return (*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id)

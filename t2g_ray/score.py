@@ -1,0 +1,106 @@
+"""Gold records and a file of completions -> the figures of `t2g score`.
+
+Invariant: F1 is micro over all records, from counts that add; line n of the completions answers
+record n of the gold file, and a file of another length is an error.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from t2g_ray.data.records import json_lines, load_records
+from t2g_ray.parsing import parse_completion
+from t2g_ray.rewards import preset as reward_preset
+from t2g_ray.rewards import score_completion
+from t2g_ray.scoring import Counts, GraphCounts, score_graph
+from t2g_ray.types import Record, Reward
+
+
+def score_files(
+    gold: Path, completions: Path, *, preset: str, per_record: Path | None
+) -> dict[str, float | int]:
+    """Score a file of completions (JSONL {"completion": str}, line by line) against gold records.
+
+    Blank lines are skipped in both files. `per_record` names a file to write with one JSON line a
+    record. Raises ValueError for bad lines, an unknown preset, or files of unequal length.
+    """
+    spec = reward_preset(preset)
+    records = load_records(gold)
+    texts = load_completions(completions)
+    if len(texts) != len(records):
+        raise ValueError(
+            f"{completions} must hold one completion for each of the {len(records)} records of "
+            f"{gold}, found {len(texts)}"
+        )
+    rewards = [
+        score_completion(text, record, spec) for text, record in zip(texts, records, strict=True)
+    ]
+    if per_record is not None:
+        lines = [json.dumps(_line(index, reward)) for index, reward in enumerate(rewards)]
+        per_record.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return _figures(records, texts, rewards)
+
+
+def load_completions(path: Path) -> list[str]:
+    """The completions of a JSONL file, in order. Raises ValueError with file and line."""
+    texts = []
+    for num_line, value in json_lines(path):
+        text = value.get("completion") if isinstance(value, dict) else None
+        if not isinstance(text, str):
+            raise ValueError(
+                f'{path}:{num_line}: a line must be {{"completion": string}}, '
+                f"found {ascii(value)[:80]}"
+            )
+        texts.append(text)
+    return texts
+
+
+def _figures(
+    records: Sequence[Record], texts: Sequence[str], rewards: Sequence[Reward]
+) -> dict[str, float | int]:
+    exact = GraphCounts(
+        sum((Counts(*reward.entities) for reward in rewards), Counts()),
+        sum((Counts(*reward.relations) for reward in rewards), Counts()),
+    )
+    relaxed = sum(
+        (
+            score_graph(record.graph, parse_completion(text).graph, "relaxed")
+            for record, text in zip(records, texts, strict=True)
+        ),
+        GraphCounts(),
+    )
+    figures: dict[str, float | int] = {
+        "f1/entities": exact.entities.f1,
+        "f1/relations": exact.relations.f1,
+        "f1_relaxed/entities": relaxed.entities.f1,
+        "f1_relaxed/relations": relaxed.relations.f1,
+        "precision/entities": exact.entities.precision,
+        "precision/relations": exact.relations.precision,
+        "recall/entities": exact.entities.recall,
+        "recall/relations": exact.relations.recall,
+        "json_valid_rate": _mean([float(reward.tag == "score") for reward in rewards]),
+        "reward/mean": _mean([reward.total for reward in rewards]),
+    }
+    for name in rewards[0].parts:
+        figures[f"reward/{name}"] = _mean([reward.parts[name] for reward in rewards])
+    figures["records"] = len(records)
+    return figures
+
+
+def _line(index: int, reward: Reward) -> dict[str, Any]:
+    return {
+        "index": index,
+        "reward": reward.total,
+        "parts": dict(reward.parts),
+        "parse": reward.parse,
+        "tag": reward.tag,
+        "entities": reward.entities,
+        "relations": reward.relations,
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,253 @@
+"""Gold and predicted graph -> counts that add up -> precision, recall and F1.
+
+An entity is the key (text, type), a relation (head, tail, type), compared as tuples, so that no
+separator can make two of them equal. Keys are multisets: a copy of a right answer is one more
+false positive. Exact keys are trimmed and in Unicode NFC; relaxed keys also ignore case, articles
+and surrounding punctuation; soft scores give part of a point for a near miss.
+
+Invariant: counts of any set of records are the sum of the counts of its parts, so micro totals do
+not depend on how the records were cut.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from t2g_ray.graph import Graph
+
+Mode = Literal["exact", "relaxed"]
+Key = tuple[str, ...]  # the type comes last
+
+ARTICLES = frozenset(("a", "an", "the"))
+# Composing takes quadratic time on long runs of combining marks, so longer texts stay as they are.
+MAX_COMPOSED_CHARS = 1000
+# Near misses are searched among all pairs of leftovers; beyond this an answer is noise.
+MAX_SOFT_PAIRS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """True positives, false positives and false negatives. They add."""
+
+    tp: int = 0
+    fp: int = 0
+    fn: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn)
+
+    @property
+    def precision(self) -> float:
+        """tp / (tp + fp); with nothing predicted 1.0 if nothing was to find, else 0.0."""
+        return self.tp / (self.tp + self.fp) if self.tp + self.fp else float(self.fn == 0)
+
+    @property
+    def recall(self) -> float:
+        """tp / (tp + fn); with nothing to find 1.0 if nothing was predicted, else 0.0."""
+        return self.tp / (self.tp + self.fn) if self.tp + self.fn else float(self.fp == 0)
+
+    @property
+    def f1(self) -> float:
+        """2 tp / (2 tp + fp + fn); 1.0 when there was nothing to find and nothing was found."""
+        num_errors = self.fp + self.fn
+        return 2 * self.tp / (2 * self.tp + num_errors) if self.tp or num_errors else 1.0
+
+    def as_tuple(self) -> tuple[int, int, int]:
+        """(tp, fp, fn)."""
+        return self.tp, self.fp, self.fn
+
+
+@dataclass(frozen=True, slots=True)
+class GraphCounts:
+    """Counts of entities and of relations. They add: `sum(all_counts, GraphCounts())`."""
+
+    entities: Counts = Counts()
+    relations: Counts = Counts()
+
+    def __add__(self, other: GraphCounts) -> GraphCounts:
+        return GraphCounts(self.entities + other.entities, self.relations + other.relations)
+
+
+@dataclass(frozen=True, slots=True)
+class TypeCounts:
+    """Counts of each entity type and each relation type. They add."""
+
+    entities: Mapping[str, Counts]
+    relations: Mapping[str, Counts]
+
+    def __add__(self, other: TypeCounts) -> TypeCounts:
+        return TypeCounts(
+            _add_types(self.entities, other.entities), _add_types(self.relations, other.relations)
+        )
+
+
+def score_graph(gold: Graph, predicted: Graph | None, mode: Mode = "exact") -> GraphCounts:
+    """Counts of one record. No graph at all (None: a failed parse) misses all gold."""
+    return GraphCounts(
+        count_entities(gold, predicted, mode), count_relations(gold, predicted, mode)
+    )
+
+
+def count_entities(gold: Graph, predicted: Graph | None, mode: Mode = "exact") -> Counts:
+    """The entity half of `score_graph`."""
+    found = entity_keys(predicted, mode) if predicted is not None else []
+    return _count(entity_keys(gold, mode), found)
+
+
+def count_relations(gold: Graph, predicted: Graph | None, mode: Mode = "exact") -> Counts:
+    """The relation half of `score_graph`."""
+    found = relation_keys(predicted, mode) if predicted is not None else []
+    return _count(relation_keys(gold, mode), found)
+
+
+def score_types(gold: Graph, predicted: Graph | None, mode: Mode = "exact") -> TypeCounts:
+    """Counts of one record by type: a wrong item counts against the type it claims."""
+    found = predicted if predicted is not None else Graph((), ())
+    return TypeCounts(
+        _count_types(entity_keys(gold, mode), entity_keys(found, mode)),
+        _count_types(relation_keys(gold, mode), relation_keys(found, mode)),
+    )
+
+
+def micro(by_type: Mapping[str, Counts]) -> Counts:
+    """Total over types."""
+    return sum(by_type.values(), Counts())
+
+
+def macro_f1(by_type: Mapping[str, Counts]) -> float:
+    """Mean F1 over types; 1.0 without any type (nothing to find, nothing found)."""
+    return sum(counts.f1 for counts in by_type.values()) / len(by_type) if by_type else 1.0
+
+
+def entity_keys(graph: Graph, mode: Mode = "exact") -> list[Key]:
+    """(text, type) of every entity, compared as `mode` says."""
+    form = _FORMS[mode]
+    return [(form(entity.text), form(entity.type)) for entity in graph.entities]
+
+
+def relation_keys(graph: Graph, mode: Mode = "exact") -> list[Key]:
+    """(head, tail, type) of every relation, compared as `mode` says."""
+    form = _FORMS[mode]
+    return [(form(r.head), form(r.tail), form(r.type)) for r in graph.relations]
+
+
+def exact_form(text: str) -> str:
+    """Trimmed and in Unicode NFC."""
+    if text.isascii() or len(text) > MAX_COMPOSED_CHARS:
+        return text.strip()
+    return unicodedata.normalize("NFC", text).strip()
+
+
+def relaxed_form(text: str) -> str:
+    """`exact_form` without case, articles and surrounding punctuation; spaces become single.
+
+    A text of nothing else ("The", "++") keeps what would be lost, so that it stays itself.
+    """
+    folded = exact_form(text).casefold()
+    words = [word for word in _bare(folded).split() if word not in ARTICLES]
+    return _bare(" ".join(words)) or folded
+
+
+def _bare(text: str) -> str:
+    start, end = 0, len(text)
+    while start < end and not text[start].isalnum() and _is_edge(text[start]):
+        start += 1
+    while end > start and not text[end - 1].isalnum() and _is_edge(text[end - 1]):
+        end -= 1
+    return text[start:end]
+
+
+def _is_edge(character: str) -> bool:
+    return character.isspace() or unicodedata.category(character).startswith("P")
+
+
+_FORMS: dict[Mode, Callable[[str], str]] = {"exact": exact_form, "relaxed": relaxed_form}
+
+
+def _count(gold: list[Key], predicted: list[Key]) -> Counts:
+    left = Counter(gold)
+    tp = 0
+    for key in predicted:
+        if left[key] > 0:
+            left[key] -= 1
+            tp += 1
+    return Counts(tp, len(predicted) - tp, len(gold) - tp)
+
+
+def _count_types(gold: list[Key], predicted: list[Key]) -> dict[str, Counts]:
+    types = dict.fromkeys(key[-1] for key in gold + predicted)
+    return {
+        name: _count([k for k in gold if k[-1] == name], [k for k in predicted if k[-1] == name])
+        for name in types
+    }
+
+
+def _add_types(left: Mapping[str, Counts], right: Mapping[str, Counts]) -> dict[str, Counts]:
+    return {
+        name: left.get(name, Counts()) + right.get(name, Counts())
+        for name in dict.fromkeys([*left, *right])
+    }
+
+
+def soft_f1_entities(gold: Graph, predicted: Graph) -> float:
+    """F1 of one record in which each near miss counts by its word overlap, in [0, 1]."""
+    return _soft_f1(entity_keys(gold), entity_keys(predicted))
+
+
+def soft_f1_relations(gold: Graph, predicted: Graph) -> float:
+    """Like `soft_f1_entities`: the overlap is the mean over head and tail."""
+    return _soft_f1(relation_keys(gold), relation_keys(predicted))
+
+
+def _soft_f1(gold: list[Key], predicted: list[Key]) -> float:
+    if not gold and not predicted:
+        return 1.0
+    left_gold, left_predicted = Counter(gold), Counter(predicted)
+    credit = float((left_gold & left_predicted).total())
+    credit += _near_misses(
+        list((left_gold - left_predicted).elements()),
+        list((left_predicted - left_gold).elements()),
+    )
+    return 2 * credit / (len(gold) + len(predicted))
+
+
+def _near_misses(gold: list[Key], predicted: list[Key]) -> float:
+    """Total similarity of a one-to-one matching that takes the most similar pair first."""
+    if not gold or not predicted or len(gold) * len(predicted) > MAX_SOFT_PAIRS:
+        return 0.0
+    gold_words = [_words(key) for key in gold]
+    pairs = []
+    for column, key in enumerate(predicted):
+        words = _words(key)
+        for row, wanted in enumerate(gold_words):
+            similarity = _similarity(words, wanted)
+            if similarity > 0.0:
+                is_same_type = key[-1] == gold[row][-1]
+                pairs.append((similarity if is_same_type else 0.5 * similarity, row, column))
+    pairs.sort(key=lambda pair: -pair[0])
+    rows: set[int] = set()
+    columns: set[int] = set()
+    credit = 0.0
+    for similarity, row, column in pairs:
+        if row not in rows and column not in columns:
+            rows.add(row)
+            columns.add(column)
+            credit += similarity
+    return credit
+
+
+def _words(key: Key) -> list[frozenset[str]]:
+    return [frozenset(relaxed_form(text).split()) for text in key[:-1]]
+
+
+def _similarity(left: list[frozenset[str]], right: list[frozenset[str]]) -> float:
+    """Mean Dice overlap of the words of matching texts, in [0, 1]."""
+    total = 0.0
+    for ours, theirs in zip(left, right, strict=True):
+        if shared := len(ours & theirs):
+            total += 2 * shared / (len(ours) + len(theirs))
+    return total / len(left)

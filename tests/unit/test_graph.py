@@ -1,0 +1,98 @@
+"""Graph <-> plain data and canonical JSON, and the schema for constrained decoding."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from t2g_ray.graph import Entity, Graph, GraphError, Relation, graph_json_schema
+
+words = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+graphs = st.builds(
+    Graph,
+    st.lists(st.builds(Entity, st.integers(-9, 99), words, words), max_size=4).map(tuple),
+    st.lists(st.builds(Relation, words, words, words), max_size=4).map(tuple),
+)
+
+ANN = Graph(
+    (Entity(0, "Ann", "person"), Entity(1, "Caf\u00e9", "company")),
+    (Relation("Ann", "Caf\u00e9", "works for"),),
+)
+
+
+def test_canonical_json_has_no_spaces_and_a_fixed_order_of_keys() -> None:
+    assert ANN.to_json() == (
+        '{"entities":[{"id":0,"text":"Ann","type":"person"},'
+        '{"id":1,"text":"Caf\u00e9","type":"company"}],'
+        '"relations":[{"head":"Ann","tail":"Caf\u00e9","type":"works for"}]}'
+    )
+
+
+@given(graphs)
+def test_canonical_json_reads_back_as_the_same_graph(graph: Graph) -> None:
+    assert Graph.from_dict(json.loads(graph.to_json())) == graph
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ([], "graph must be an object"),
+        ({"entities": []}, "graph must be an object with exactly the keys"),
+        ({"entities": [], "relations": [], "more": 1}, "exactly the keys"),
+        ({"entities": {}, "relations": []}, "graph.entities must be a list"),
+        ({"entities": [7], "relations": []}, r"entities\[0\] must be an object"),
+        (
+            {"entities": [{"id": "0", "text": "a", "type": "b"}], "relations": []},
+            r"entities\[0\].id must be an integer, found '0'",
+        ),
+        (
+            {"entities": [{"id": True, "text": "a", "type": "b"}], "relations": []},
+            r"entities\[0\].id must be an integer, found True",
+        ),
+        (
+            {"entities": [{"id": 0, "text": None, "type": "b"}], "relations": []},
+            r"entities\[0\].text must be a string",
+        ),
+        (
+            {"entities": [], "relations": [{"head": "a", "tail": 1, "type": "b"}]},
+            r"relations\[0\].tail must be a string",
+        ),
+        (
+            {"entities": [{"id": 0, "text": "x\ud800", "type": "b"}], "relations": []},
+            r"entities\[0\].text must be valid Unicode, found a lone surrogate at position 1",
+        ),
+    ],
+)
+def test_data_of_another_shape_is_refused_by_place(data: object, message: str) -> None:
+    with pytest.raises(GraphError, match=message):
+        Graph.from_dict(data)
+
+
+def _is_accepted(schema: dict[str, object], text: str) -> bool:
+    xgrammar = pytest.importorskip("xgrammar", reason="constrained decoding comes with vLLM")
+    grammar = xgrammar.Grammar.from_json_schema(
+        json.dumps(schema), any_whitespace=False, separators=(",", ":")
+    )
+    accepted: bool = xgrammar.testing._is_grammar_accept_string(grammar, text)
+    return accepted
+
+
+def test_constrained_decoding_can_write_canonical_json_and_no_unwanted_type() -> None:
+    schema = graph_json_schema(["person", "company"], ["works for"])
+    assert _is_accepted(schema, ANN.to_json())
+    assert _is_accepted(schema, Graph((), ()).to_json())
+    assert not _is_accepted(schema, ANN.to_json().replace('"person"', '"robot"'))
+    assert not _is_accepted(schema, ANN.to_json().replace("Ann", "A" * 201))
+    assert not _is_accepted(schema, '{"relations":[],"entities":[]}')
+
+
+def test_constrained_decoding_without_relation_types_leaves_relations_empty() -> None:
+    schema = graph_json_schema(["person", "company"], [])
+    assert _is_accepted(schema, Graph(ANN.entities, ()).to_json())
+    assert not _is_accepted(schema, ANN.to_json())
+
+
+def test_constrained_decoding_without_a_length_bound_can_write_quotes() -> None:
+    quoted = Graph((Entity(0, 'the "Who"', "person"),), ()).to_json()
+    assert _is_accepted(graph_json_schema(["person"], [], max_text_chars=None), quoted)

@@ -1,0 +1,193 @@
+"""Loading, writing, splitting, sub-schemas, and the order of prompts."""
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from t2g_ray.data.records import (
+    PromptOrder,
+    load_records,
+    record_to_dict,
+    sample_subschema,
+    split_records,
+    write_records,
+)
+from t2g_ray.graph import Entity, Graph, Relation
+from t2g_ray.types import Record
+
+ROW: dict[str, Any] = {
+    "text": "Ann works for Caf\u00e9 Acme.",
+    "entity_types": ["person", "company"],
+    "relation_types": ["works for"],
+    "graph": {
+        "entities": [
+            {"id": 0, "text": "Ann", "type": "person"},
+            {"id": 1, "text": "Caf\u00e9 Acme", "type": "company"},
+        ],
+        "relations": [{"head": "Ann", "tail": "Caf\u00e9 Acme", "type": "works for"}],
+    },
+    "source": "made up",
+}
+
+
+def write(path: Path, *lines: object) -> Path:
+    path.write_text(
+        "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines),
+        encoding="utf-8",
+    )
+    return path
+
+
+def record(text: str) -> Record:
+    return Record(text=text, entity_types=("a",), relation_types=(), graph=Graph((), ()))
+
+
+def test_a_row_becomes_a_record_and_keeps_its_other_keys(tmp_path: Path) -> None:
+    (loaded,) = load_records(write(tmp_path / "a.jsonl", "", ROW, "  "))
+    assert loaded.text == ROW["text"]
+    assert loaded.entity_types == ("person", "company")
+    assert loaded.graph.relations == (Relation("Ann", "Caf\u00e9 Acme", "works for"),)
+    assert loaded.extra == {"source": "made up"}
+
+
+def test_written_records_read_back_equal(tmp_path: Path) -> None:
+    records = load_records(write(tmp_path / "a.jsonl", ROW, ROW | {"text": "x\u2028y"}))
+    write_records(tmp_path / "new" / "b.jsonl", records)
+    assert load_records(tmp_path / "new" / "b.jsonl") == records
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["b.jsonl"]
+    assert record_to_dict(records[0]) == ROW
+
+
+def test_missing_ids_get_the_next_free_number_and_item_keys_beyond_ours_are_dropped(
+    tmp_path: Path,
+) -> None:
+    entities = [
+        {"text": "Ann", "type": "person", "start": 0},
+        {"id": 0, "text": "Acme", "type": "company"},
+        {"id": None, "text": "Bob", "type": "person"},
+    ]
+    row = ROW | {"graph": {"entities": entities, "relations": []}}
+    (loaded,) = load_records(write(tmp_path / "a.jsonl", row))
+    assert [entity.id for entity in loaded.graph.entities] == [1, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "a line must be one JSON object in UTF-8"),
+        ("[" * 100_000, "a line must be one JSON object in UTF-8"),
+        ("[1]", "a record must be an object, found list"),
+        ({"text": "a"}, r"found no \['entity_types', 'relation_types', 'graph'\]"),
+        (ROW | {"text": " "}, "text must be a string that is not blank, found ' '"),
+        (ROW | {"text": "\ud800"}, "text must be valid Unicode"),
+        (ROW | {"entity_types": "person"}, "entity_types must be a list of strings"),
+        (ROW | {"relation_types": [1]}, r"relation_types\[0\] must be a string"),
+        (ROW | {"graph": {"entities": []}}, "graph must be an object with exactly the keys"),
+        (ROW | {"graph": {"entities": [1], "relations": []}}, r"entities\[0\] must be an object"),
+    ],
+)
+def test_a_bad_line_is_named_by_file_and_number(line: object, message: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", ROW, "", line)
+    with pytest.raises(ValueError, match=rf"a\.jsonl:3: .*{message}"):
+        load_records(path)
+
+
+def test_a_line_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(json.dumps(ROW).encode() + b"\n\xff\n")
+    with pytest.raises(ValueError, match=r"a\.jsonl:2: "):
+        load_records(path)
+
+
+def test_a_file_without_records_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"a\.jsonl: must hold at least one record, found none"):
+        load_records(write(tmp_path / "a.jsonl", "", " "))
+
+
+@given(st.lists(st.integers(0, 30), min_size=12, unique=True), st.integers(0, 9), st.integers())
+def test_a_split_has_the_asked_size_loses_nothing_and_parts_no_text(
+    numbers: list[int], heldout: int, seed: int
+) -> None:
+    records = [record(f"text {number}") for number in numbers] + [record(f" text  {numbers[0]}")]
+    train, held = split_records(records, heldout, abs(seed))
+    assert len(held) == heldout
+    assert len(train) + len(held) == len(records)
+    assert not {" ".join(r.text.split()) for r in train} & {" ".join(r.text.split()) for r in held}
+
+
+def test_a_split_depends_on_the_seed_alone() -> None:
+    records = [record(f"text {number}") for number in range(50)]
+    assert split_records(records, 10, 1) == split_records(records, 10, 1)
+    assert split_records(records, 10, 1) != split_records(records, 10, 2)
+
+
+def test_a_split_that_cannot_be_made_is_refused() -> None:
+    with pytest.raises(ValueError, match="below the 2 records, found 2"):
+        split_records([record("a"), record("b")], 2, 0)
+    with pytest.raises(ValueError, match="without parting records of one text"):
+        split_records([record("a"), record("a"), record("a")], 2, 0)
+
+
+def test_a_subschema_keeps_only_gold_of_the_types_it_asks_for() -> None:
+    full = Record(
+        text="Ann of Acme in Rome",
+        entity_types=("person", "company", "city"),
+        relation_types=("works for", "based in"),
+        graph=Graph(
+            (Entity(0, "Ann", "person"), Entity(1, "Acme", "company"), Entity(2, "Rome", "city")),
+            (Relation("Ann", "Acme", "works for"), Relation("Acme", "Rome", "based in")),
+        ),
+        extra={"source": "made up"},
+    )
+    rng = np.random.default_rng(0)
+    schemas = set()
+    for _ in range(200):
+        sub = sample_subschema(full, rng)
+        schemas.add((sub.entity_types, sub.relation_types))
+        assert sub.entity_types == tuple(t for t in full.entity_types if t in sub.entity_types)
+        kept = tuple(e for e in full.graph.entities if e.type in sub.entity_types)
+        assert sub.graph.entities == kept
+        texts = {entity.text for entity in kept}
+        assert sub.graph.relations == tuple(
+            r
+            for r in full.graph.relations
+            if r.type in sub.relation_types and {r.head, r.tail} <= texts
+        )
+        assert (sub.text, sub.extra) == (full.text, full.extra)
+    assert len(schemas) == 7 * 3  # every non-empty set of types comes up
+
+
+@given(st.integers(1, 40), st.integers(0, 2**40), st.integers(0, 5))
+def test_every_record_is_a_prompt_exactly_once_an_epoch(
+    num_records: int, seed: int, epoch: int
+) -> None:
+    order = PromptOrder(num_records, seed)
+    start = epoch * num_records
+    seen = [order.record_index(start + offset) for offset in range(num_records)]
+    assert sorted(seen) == list(range(num_records))
+
+
+def test_a_resumed_order_goes_on_where_it_was() -> None:
+    order = PromptOrder(17, 5)
+    stream = [order.record_index(position) for position in range(100)]
+    resumed = pickle.loads(pickle.dumps(order))
+    assert [resumed.record_index(position) for position in reversed(range(100))] == stream[::-1]
+
+
+def test_orders_differ_between_epochs_and_seeds() -> None:
+    def epoch(seed: int, number: int) -> list[int]:
+        order = PromptOrder(50, seed)
+        return [order.record_index(number * 50 + offset) for offset in range(50)]
+
+    assert len({tuple(epoch(seed, number)) for seed in (1, 2) for number in (0, 1)}) == 4
+
+
+def test_an_order_over_no_records_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one record"):
+        PromptOrder(0, 1)

@@ -1,0 +1,226 @@
+"""Parts by hand, the ordering of honest and dishonest answers, and the grader's boundary."""
+
+import logging
+import math
+import pickle
+
+import pytest
+
+from t2g_ray import rewards
+from t2g_ray.graph import Entity, Graph, Relation
+from t2g_ray.rewards import PARTS, PRESETS, RewardSpec, grade, preset, score_completion
+from t2g_ray.types import Record
+
+GOLD = Graph(
+    (
+        Entity(0, "Ann Lee", "person"),
+        Entity(1, "Bob", "person"),
+        Entity(2, "Acme", "company"),
+        Entity(3, "Rome", "city"),
+    ),
+    (
+        Relation("Ann Lee", "Acme", "works for"),
+        Relation("Bob", "Acme", "works for"),
+        Relation("Acme", "Rome", "based in"),
+    ),
+)
+RECORD = Record(
+    text="Ann Lee and Bob work for Acme in Rome.",
+    entity_types=("person", "company", "city"),
+    relation_types=("works for", "based in"),
+    graph=GOLD,
+)
+NOTHING = Record(
+    text="It rained.",
+    entity_types=("person",),
+    relation_types=("works for",),
+    graph=Graph((), ()),
+)
+EMPTY = Graph((), ()).to_json()
+PARTIAL = Graph(GOLD.entities[:3], GOLD.relations[:2])
+EVERY_PART = RewardSpec(dict.fromkeys(PARTS, 1.0))
+
+
+def parts(text: str, record: Record = RECORD, *, thinking: bool = False) -> dict[str, float]:
+    return dict(score_completion(text, record, EVERY_PART, thinking=thinking).parts)
+
+
+def test_the_gold_graph_earns_every_part_in_full() -> None:
+    assert set(parts(GOLD.to_json()).values()) == {1.0}
+    assert set(parts(f"<think>Ann</think>\n{GOLD.to_json()}", thinking=True).values()) == {1.0}
+
+
+def test_the_total_is_the_weighted_sum_of_the_parts() -> None:
+    spec = RewardSpec({"f1_entities": 2.0, "f1_relations": 3.0, "json": 0.5})
+    reward = score_completion(PARTIAL.to_json(), RECORD, spec)
+    # 3 of 4 entities: 6/7; 2 of 3 relations: 4/5.
+    assert reward.parts == pytest.approx({"f1_entities": 6 / 7, "f1_relations": 0.8, "json": 1.0})
+    assert reward.total == pytest.approx(2 * 6 / 7 + 3 * 0.8 + 0.5)
+    assert (reward.tag, reward.parse) == ("score", "ok")
+    assert (reward.entities, reward.relations) == ((3, 0, 1), (2, 0, 1))
+
+
+def test_a_failed_parse_earns_zero_in_every_part_and_says_why() -> None:
+    reward = score_completion(GOLD.to_json()[:-2], RECORD, EVERY_PART)
+    assert (reward.total, reward.tag, reward.parse) == (0.0, "invalid_output", "truncated")
+    assert set(reward.parts.values()) == {0.0}
+    assert (reward.entities, reward.relations) == ((0, 0, 4), (0, 0, 3))
+
+
+def test_schema_counts_items_that_obey_the_request() -> None:
+    graph = Graph(
+        (
+            Entity(0, "Ann Lee", "person"),
+            Entity(0, "Bob", "person"),  # id taken
+            Entity(2, "Acme", "robot"),  # type not wanted
+            Entity(3, "Ann Lee", "person"),  # copy
+        ),
+        (
+            Relation("Ann Lee", "Acme", "works for"),
+            Relation("Ann Lee", "Zed", "works for"),  # tail not listed
+            Relation("Ann Lee", "Acme", "owns"),  # type not wanted
+            Relation("Ann Lee", "Acme", "works for"),  # copy
+        ),
+    )
+    assert parts(graph.to_json())["schema"] == pytest.approx(2 / 8)
+
+
+def test_grounding_is_the_share_of_entities_that_stand_in_the_text() -> None:
+    entities = tuple(Entity(i, t, "person") for i, t in enumerate(["Bob", "bob", "Zed", " "]))
+    assert parts(Graph(entities, ()).to_json())["grounding"] == 0.25
+
+
+def test_format_is_weighed_only_when_thinking() -> None:
+    text = f"<think>Ann</think>{GOLD.to_json()}"
+    assert "format" not in parts(text)
+    assert parts(text, thinking=True)["format"] == 1.0
+    assert parts(GOLD.to_json(), thinking=True)["format"] == 0.0
+
+
+def test_text_around_the_graph_dilutes_the_json_part() -> None:
+    padding = "x" * len(GOLD.to_json())
+    assert parts(padding + GOLD.to_json())["json"] == 0.5
+
+
+def test_silence_earns_everything_where_nothing_is_and_only_json_elsewhere() -> None:
+    assert set(parts(EMPTY, NOTHING).values()) == {1.0}
+    silent = parts(f"<think>Hm</think>{EMPTY}", thinking=True)
+    assert silent.pop("json") == 1.0
+    assert set(silent.values()) == {0.0}
+
+
+def _all_pairs() -> Graph:
+    texts = [entity.text for entity in GOLD.entities]
+    pairs = [(head, tail) for head in texts for tail in texts if head != tail]
+    return Graph(
+        GOLD.entities,
+        tuple(Relation(h, t, type_) for h, t in pairs for type_ in RECORD.relation_types),
+    )
+
+
+WRONG = Graph(
+    (Entity(0, "Lee and", "city"), Entity(1, "work", "person")), (Relation("work", "in", "owns"),)
+)
+DISHONEST = {
+    "an empty graph": EMPTY,
+    "all pairs": _all_pairs().to_json(),
+    "triples fifty times": Graph(GOLD.entities, GOLD.relations * 50).to_json(),
+    "entities fifty times": Graph(GOLD.entities * 50, ()).to_json(),
+    "the source text": RECORD.text,
+    "the source text as one entity": Graph((Entity(0, RECORD.text, "person"),), ()).to_json(),
+    "every word an entity": Graph(
+        tuple(Entity(i, w, "person") for i, w in enumerate(RECORD.text.split())), ()
+    ).to_json(),
+    "valid JSON with a wrong graph": WRONG.to_json(),
+    "valid JSON of another shape": '{"answer":"Ann Lee"}',
+    "tags only": "<think>Ann</think>",
+    "tags the wrong way round": "</think><think>",
+    "tags and an empty graph": f"<think>Ann</think>{EMPTY}",
+    "the answer inside the reasoning": f"<think>{PARTIAL.to_json()}</think>",
+}
+
+
+@pytest.mark.parametrize("thinking", [False, True])
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("trick", DISHONEST)
+def test_no_trick_reaches_an_honest_partial_answer(trick: str, name: str, thinking: bool) -> None:
+    honest = PARTIAL.to_json()
+    tricky = DISHONEST[trick]
+    if thinking:
+        honest = f"<think>Ann</think>{honest}"
+        tricky = tricky if "think>" in tricky else f"<think>Ann</think>{tricky}"
+    spec = PRESETS[name]
+    best = score_completion(honest, RECORD, spec, thinking=thinking).total
+    assert score_completion(tricky, RECORD, spec, thinking=thinking).total < best
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_even_one_right_entity_beats_silence_and_noise(name: str) -> None:
+    one = Graph(GOLD.entities[:1], ()).to_json()
+    honest = score_completion(one, RECORD, PRESETS[name]).total
+    for dishonest in (EMPTY, WRONG.to_json(), RECORD.text, ""):
+        assert score_completion(dishonest, RECORD, PRESETS[name]).total < honest
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_gold_earns_the_most_and_f1_weighs_most_in_every_preset(name: str) -> None:
+    weights = PRESETS[name].weights
+    f1 = weights["f1_entities"] + weights["f1_relations"]
+    assert f1 > sum(weights.values()) / 2
+    in_full = sum(weight for part, weight in weights.items() if part != "format")
+    assert score_completion(GOLD.to_json(), RECORD, PRESETS[name]).total == pytest.approx(in_full)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({}, "at least one part"),
+        ({"f1_entites": 1.0}, "unknown reward part 'f1_entites'; use \\['f1_entities'\\]"),
+        ({"json": math.nan}, "finite and above 0, found nan"),
+        ({"json": -1.0}, "finite and above 0, found -1.0"),
+    ],
+)
+def test_a_reward_with_bad_weights_is_refused(weights: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        RewardSpec(weights)
+
+
+def test_an_unknown_preset_is_refused_with_the_names_there_are() -> None:
+    assert preset("f1") is PRESETS["f1"]
+    with pytest.raises(ValueError, match=r"unknown reward preset 'best'; use one of \['default'"):
+        preset("best")
+
+
+def test_presets_travel_between_processes() -> None:
+    assert pickle.loads(pickle.dumps(PRESETS)) == PRESETS
+
+
+def _broken(*_: object) -> float:
+    raise ZeroDivisionError("a bug in a part")
+
+
+def test_a_bug_inside_a_part_is_let_out_and_tagged_only_at_the_boundary(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(rewards.PARTS, "json", _broken)
+    with pytest.raises(ZeroDivisionError):
+        score_completion(EMPTY, NOTHING, PRESETS["default"])
+    with caplog.at_level(logging.ERROR):
+        reward = grade(EMPTY, NOTHING, PRESETS["default"])
+    assert (reward.tag, reward.total, reward.parts) == ("grader_error", 0.0, {})
+    assert "a bug in a part" in caplog.text
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1.5, -0.1])
+def test_a_part_outside_its_range_is_a_fault_of_the_grader(
+    value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(rewards.PARTS, "json", lambda *_: value)
+    with pytest.raises(ValueError, match=r"the reward part json must lie in \[0, 1\]"):
+        score_completion(EMPTY, NOTHING, PRESETS["default"])
+
+
+def test_the_boundary_passes_a_good_score_through() -> None:
+    text = GOLD.to_json()
+    expected = score_completion(text, RECORD, PRESETS["default"])
+    assert grade(text, RECORD, PRESETS["default"]) == expected

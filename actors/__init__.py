@@ -1,0 +1,1 @@
+"""Where it is computed: Ray actors that hold resources and delegate to t2g_ray."""

@@ -1,0 +1,119 @@
+"""Hidden states and a vocabulary matrix -> log-probs and entropies of chosen tokens.
+
+Invariant: no tensor of K x V is kept for the backward pass. The vocabulary is read in chunks of
+tokens and each chunk is computed again when its gradient is needed, so peak memory grows with
+the chunk, not with the batch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import DynamicCache, PreTrainedModel
+
+from t2g_ray.batching import MicroBatch
+
+CHUNK_ELEMENTS = 1 << 24
+"""Logits computed at a time: 64 MiB in fp32."""
+
+
+class _ChunkedLogProb(torch.autograd.Function):
+    """log softmax(h W^T / temperature)[target] in fp32, [K]; entropies [K] carry no gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, scale: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        chunk = max(1, CHUNK_ELEMENTS // weight.shape[0])
+        logprobs, entropies = [], []
+        for h, target in zip(hidden.split(chunk), targets.split(chunk), strict=True):
+            log_p = torch.log_softmax((h @ weight.T).float() * scale, dim=-1)
+            logprobs.append(log_p.gather(-1, target[:, None])[:, 0])
+            entropies.append(-(log_p.exp() * log_p).sum(-1))
+        ctx.save_for_backward(hidden, weight, targets)
+        ctx.scale, ctx.chunk = scale, chunk
+        entropy = torch.cat(entropies)
+        ctx.mark_non_differentiable(entropy)
+        return torch.cat(logprobs), entropy
+
+    @staticmethod
+    def backward(  # type: ignore[override]
+        ctx: Any, grad: torch.Tensor, _: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, None, None]:
+        hidden, weight, targets = ctx.saved_tensors
+        grad_hidden = torch.empty_like(hidden)
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32)
+        for start in range(0, hidden.shape[0], ctx.chunk):
+            part = slice(start, start + ctx.chunk)
+            h, target, g = hidden[part], targets[part], grad[part]
+            # d log p[target] / d logits = onehot(target) - p
+            d_logits = torch.softmax((h @ weight.T).float() * ctx.scale, dim=-1).neg_()
+            d_logits[torch.arange(len(target), device=target.device), target] += 1.0
+            d_logits.mul_((g * ctx.scale)[:, None])
+            d_typed = d_logits.to(weight.dtype)
+            grad_hidden[part] = d_typed @ weight
+            grad_weight += (d_typed.T @ h).float()
+        return grad_hidden, grad_weight.to(weight.dtype), None, None
+
+
+def chunked_logprobs(
+    hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, *, temperature: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probs and entropies, [K] each, in nats, of the distribution at this temperature.
+
+    `hidden` [K, H], `weight` [V, H], `targets` [K].
+    """
+    result: tuple[torch.Tensor, torch.Tensor] = _ChunkedLogProb.apply(  # type: ignore[no-untyped-call]
+        hidden, weight, targets, 1.0 / temperature
+    )
+    return result
+
+
+class TokenLogProbs(nn.Module):
+    """A causal language model seen as a function from micro-batches to token log-probs.
+
+    The one module that the learner trains, so that DeepSpeed sees a plain forward.
+    """
+
+    def __init__(self, policy: PreTrainedModel) -> None:
+        super().__init__()
+        self.policy = policy
+
+    def forward(
+        self, micro: MicroBatch, temperature: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probs and entropies of the micro-batch's trained tokens, [K] each."""
+        hidden = self._shared(micro) if micro.is_shared else self._joined(micro)
+        head = self.policy.get_output_embeddings()
+        states = hidden[micro.predictor]
+        return chunked_logprobs(states, head.weight, micro.targets, temperature=temperature)
+
+    def _joined(self, micro: MicroBatch) -> torch.Tensor:
+        # Padding follows the tokens, and attention is causal: no mask is needed.
+        states = self.policy.model(input_ids=micro.completion_ids, use_cache=False)
+        return states.last_hidden_state.flatten(0, 1)  # type: ignore[no-any-return]
+
+    def _shared(self, micro: MicroBatch) -> torch.Tensor:
+        decoder = self.policy.model
+        num_prompts, width = micro.prompt_ids.shape
+        cache = DynamicCache(config=self.policy.config)
+        prompt_states = decoder(
+            input_ids=micro.prompt_ids, past_key_values=cache, use_cache=True
+        ).last_hidden_state
+        cache.batch_select_indices(micro.prompt_of)
+        lengths = micro.prompt_lengths[micro.prompt_of]
+        num_rows, num_steps = micro.completion_ids.shape
+        device = micro.completion_ids.device
+        steps = torch.arange(num_steps, device=device)
+        mask = torch.ones(num_rows, width + num_steps, dtype=torch.long, device=device)
+        mask[:, :width] = torch.arange(width, device=device)[None, :] < lengths[:, None]
+        states = decoder(
+            input_ids=micro.completion_ids,
+            attention_mask=mask,
+            position_ids=lengths[:, None] + steps[None, :],
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state
+        return torch.cat([prompt_states.flatten(0, 1), states.flatten(0, 1)])

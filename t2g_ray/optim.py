@@ -1,0 +1,84 @@
+"""Learner settings -> a DeepSpeed configuration and a learning rate for each step.
+
+Invariant: a learning rate is a pure function of the step, so a resumed run needs no scheduler
+state to continue exactly.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import nn
+
+from t2g_ray.config import LearnerConfig, OptimizerConfig
+
+
+def lr_share(optimizer: OptimizerConfig, step: int, total_steps: int) -> float:
+    """Share of the peak learning rate at `step` (from 0): linear warm-up, then the schedule."""
+    if step < optimizer.warmup_steps:
+        return (step + 1) / optimizer.warmup_steps
+    if optimizer.schedule == "constant":
+        return 1.0
+    span = max(1, total_steps - optimizer.warmup_steps)
+    progress = min(1.0, (step - optimizer.warmup_steps) / span)
+    decay = 1 - progress
+    if optimizer.schedule == "cosine":
+        decay = 0.5 * (1 + math.cos(math.pi * progress))
+    return optimizer.final_lr_share + (1 - optimizer.final_lr_share) * decay
+
+
+def tag_for_muon(policy: nn.Module) -> None:
+    """Mark hidden matrices for Muon; embeddings, heads and vectors stay with AdamW.
+
+    Keller Jordan 2024, "Muon": only matrices inside the network are orthogonalised.
+    """
+    embeddings = {id(p) for m in policy.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+    head = getattr(policy, "lm_head", None)
+    outside = embeddings | ({id(p) for p in head.parameters()} if head is not None else set())
+    for parameter in policy.parameters():
+        parameter.use_muon = parameter.ndim == 2 and id(parameter) not in outside  # type: ignore[attr-defined]
+
+
+def deepspeed_config(learner: LearnerConfig, *, micro_batch: int = 1) -> dict[str, Any]:
+    """Configuration for `deepspeed.initialize`.
+
+    Accumulation is driven by hand, because its length differs from step to step, so DeepSpeed is
+    told 1; gradients are clipped by DeepSpeed over all ranks.
+    """
+    zero: dict[str, Any] = {"stage": learner.zero_stage, "overlap_comm": False}
+    if learner.zero_stage == 3 and learner.optimizer.name == "muon":
+        zero["reduce_scatter"] = False
+    return {
+        "train_micro_batch_size_per_gpu": micro_batch,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": learner.optimizer.max_grad_norm,
+        "zero_optimization": zero,
+        "zero_force_ds_cpu_optimizer": False,
+        "bf16": {"enabled": learner.dtype == "bfloat16"},
+        "optimizer": _optimizer_section(learner.optimizer),
+        "steps_per_print": 1_000_000_000,
+    }
+
+
+def _optimizer_section(optimizer: OptimizerConfig) -> dict[str, Any]:
+    betas = [optimizer.beta1, optimizer.beta2]
+    if optimizer.name == "muon":
+        parameters = {
+            "muon_lr": optimizer.muon_lr,
+            "adam_lr": optimizer.lr,
+            "momentum": optimizer.muon_momentum,
+            "betas": betas,
+            "weight_decay": optimizer.weight_decay,
+        }
+        return {"type": "Muon", "params": parameters}
+    return {
+        "type": "AdamW",
+        # The plain torch optimiser: DeepSpeed's own CPU kernels are compiled at first use.
+        "params": {
+            "lr": optimizer.lr,
+            "betas": betas,
+            "weight_decay": optimizer.weight_decay,
+            "torch_adam": True,
+        },
+    }

@@ -1,0 +1,172 @@
+"""The stages of the data flow, in flow order.
+
+Record -> Prompt -> Completion -> Group -> ScoredGroup -> Sample -> StepReport
+
+Every stage is a frozen object that is complete when it is made: no field waits for a later
+stage to fill it. Axis letters used across the project: G completions of a group, T tokens.
+
+Invariant: tokens are never re-tokenised. The ids, log-probs and weight versions that the
+sampler wrote are the ones that the learner reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from t2g_ray.graph import Graph
+
+IntArray = npt.NDArray[np.int32]
+FloatArray = npt.NDArray[np.float32]
+
+FinishReason = Literal["stop", "length"]
+RewardTag = Literal["score", "invalid_output", "grader_error", "timeout"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """A text, the wanted types and the gold graph.
+
+    Example: Record(text="Ann works for Acme.", entity_types=("person", "company"),
+    relation_types=("works for",), graph=Graph(...)). `extra` keeps the other keys of the row.
+    """
+
+    text: str
+    entity_types: tuple[str, ...]
+    relation_types: tuple[str, ...]
+    graph: Graph
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """A record as the policy reads it. `index` is its place in the ledger of consumed prompts.
+
+    Example: Prompt(index=17, record=record, token_ids=(1, 52, 9)).
+    """
+
+    index: int
+    record: Record
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Completion:
+    """What the sampler wrote for one prompt: ids, log-probs and weight versions, each [T].
+
+    `logprobs` are those of the distribution sampled from (temperature applied), in nats.
+    The end token is part of `token_ids` when `finish_reason` is "stop".
+    Example: token_ids=[5, 9, 2], logprobs=[-0.1, -0.7, -0.0], versions=[3, 3, 4].
+    """
+
+    token_ids: IntArray
+    logprobs: FloatArray
+    versions: IntArray
+    finish_reason: FinishReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Group:
+    """All G completions of one prompt; complete or absent, never partial.
+
+    Example: Group(prompt=prompt, completions=(c0, c1), sampler=0, generate_s=0.4).
+    """
+
+    prompt: Prompt
+    completions: tuple[Completion, ...]
+    sampler: int
+    generate_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reward:
+    """One finite number for one completion, what it is made of, and how it came about.
+
+    `parts` holds each named part before weighting. `entities` and `relations` are the
+    exact (tp, fp, fn) counts against the gold graph, kept apart from any shaping.
+    Example: Reward(total=1.5, parts={"json": 1.0, "f1_entities": 0.5}, tag="score",
+    parse="ok", entities=(1, 1, 1), relations=(0, 0, 1)).
+    """
+
+    total: float
+    parts: Mapping[str, float]
+    tag: RewardTag
+    parse: str
+    entities: tuple[int, int, int]
+    relations: tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ScoredGroup:
+    """A group with one reward and one decoded text for each completion, [G] each.
+
+    Example: ScoredGroup(group=group, rewards=(r0, r1), texts=("{...}", "{...}")).
+    """
+
+    group: Group
+    rewards: tuple[Reward, ...]
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupSummary:
+    """The numbers of a scored group: all that the loop sees of it, a few hundred bytes.
+
+    Lists are [G]. `is_valid[i]` is False where the grader failed, so that the reward must not be
+    used. Example: GroupSummary(index=17, rewards=(1.5, 0.2), is_valid=(True, True), ...).
+    """
+
+    index: int
+    rewards: tuple[float, ...]
+    is_valid: tuple[bool, ...]
+    lengths: tuple[int, ...]
+    prompt_tokens: int
+    num_truncated: int
+    num_parsed: int
+    min_version: int
+    max_version: int
+    parts: Mapping[str, float]
+    """Mean of each reward part over the graded completions."""
+    entities: tuple[int, int, int]
+    relations: tuple[int, int, int]
+    """Exact (tp, fp, fn) over the graded completions."""
+    sampler: int
+    generate_s: float
+    score_s: float
+
+    @property
+    def generated_tokens(self) -> int:
+        """Tokens that the sampler wrote for this group."""
+        return sum(self.lengths)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sample:
+    """One completion as the learner trains on it.
+
+    Samples of one group share `group` and the same prompt ids, so that the learner can
+    compute the prompt once. Example: Sample(group=17, prompt_ids=(1, 52, 9),
+    completion_ids=[5, 9, 2], sampler_logprobs=[...], versions=[3, 3, 4], advantage=0.8).
+    """
+
+    group: int
+    prompt_ids: tuple[int, ...]
+    completion_ids: IntArray
+    sampler_logprobs: FloatArray
+    versions: IntArray
+    advantage: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepReport:
+    """What one optimiser step did. `metrics` uses the key names of metrics.jsonl.
+
+    Example: StepReport(version=4, metrics={"loss": 0.1, "grad_norm": 0.9}).
+    """
+
+    version: int
+    metrics: Mapping[str, float]

@@ -1,0 +1,209 @@
+"""Buckets of weights -> a running vLLM model, for CPUs and for links without NCCL.
+
+vLLM finds `register` through the entry-point group `vllm.general_plugins` and then offers the
+backend under BACKEND, with its usual calls start / update / finish. On a CPU, vLLM replaces a
+layer's matrix by a packed copy; loading into such a model changes nothing that is used. So every
+packed layer is given a full parameter again before loading and is packed anew afterwards.
+
+Invariant: after `finish_weight_update` every tensor of the manifest was received once, and after
+`verify_model` every layer computes with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from vllm.distributed.weight_transfer.base import (
+    WeightTransferEngine,
+    WeightTransferInitInfo,
+    WeightTransferUpdateInfo,
+)
+from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
+from vllm.model_executor.layers.linear import (
+    WEIGHT_LOADER_V2_SUPPORTED,
+    LinearBase,
+    UnquantizedLinearMethod,
+)
+from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
+
+from t2g_ray.weights import (
+    ByteArray,
+    Manifest,
+    TensorEntry,
+    WeightSyncError,
+    bytes_of,
+    check_received,
+    check_sketch,
+    digest_of,
+    right_probe,
+    tensor_from_bytes,
+)
+
+BACKEND = "t2g_buckets"
+
+# Relative to the sketch's own size. fp32 sums of some thousand terms differ by about 1e-6.
+_SKETCH_TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 5e-3}
+
+
+@dataclass
+class BucketInitInfo(WeightTransferInitInfo):
+    """Nothing to set up: the buckets come with the calls."""
+
+
+@dataclass
+class BucketUpdateInfo(WeightTransferUpdateInfo):
+    """One bucket and the part of the manifest that describes it."""
+
+    data: ByteArray
+    entries: Sequence[TensorEntry] = field(default_factory=tuple)
+
+
+class BucketWeightTransferEngine(WeightTransferEngine[BucketInitInfo, BucketUpdateInfo]):
+    """Loads buckets into the worker's model; one instance per worker."""
+
+    init_info_cls = BucketInitInfo
+    update_info_cls = BucketUpdateInfo
+
+    def init_transfer_engine(self, init_info: BucketInitInfo) -> None:
+        """Buckets need no connection."""
+
+    def start_weight_update(self) -> None:
+        """Give every packed layer a full parameter again."""
+        for layer in self.model.modules():
+            if isinstance(layer, LinearBase) and layer.weight.numel() == 0:
+                _restore_parameter(layer)
+
+    def update_weights(self, update_info: dict[str, Any]) -> None:
+        """Check and load one bucket. The base class waits for an accelerator; a CPU has none."""
+        self.receive_weights(self.parse_update_info(update_info))
+        if self.device.type != "cpu":
+            torch.accelerator.synchronize()
+
+    def receive_weights(self, update_info: BucketUpdateInfo) -> None:
+        """Compare digests, then load. Raises WeightSyncError with the tensor's name."""
+        check_received(update_info.data, update_info.entries)
+        self.model.load_weights(
+            (entry.name, tensor_from_bytes(update_info.data, entry))
+            for entry in update_info.entries
+        )
+
+    def finish_weight_update(self) -> None:
+        """Pack every layer anew, the tied head and embedding included."""
+        if self.device.type != "cpu":
+            return
+        for layer in self.model.modules():
+            method = getattr(layer, "quant_method", None)
+            if method is not None and isinstance(layer, LinearBase | VocabParallelEmbedding):
+                method.process_weights_after_loading(layer)
+
+    def shutdown(self) -> None:
+        """Nothing is held between updates."""
+
+
+def _restore_parameter(layer: LinearBase) -> None:
+    method = layer.quant_method
+    if not isinstance(method, UnquantizedLinearMethod):
+        raise WeightSyncError(
+            f"layer {layer.prefix} must be unquantised to take new weights, found "
+            f"{type(method).__name__}; sample from an unquantised model"
+        )
+    is_second_loader = type(method).__name__ in WEIGHT_LOADER_V2_SUPPORTED
+    method.create_weights(
+        layer=layer,
+        input_size_per_partition=getattr(layer, "input_size_per_partition", layer.input_size),
+        output_partition_sizes=layer.output_partition_sizes,
+        input_size=layer.input_size,
+        output_size=layer.output_size,
+        params_dtype=layer.params_dtype,
+        weight_loader=layer.weight_loader_v2 if is_second_loader else layer.weight_loader,
+    )
+
+
+def verify_model(model: nn.Module, manifest: Manifest) -> int:
+    """Check that every layer computes with the manifest's tensors; returns how many were checked.
+
+    Raises WeightSyncError that names the first tensor which is missing or differs. Needs whole
+    tensors: a tensor parallel size above 1 holds shards, whose digests no manifest has.
+    """
+    wanted = {entry.name: entry for entry in manifest.entries}
+    checked: set[str] = set()
+    for path, layer in model.named_modules():
+        for parameter_name in layer._parameters:
+            if layer._parameters[parameter_name] is None:
+                continue
+            entries = _constituents(model, f"{path}.{parameter_name}", wanted)
+            _verify_parameter(layer, parameter_name, entries)
+            checked.update(entry.name for entry in entries)
+    missing = sorted(set(wanted) - checked)
+    if missing:
+        raise WeightSyncError(
+            f"every tensor sent must be used by the sampler, found no use of {missing[0]}"
+        )
+    return len(checked)
+
+
+def _constituents(
+    model: nn.Module, name: str, wanted: dict[str, TensorEntry]
+) -> tuple[TensorEntry, ...]:
+    if name in wanted:
+        return (wanted[name],)
+    for fused, parts in getattr(model, "packed_modules_mapping", {}).items():
+        names = [name.replace(f".{fused}.", f".{part}.") for part in parts]
+        if f".{fused}." in name and all(part in wanted for part in names):
+            return tuple(wanted[part] for part in names)
+    if name == "lm_head.weight" and model.config.tie_word_embeddings:
+        return (wanted["model.embed_tokens.weight"],)
+    raise WeightSyncError(
+        f"the sampler's parameter {name} must come from a tensor of the learner, found none "
+        f"among the {len(wanted)} sent: the tensor was dropped"
+    )
+
+
+def _verify_parameter(
+    layer: nn.Module, parameter_name: str, entries: tuple[TensorEntry, ...]
+) -> None:
+    parameter = layer._parameters[parameter_name]
+    assert parameter is not None
+    if parameter.numel():
+        _verify_bytes(parameter.data, entries)
+    is_matrix = parameter_name == "weight" and all(len(entry.shape) == 2 for entry in entries)
+    if is_matrix and isinstance(layer, LinearBase | VocabParallelEmbedding):
+        _verify_computation(layer, entries)
+
+
+def _verify_bytes(data: torch.Tensor, entries: tuple[TensorEntry, ...]) -> None:
+    for entry, rows in zip(entries, _split_rows(data, entries), strict=True):
+        found = digest_of(bytes_of(rows))
+        if found != entry.digest:
+            raise WeightSyncError(
+                f"the sampler's copy of tensor {entry.name} must have digest {entry.digest}, "
+                f"found {found}: it was not loaded, or loaded in another place"
+            )
+
+
+def _verify_computation(layer: nn.Module, entries: tuple[TensorEntry, ...]) -> None:
+    dtype = getattr(torch, entries[0].dtype)
+    probe = right_probe(entries[0].shape[1]).to(dtype)
+    device = next(iter(layer.parameters())).device
+    with torch.no_grad():
+        product = layer.quant_method.apply(layer, probe.to(device)[None, :], None)[0]  # type: ignore[union-attr,operator]
+    for entry, rows in zip(entries, _split_rows(product, entries), strict=True):
+        check_sketch(entry, rows, tolerance=_SKETCH_TOLERANCE[dtype])
+
+
+def _split_rows(data: torch.Tensor, entries: tuple[TensorEntry, ...]) -> Iterator[torch.Tensor]:
+    # Rows past the last constituent are padding of the vocabulary.
+    start = 0
+    for entry in entries:
+        yield data[start : start + entry.shape[0]]
+        start += entry.shape[0]
+
+
+def register() -> None:
+    """Offer the backend to vLLM; called by vLLM in each of its processes, maybe twice."""
+    if BACKEND not in WeightTransferEngineFactory._registry:
+        WeightTransferEngineFactory.register_engine(BACKEND, BucketWeightTransferEngine)

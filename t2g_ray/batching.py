@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 
@@ -50,6 +51,14 @@ class MicroBatch:
     """Real prompt and completion tokens that are computed."""
     num_slots: int
     """The same with padding."""
+
+    def to(self, device: torch.device) -> MicroBatch:
+        """The same micro-batch with all tensors on `device`."""
+        if device.type == "cpu":
+            return self
+        names = [f.name for f in fields(self) if isinstance(getattr(self, f.name), torch.Tensor)]
+        moved: dict[str, Any] = {n: getattr(self, n).to(device, non_blocking=True) for n in names}
+        return replace(self, **moved)
 
 
 def balance(costs: Sequence[int], num_ranks: int) -> list[list[int]]:

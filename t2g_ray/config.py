@@ -151,6 +151,9 @@ class AlgorithmConfig(Section):
     clip_high: float = Field(default=0.28, gt=0)
     importance_cap: float = Field(default=2.0, gt=0)
     """Upper bound of the truncated importance weight of tokens an older policy wrote."""
+    parity_tolerance: float | None = Field(default=None, gt=0)
+    """Largest mean |log-prob difference| in nats between sampler and learner on the same weights;
+    when not given, 1e-5 where both compute in fp32, else 0.05."""
 
 
 class SyncConfig(Section):
@@ -184,8 +187,6 @@ class DeadlineConfig(Section):
     generate_s: float = Field(default=600, gt=0)
     train_s: float = Field(default=600, gt=0)
     sync_s: float = Field(default=300, gt=0)
-    parity_tolerance: float = Field(default=1e-4, gt=0)
-    """Largest mean |log-prob difference| between sampler and learner at step 0, in nats."""
 
 
 class StageConfig(Section):
@@ -235,6 +236,13 @@ class GrpoConfig(StageConfig):
     algorithm: AlgorithmConfig = AlgorithmConfig()
     sync: SyncConfig = SyncConfig()
     tensorboard: bool = False
+
+    @property
+    def parity_tolerance(self) -> float:
+        """The gate's tolerance, derived from the precisions where it is not given."""
+        if self.algorithm.parity_tolerance is not None:
+            return self.algorithm.parity_tolerance
+        return 1e-5 if {self.rollout.dtype, self.learner.dtype} == {"float32"} else 0.05
 
     @model_validator(mode="after")
     def _tensor_parallel_fits(self) -> GrpoConfig:

@@ -115,7 +115,8 @@ class GenerationEngine:
         import torch
 
         key = np.random.SeedSequence(
-            [self.spec.seed, self.spec.sampler, self.version + 1, first_index + 1]
+            # Evaluation numbers its prompts below zero.
+            [self.spec.seed, self.spec.sampler, self.version + 1, first_index & 0xFFFFFFFF]
         )
         torch.manual_seed(int(key.generate_state(1, np.uint64)[0]))
 
@@ -273,7 +274,11 @@ def _start_vllm(spec: EngineSpec) -> Any:
         "generation_config": "vllm",
         "disable_log_stats": True,
         "seed": spec.seed,
-        **({"enforce_eager": True} if is_cpu else {"gpu_memory_utilization": spec.gpu_memory_utilization}),
+        **(
+            {"enforce_eager": True}
+            if is_cpu
+            else {"gpu_memory_utilization": spec.gpu_memory_utilization}
+        ),
         **spec.more,
     }
     return LLMEngine.from_engine_args(EngineArgs(**arguments))

@@ -11,7 +11,7 @@ import importlib
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -114,11 +114,11 @@ class Learner:
     def _micro_batches(self, samples: Sequence[Sample]) -> list[tuple[MicroBatch, float]]:
         spec = self.spec
         parts = cut(samples, token_budget=spec.config.token_budget, is_shared=spec.is_shared)
-        micros = [(self._to_device(collate(part, is_shared=spec.is_shared)), 1.0) for part in parts]
+        micros = [(collate(part, is_shared=spec.is_shared).to(self.device), 1.0) for part in parts]
         count = torch.tensor([len(micros)])
         dist.all_reduce(count, op=dist.ReduceOp.MAX)
         while len(micros) < int(count):
-            filler = micros[0][0] if micros else self._to_device(self._filler())
+            filler = micros[0][0] if micros else self._filler().to(self.device)
             micros.append((filler, 0.0))
         return micros
 
@@ -128,19 +128,14 @@ class Learner:
         one = np.zeros(1, dtype=np.int32)
         zero = np.zeros(1, dtype=np.float32)
         sample = Sample(
-            group=0, prompt_ids=(0,), completion_ids=one, sampler_logprobs=zero, versions=one, advantage=0.0
+            group=0,
+            prompt_ids=(0,),
+            completion_ids=one,
+            sampler_logprobs=zero,
+            versions=one,
+            advantage=0.0,
         )
         return collate([sample], is_shared=self.spec.is_shared)
-
-    def _to_device(self, micro: MicroBatch) -> MicroBatch:
-        if self.device.type == "cpu":
-            return micro
-        values = {f.name: getattr(micro, f.name) for f in fields(micro)}
-        moved = {
-            name: value.to(self.device, non_blocking=True) if isinstance(value, torch.Tensor) else value
-            for name, value in values.items()
-        }
-        return MicroBatch(**moved)
 
     def _micro_loss(self, micro: MicroBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         logprobs, entropies = self._engine(micro, self.spec.temperature)
@@ -155,7 +150,11 @@ class Learner:
         difference = (logprobs.detach() - micro.sampler_logprobs).abs().sum()
         watched = [sums.entropy, sums.mismatch_kl, sums.clipped, sums.truncated, difference]
         parts = [sums.loss.detach(), num_tokens, *watched]
-        return sums.loss, torch.stack(parts).double().cpu(), sums.max_ratio.double().cpu().reshape(1)
+        return (
+            sums.loss,
+            torch.stack(parts).double().cpu(),
+            sums.max_ratio.double().cpu().reshape(1),
+        )
 
     def _set_lr(self) -> None:
         share = lr_share(self.spec.config.optimizer, self.step_count, self.spec.total_steps)
@@ -177,18 +176,6 @@ class Learner:
             "lr": self._engine.optimizer.param_groups[-1]["lr"],
         }
 
-    def logprob_difference(self, samples: Sequence[Sample]) -> tuple[float, int]:
-        """Sum of |learner - sampler| log-probs over this rank's tokens, and their number."""
-        self._engine.eval()
-        total, count = 0.0, 0
-        with torch.no_grad():
-            for micro, weight in self._micro_batches(samples):
-                logprobs, _ = self._engine(micro, self.spec.temperature)
-                if weight:
-                    total += float((logprobs - micro.sampler_logprobs).abs().sum())
-                    count += logprobs.numel()
-        return total, count
-
     def named_tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Full tensors in one fixed order, for the rank that packs; collective under ZeRO-3.
 
@@ -207,7 +194,9 @@ class Learner:
 
     def save(self, folder: Path) -> None:
         """Write this rank's share of model and optimiser state; collective."""
-        self._engine.save_checkpoint(str(folder), tag="state", client_state={"step": self.step_count})
+        self._engine.save_checkpoint(
+            str(folder), tag="state", client_state={"step": self.step_count}
+        )
 
     def load(self, folder: Path) -> None:
         """Restore what `save` wrote; raises FileNotFoundError when it is not there."""

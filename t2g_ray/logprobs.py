@@ -81,9 +81,7 @@ class TokenLogProbs(nn.Module):
         super().__init__()
         self.policy = policy
 
-    def forward(
-        self, micro: MicroBatch, temperature: float
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, micro: MicroBatch, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probs and entropies of the micro-batch's trained tokens, [K] each."""
         hidden = self._shared(micro) if micro.is_shared else self._joined(micro)
         head = self.policy.get_output_embeddings()

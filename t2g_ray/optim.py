@@ -33,7 +33,9 @@ def tag_for_muon(policy: nn.Module) -> None:
 
     Keller Jordan 2024, "Muon": only matrices inside the network are orthogonalised.
     """
-    embeddings = {id(p) for m in policy.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+    embeddings = {
+        id(p) for m in policy.modules() if isinstance(m, nn.Embedding) for p in m.parameters()
+    }
     head = getattr(policy, "lm_head", None)
     outside = embeddings | ({id(p) for p in head.parameters()} if head is not None else set())
     for parameter in policy.parameters():

@@ -73,7 +73,7 @@ class BucketWeightTransferEngine(WeightTransferEngine[BucketInitInfo, BucketUpda
 
     def start_weight_update(self) -> None:
         """Give every packed layer a full parameter again."""
-        for layer in self.model.modules():
+        for layer in _layers(self.model):
             if isinstance(layer, LinearBase) and layer.weight.numel() == 0:
                 _restore_parameter(layer)
 
@@ -86,7 +86,8 @@ class BucketWeightTransferEngine(WeightTransferEngine[BucketInitInfo, BucketUpda
     def receive_weights(self, update_info: BucketUpdateInfo) -> None:
         """Compare digests, then load. Raises WeightSyncError with the tensor's name."""
         check_received(update_info.data, update_info.entries)
-        self.model.load_weights(
+        model: Any = self.model  # vLLM models load by a method that nn.Module does not declare
+        model.load_weights(
             (entry.name, tensor_from_bytes(update_info.data, entry))
             for entry in update_info.entries
         )
@@ -95,7 +96,7 @@ class BucketWeightTransferEngine(WeightTransferEngine[BucketInitInfo, BucketUpda
         """Pack every layer anew, the tied head and embedding included."""
         if self.device.type != "cpu":
             return
-        for layer in self.model.modules():
+        for layer in _layers(self.model):
             method = getattr(layer, "quant_method", None)
             if method is not None and isinstance(layer, LinearBase | VocabParallelEmbedding):
                 method.process_weights_after_loading(layer)
@@ -104,7 +105,12 @@ class BucketWeightTransferEngine(WeightTransferEngine[BucketInitInfo, BucketUpda
         """Nothing is held between updates."""
 
 
-def _restore_parameter(layer: LinearBase) -> None:
+def _layers(model: nn.Module) -> Iterator[Any]:
+    # Any: vLLM's layers carry attributes that their classes do not declare.
+    return iter(model.modules())
+
+
+def _restore_parameter(layer: Any) -> None:
     method = layer.quant_method
     if not isinstance(method, UnquantizedLinearMethod):
         raise WeightSyncError(
@@ -123,7 +129,7 @@ def _restore_parameter(layer: LinearBase) -> None:
     )
 
 
-def verify_model(model: nn.Module, manifest: Manifest) -> int:
+def verify_model(model: Any, manifest: Manifest) -> int:
     """Check that every layer computes with the manifest's tensors; returns how many were checked.
 
     Raises WeightSyncError that names the first tensor which is missing or differs. Needs whole
@@ -146,9 +152,7 @@ def verify_model(model: nn.Module, manifest: Manifest) -> int:
     return len(checked)
 
 
-def _constituents(
-    model: nn.Module, name: str, wanted: dict[str, TensorEntry]
-) -> tuple[TensorEntry, ...]:
+def _constituents(model: Any, name: str, wanted: dict[str, TensorEntry]) -> tuple[TensorEntry, ...]:
     if name in wanted:
         return (wanted[name],)
     for fused, parts in getattr(model, "packed_modules_mapping", {}).items():
@@ -163,9 +167,7 @@ def _constituents(
     )
 
 
-def _verify_parameter(
-    layer: nn.Module, parameter_name: str, entries: tuple[TensorEntry, ...]
-) -> None:
+def _verify_parameter(layer: Any, parameter_name: str, entries: tuple[TensorEntry, ...]) -> None:
     parameter = layer._parameters[parameter_name]
     assert parameter is not None
     if parameter.numel():
@@ -185,12 +187,12 @@ def _verify_bytes(data: torch.Tensor, entries: tuple[TensorEntry, ...]) -> None:
             )
 
 
-def _verify_computation(layer: nn.Module, entries: tuple[TensorEntry, ...]) -> None:
+def _verify_computation(layer: Any, entries: tuple[TensorEntry, ...]) -> None:
     dtype = getattr(torch, entries[0].dtype)
     probe = right_probe(entries[0].shape[1]).to(dtype)
     device = next(iter(layer.parameters())).device
     with torch.no_grad():
-        product = layer.quant_method.apply(layer, probe.to(device)[None, :], None)[0]  # type: ignore[union-attr,operator]
+        product = layer.quant_method.apply(layer, probe.to(device)[None, :], None)[0]
     for entry, rows in zip(entries, _split_rows(product, entries), strict=True):
         check_sketch(entry, rows, tolerance=_SKETCH_TOLERANCE[dtype])
 

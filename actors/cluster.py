@@ -1,0 +1,161 @@
+"""Configuration -> the running actors of one GRPO run, and their end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from actors.learner import LearnerActor
+from actors.placement import Bundle, bundles_of, cluster_nodes, place
+from actors.reward import RewardActor
+from actors.rollout import RolloutActor
+from t2g_ray.config import GrpoConfig
+from t2g_ray.engine import EngineSpec
+from t2g_ray.learner import LearnerSpec
+from t2g_ray.progress import announced_wait
+from t2g_ray.rewards import RewardSpec, preset
+from t2g_ray.trace import Span
+
+_ROLLOUT_THREADS = 16
+"""Calls one rollout actor serves at a time: generating, loading weights, questions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Handles of all actors, in order of their numbers."""
+
+    rollouts: tuple[Any, ...]
+    rewards: tuple[Any, ...]
+    learners: tuple[Any, ...]
+
+    def each_learner(
+        self, method: str, *arguments: Any, timeout_s: float | None = None
+    ) -> list[Any]:
+        """Call a collective method on all ranks at once."""
+        calls = [getattr(learner, method).remote(*arguments) for learner in self.learners]
+        with announced_wait(lambda: f"{method} on {len(calls)} learner ranks"):
+            results: list[Any] = ray.get(calls, timeout=timeout_s)
+        return results
+
+    def drain_spans(self) -> list[Span]:
+        """Spans of all actors since the last call."""
+        actors = [*self.rollouts, *self.rewards, *self.learners]
+        return [s for spans in ray.get([a.drain_spans.remote() for a in actors]) for s in spans]
+
+    def close(self) -> None:
+        """End every actor; nothing of the run stays on the cluster."""
+        for actor in [*self.rollouts, *self.rewards, *self.learners]:
+            ray.kill(actor)
+
+
+def start_cluster(
+    config: GrpoConfig, model: str, tokenizer_path: str, max_model_len: int
+) -> Cluster:
+    """Check that everything fits, then start all actors and wait until each one answers.
+
+    Raises PlacementError before anything was started.
+    """
+    bundles = place(bundles_of(config), cluster_nodes())
+    by_role = {
+        role: [b for b in bundles if b.role == role] for role in ("learner", "rollout", "reward")
+    }
+    cluster = Cluster(
+        rollouts=_start_rollouts(config, by_role["rollout"], model, max_model_len),
+        rewards=_start_rewards(config, by_role["reward"], tokenizer_path),
+        learners=_start_learners(config, by_role["learner"], model),
+    )
+    waits = [actor.drain_spans.remote() for actor in (*cluster.rollouts, *cluster.rewards)]
+    with announced_wait(lambda: "rollout and reward actors to start"):
+        ray.get(waits, timeout=config.deadlines.start_s)
+    return cluster
+
+
+def _thread_variables(threads: int) -> dict[str, str]:
+    # Read when a math library is loaded, which is before the actor's own first line.
+    return {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+
+
+def _start_rollouts(
+    config: GrpoConfig, bundles: Sequence[Bundle], model: str, max_model_len: int
+) -> tuple[Any, ...]:
+    rollout = config.rollout
+    actor = ray.remote(RolloutActor)
+    return tuple(
+        actor.options(
+            name=f"rollout/{bundle.number}",
+            namespace=_namespace(config),
+            max_concurrency=_ROLLOUT_THREADS,
+            runtime_env={"env_vars": _thread_variables(rollout.threads)},
+            **bundle.options,
+        ).remote(
+            EngineSpec(
+                model=model,
+                dtype=rollout.dtype,
+                max_model_len=max_model_len,
+                max_sequences=rollout.max_sequences,
+                threads=rollout.threads,
+                gpus=rollout.gpus,
+                tensor_parallel=rollout.tensor_parallel,
+                kv_cache_gib=rollout.kv_cache_gib,
+                gpu_memory_utilization=rollout.gpu_memory_utilization,
+                seed=config.seed,
+                sampler=bundle.number,
+                more=rollout.engine,
+            )
+        )
+        for bundle in bundles
+    )
+
+
+def _start_rewards(
+    config: GrpoConfig, bundles: Sequence[Bundle], tokenizer_path: str
+) -> tuple[Any, ...]:
+    reward = config.reward
+    spec = RewardSpec(reward.weights) if reward.weights else preset(reward.preset)
+    actor = ray.remote(RewardActor)
+    return tuple(
+        actor.options(
+            name=f"reward/{bundle.number}",
+            namespace=_namespace(config),
+            runtime_env={"env_vars": _thread_variables(1)},
+            **bundle.options,
+        ).remote(bundle.number, tokenizer_path, spec, config.prompt.thinking)
+        for bundle in bundles
+    )
+
+
+def _start_learners(config: GrpoConfig, bundles: Sequence[Bundle], model: str) -> tuple[Any, ...]:
+    learner = config.learner
+    actor: Any = ray.remote(LearnerActor)
+    ranks: tuple[Any, ...] = tuple(
+        actor.options(
+            name=f"learner/{bundle.number}",
+            namespace=_namespace(config),
+            runtime_env={"env_vars": _thread_variables(learner.threads)},
+            **bundle.options,
+        ).remote(bundle.number, learner.ranks, learner.threads, not learner.gpus)
+        for bundle in bundles
+    )
+    spec = LearnerSpec(
+        model=model,
+        config=learner,
+        algorithm=config.algorithm,
+        temperature=config.sampling.temperature,
+        total_steps=config.steps,
+        seed=config.seed,
+        is_shared=learner.share_prompts,
+        objective="policy",
+    )
+    address, port = ray.get(ranks[0].address.remote(), timeout=config.deadlines.start_s)
+    calls = [rank.start.remote(address, port, spec) for rank in ranks]
+    with announced_wait(lambda: f"{len(ranks)} learner ranks to start"):
+        ray.get(calls, timeout=config.deadlines.start_s)
+    return ranks
+
+
+def _namespace(config: GrpoConfig) -> str:
+    return f"t2g:{Path(config.run_dir).resolve()}"

@@ -1,0 +1,190 @@
+"""Configuration -> data, actors and loop -> a complete run folder: the GRPO stage as a whole."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ray
+
+from actors.cluster import Cluster, start_cluster
+from actors.evaluation import Evaluator
+from actors.groups import RayGroups
+from actors.placement import connect
+from actors.weights import RayWeights
+from t2g_ray.batching import balance
+from t2g_ray.checkpoint import begin, find_checkpoint, finish, keep_last
+from t2g_ray.config import GrpoConfig, dump_config
+from t2g_ray.data.ledger import Ledger
+from t2g_ray.data.load import encode_prompts, load_split, resolve_model
+from t2g_ray.data.records import PromptOrder
+from t2g_ray.greedy import load_tokenizer
+from t2g_ray.jsonlines import JsonLinesWriter
+from t2g_ray.loop import GrpoLoop, Ready, TrainGroup
+from t2g_ray.machine import describe_machine
+from t2g_ray.parsing import parse_completion
+from t2g_ray.prompt_settings import write_prompt_settings
+from t2g_ray.rundir import RunDir, write_json, write_text
+from t2g_ray.types import Prompt, ScoredGroup
+from t2g_ray.watch import RunLog
+
+
+class RayTrainer:
+    """Implements `t2g_ray.loop.Trainer`: shares a batch over the learner ranks by tokens."""
+
+    def __init__(self, config: GrpoConfig, cluster: Cluster) -> None:
+        self._config, self._cluster = config, cluster
+
+    def step(self, groups: Sequence[TrainGroup], *, num_loss_tokens: int) -> Mapping[str, float]:
+        """One optimiser step of all ranks; every rank reports the same numbers."""
+        learners = self._cluster.learners
+        calls = []
+        for rank, share in enumerate(balance([g.num_tokens for g in groups], len(learners))):
+            mine = [groups[i] for i in share]
+            handles, advantages = [g.handle for g in mine], [g.advantages for g in mine]
+            calls.append(learners[rank].step.remote(handles, advantages, num_loss_tokens))
+        result: Mapping[str, float] = ray.get(calls, timeout=self._config.deadlines.train_s)[0]
+        return result
+
+
+def run_grpo(config: GrpoConfig) -> RunDir:
+    """Run or resume the GRPO stage; the run folder is complete when this returns.
+
+    Raises ConfigError or ValueError for bad input, PlacementError where the cluster is too small,
+    LoopError and WeightSyncError where an invariant does not hold.
+    """
+    started = time.time()
+    run = RunDir(config.run_dir)
+    is_resumed = run.prepare(resume=config.resume == "auto")
+    write_text(run.config, dump_config(config))
+    connect()
+    _Stage(config, run).run(is_resumed, started)
+    return run
+
+
+class _Stage:
+    """The parts of one run, wired together."""
+
+    def __init__(self, config: GrpoConfig, run: RunDir) -> None:
+        self.config, self.run_dir = config, run
+        self.model = resolve_model(config, run)
+        self.tokenizer = load_tokenizer(self.model)
+        pairs, num_too_long = encode_prompts(
+            self.tokenizer, load_split(config, "train"), config.prompt
+        )
+        self._pairs, self.num_too_long = pairs, num_too_long
+        self._order = PromptOrder(len(pairs), config.data_seed)
+        max_model_len = config.prompt.max_tokens + config.sampling.max_new_tokens
+        self.cluster = start_cluster(config, self.model, self.model, max_model_len)
+        self.groups = RayGroups(
+            config,
+            rollouts=self.cluster.rollouts,
+            rewards=self.cluster.rewards,
+            prompt_at=self._prompt_at,
+        )
+        self.weights = RayWeights(
+            config, learners=self.cluster.learners, rollouts=self.cluster.rollouts
+        )
+
+    def _prompt_at(self, position: int) -> Prompt:
+        record, ids = self._pairs[self._order.record_index(position)]
+        return Prompt(index=position, record=record, token_ids=ids)
+
+    def run(self, is_resumed: bool, started: float) -> None:
+        try:
+            version, ledger = self._restore(is_resumed)
+            resume_step = version if is_resumed else None
+            samples = JsonLinesWriter(self.run_dir.samples, resume_step=resume_step)
+            evaluator = Evaluator(
+                self.config, self.run_dir, self.groups, self.tokenizer, samples, resume_step
+            )
+            # Restore, then a verified sync, then rollouts: samplers hold random weights so far.
+            self.weights.publish(version)
+            evaluator.before(version)
+            log = RunLog(
+                self.config,
+                self.run_dir,
+                resume_step=resume_step,
+                drain_spans=self.cluster.drain_spans,
+                evaluate=evaluator.during,
+                checkpoint=self._checkpoint,
+                sample=_sample,
+                samples=samples,
+            )
+            loop_started = time.time()
+            with log:
+                loop = GrpoLoop(
+                    self.config,
+                    groups=self.groups,
+                    trainer=RayTrainer(self.config, self.cluster),
+                    weights=self.weights,
+                    watcher=log,
+                    ledger=ledger,
+                    version=version,
+                )
+                loop.run()
+                self.weights.wait_for_loads()
+            loop_s = time.time() - loop_started
+            self._export()
+            report = evaluator.after(self.config.steps)
+            self._report({**report, "grpo_wall_s": loop_s, "wall_s": time.time() - started})
+        finally:
+            self.cluster.close()
+
+    def _restore(self, is_resumed: bool) -> tuple[int, Ledger]:
+        found = find_checkpoint(self.run_dir.checkpoints) if is_resumed else None
+        if found is None:
+            return 0, Ledger()
+        self.cluster.each_learner("load", found.path / "learner")
+        version = int(found.state["version"])
+        print(f"resumed at step {version} from {found.path}")
+        return version, Ledger.from_state(found.state["ledger"])
+
+    def _checkpoint(self, step: int, ledger: Ledger) -> None:
+        folder = self.run_dir.checkpoint(step)
+        temporary = begin(folder)
+        self.cluster.each_learner(
+            "save", temporary / "learner", timeout_s=self.config.deadlines.train_s
+        )
+        finish(folder, {"version": step, "ledger": ledger.state()})
+        keep_last(self.run_dir.checkpoints, self.config.checkpoint.keep)
+
+    def _export(self) -> None:
+        self.cluster.each_learner("export", self.run_dir.model)
+        write_prompt_settings(
+            self.run_dir.model, self.config.prompt, self.config.sampling.max_new_tokens
+        )
+
+    def _report(self, result: Mapping[str, Any]) -> None:
+        from t2g_ray.report import write_report
+
+        report = {
+            "seed": self.config.seed,
+            "steps": self.config.steps,
+            "prompts_too_long": self.num_too_long,
+            **result,
+            **describe_machine(),
+        }
+        write_json(self.run_dir.report_json, report)
+        write_report(self.run_dir)
+
+
+def _sample(ready: Ready) -> Mapping[str, object]:
+    """The best completion of a group, as a line of samples.jsonl."""
+    scored: ScoredGroup = ray.get(ready.handle)
+    best = max(range(len(scored.rewards)), key=lambda i: scored.rewards[i].total)
+    record, reward = scored.group.prompt.record, scored.rewards[best]
+    graph = parse_completion(scored.texts[best]).graph
+    return {
+        "prompt_index": scored.group.prompt.index,
+        "text": record.text,
+        "entity_types": list(record.entity_types),
+        "relation_types": list(record.relation_types),
+        "gold": record.graph.to_dict(),
+        "completion": scored.texts[best],
+        "predicted": graph.to_dict() if graph is not None else None,
+        "parse": reward.parse,
+        "reward": reward.total,
+        "parts": dict(reward.parts),
+    }

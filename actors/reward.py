@@ -1,0 +1,32 @@
+"""RewardActor: groups in by reference, rewards out. The driver sees the summary only."""
+
+from __future__ import annotations
+
+import ray
+
+from t2g_ray.grade import score_group
+from t2g_ray.rewards import RewardSpec
+from t2g_ray.trace import Span, Tracer
+from t2g_ray.types import Group, GroupSummary, ScoredGroup
+
+
+class RewardActor:
+    """Scores groups with one tokenizer and one reward specification."""
+
+    def __init__(self, number: int, tokenizer_path: str, spec: RewardSpec, thinking: bool) -> None:
+        from transformers import AutoTokenizer
+
+        self._tokenizer = AutoTokenizer.from_pretrained(tokenizer_path, trust_remote_code=False)
+        self._spec = spec
+        self._thinking = thinking
+        self._tracer = Tracer(f"reward/{number}")
+
+    @ray.method(num_returns=2)
+    def score(self, group: Group) -> tuple[GroupSummary, ScoredGroup]:
+        """Two objects: the small one for the loop, the whole one for the learner."""
+        with self._tracer.span("score", step=group.prompt.index, prompt=group.prompt.index):
+            return score_group(group, self._tokenizer, self._spec, thinking=self._thinking)
+
+    def drain_spans(self) -> list[Span]:
+        """Trace since the last call."""
+        return self._tracer.drain()

@@ -1,0 +1,45 @@
+"""RolloutActor: a vLLM engine on the cluster. Prompts in, groups out as they finish."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import ray
+
+from t2g_ray.engine import EngineSpec, Sampling
+from t2g_ray.sampler import SamplerThread
+from t2g_ray.trace import Span
+from t2g_ray.types import Group, Prompt
+from t2g_ray.weights import Manifest
+
+
+class RolloutActor:
+    """Delegates to SamplerThread. Runs with several Ray threads: one can wait for groups while
+    another brings new weights."""
+
+    def __init__(self, spec: EngineSpec) -> None:
+        self._sampler = SamplerThread(spec)
+
+    def generate(
+        self, prompts: Sequence[Prompt], sampling: Sampling, min_version: int
+    ) -> Iterator[Group]:
+        """Stream of groups; each becomes an object on this node that reward actors fetch."""
+        yield from self._sampler.generate(prompts, sampling, min_version=min_version)
+
+    def load(self, manifest: Manifest, buckets: Sequence[Any], verify: bool) -> float:
+        """Fetch the buckets from the object store and apply them; seconds of the load."""
+        arrays = ray.get(list(buckets))
+        return self._sampler.load(manifest, arrays, verify=verify)
+
+    def call(self, function: Callable[[Any], Any]) -> Any:
+        """Run `function(engine)` between two tokens."""
+        return self._sampler.call(function)
+
+    def drain_spans(self) -> list[Span]:
+        """Trace since the last call."""
+        return self._sampler.drain_spans()
+
+    def close(self) -> None:
+        """Release the engine."""
+        self._sampler.close()

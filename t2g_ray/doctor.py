@@ -1,0 +1,190 @@
+"""This machine -> what is there, what is missing, and what to do about it.
+
+Invariant: a check that fails for a reason nobody thought of is shown as missing, never as good.
+Packages are imported in processes of their own, so that a broken one breaks nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import t2g_ray
+
+GIB = 2**30
+IMPORT_LIMIT_S = 180.0
+IMPORTS = {
+    "ray": "import ray",
+    "torch": "import torch",
+    "transformers": "from transformers import AutoModelForCausalLM",
+    "vllm": "from vllm.v1.engine.llm_engine import LLMEngine",
+    "deepspeed": "import deepspeed",
+}
+"""What the product really needs of each package: a bare `import vllm` loads next to nothing."""
+RAY_PORTS = {6379: "cluster", 8265: "dashboard", 10001: "client"}
+MIN_SHARED_GIB = 1.0
+MIN_MEMORY_GIB = 4.0
+
+Status = Literal["good", "note", "missing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding. `advice` says what to do and is empty where all is well.
+
+    Example: Check("GPUs", "none", "note", "everything runs on the CPU").
+    """
+
+    name: str
+    found: str
+    status: Status = "good"
+    advice: str = ""
+
+
+def examine() -> list[Check]:
+    """All checks; takes some seconds, most of them for imports."""
+    return [
+        Check("t2g-ray", t2g_ray.__version__),
+        python_check(sys.version_info[:3]),
+        *import_checks(IMPORTS),
+        Check("CPUs", f"{len(os.sched_getaffinity(0))} ({platform.machine()})"),
+        memory_check(memory_gib()),
+        shared_memory_check(),
+        gpu_check(),
+        loopback_check(),
+        *(port_check(port, use) for port, use in RAY_PORTS.items()),
+    ]
+
+
+def verdict(checks: Sequence[Check]) -> str:
+    """One line: ready or not, and by what."""
+    missing = [check.name for check in checks if check.status == "missing"]
+    if missing:
+        return f"not ready: {', '.join(missing)}"
+    notes = sum(check.status == "note" for check in checks)
+    return f"ready, with {notes} note{'s' if notes > 1 else ''}" if notes else "ready"
+
+
+def python_check(version: tuple[int, int, int]) -> Check:
+    """3.11 or newer."""
+    shown = ".".join(map(str, version))
+    if version >= (3, 11, 0):
+        return Check("Python", shown)
+    return Check("Python", shown, "missing", "3.11 or newer is needed")
+
+
+def import_checks(imports: dict[str, str]) -> list[Check]:
+    """Whether each statement works in a fresh interpreter; all at the same time."""
+    processes = {
+        package: subprocess.Popen(
+            [sys.executable, "-c", _IMPORT.format(statement=statement, package=package)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "VLLM_LOGGING_LEVEL": "ERROR"},
+        )
+        for package, statement in imports.items()
+    }
+    return [_finish_import(package, process) for package, process in processes.items()]
+
+
+_IMPORT = """{statement}
+from importlib.metadata import version, packages_distributions
+print(version(packages_distributions()["{package}"][0]))"""
+
+
+def _finish_import(package: str, process: subprocess.Popen[str]) -> Check:
+    try:
+        output, errors = process.communicate(timeout=IMPORT_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return Check(package, f"no answer in {IMPORT_LIMIT_S:.0f} s", "missing", "run make setup")
+    if process.returncode == 0:
+        return Check(package, output.split()[-1])
+    reason = errors.strip().rpartition("\n")[2] or f"exit code {process.returncode}"
+    return Check(package, reason, "missing", "run make setup")
+
+
+def memory_gib() -> float:
+    """Memory of this machine, or of this container where that is less."""
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    text = limit.read_text().strip() if limit.is_file() else "max"
+    return min(physical, int(text) if text.isdigit() else physical) / GIB
+
+
+def memory_check(total_gib: float) -> Check:
+    """Enough for one engine, one learner rank and Ray with the tiny policy."""
+    if total_gib >= MIN_MEMORY_GIB:
+        return Check("memory", f"{total_gib:.1f} GiB")
+    return Check(
+        "memory", f"{total_gib:.1f} GiB", "note", f"the demo needs about {MIN_MEMORY_GIB:.0f} GiB"
+    )
+
+
+def shared_memory_check(folder: str = "/dev/shm") -> Check:
+    """Ray keeps its objects there."""
+    if not Path(folder).is_dir():
+        return Check(folder, "none", "note", "Ray keeps its objects on disk, which is slow")
+    size_gib = shutil.disk_usage(folder).total / GIB
+    if size_gib >= MIN_SHARED_GIB:
+        return Check(folder, f"{size_gib:.1f} GiB")
+    return Check(
+        folder,
+        f"{size_gib:.2f} GiB",
+        "note",
+        "too small for Ray's objects, which then go to disk (Docker: --shm-size=4g)",
+    )
+
+
+def gpu_check() -> Check:
+    """NVIDIA GPUs by name; none is fine."""
+    if shutil.which("nvidia-smi") is None:
+        return Check("GPUs", "none (everything runs on the CPU)")
+    listing = subprocess.run(
+        ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    names = [line.strip() for line in listing.stdout.splitlines() if line.strip()]
+    if listing.returncode or not names:
+        reason = (listing.stderr or listing.stdout).strip() or "nvidia-smi lists none"
+        return Check("GPUs", reason, "note", "everything runs on the CPU")
+    return Check("GPUs", "; ".join(names))
+
+
+def loopback_check() -> Check:
+    """Whether processes of this machine reach each other by TCP, as Ray's must."""
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            address = server.getsockname()
+            with socket.create_connection(address, timeout=5):
+                return Check("local connections", "work")
+    except OSError as error:
+        return Check("local connections", str(error), "missing", "Ray needs TCP on 127.0.0.1")
+
+
+def port_check(port: int, use: str) -> Check:
+    """Whether a port of a Ray head node is free."""
+    name = f"port {port} (Ray {use})"
+    try:
+        with socket.create_server(("127.0.0.1", port)):
+            return Check(name, "free")
+    except OSError:
+        return Check(
+            name,
+            "in use",
+            "note",
+            "perhaps a Ray cluster; t2g joins one only where RAY_ADDRESS names it",
+        )

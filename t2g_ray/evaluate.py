@@ -1,0 +1,178 @@
+"""Held-out records and completions -> exact and relaxed scores, by type, with intervals.
+
+This path shares parsing and counting with nothing that trains: a reward can be shaped, these
+figures cannot. Invariant: all F1 is micro over records, from counts that add; a completion
+without a graph, and a prompt that was too long to ask, miss all their gold.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from t2g_ray.parsing import parse_completion
+from t2g_ray.scoring import (
+    Counts,
+    GraphCounts,
+    TypeCounts,
+    macro_f1,
+    score_graph,
+    score_types,
+)
+from t2g_ray.types import Record
+
+Interval = tuple[float, float]
+"""Lower and upper end of a 95 % interval."""
+INTERVAL_KEYS = ("f1/entities", "f1/relations", "f1/mean")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvalResult:
+    """Scores of one set of records. `by_record` keeps the exact counts that intervals need.
+
+    `mean_tokens` is the mean length of a completion; None when the lengths were not given.
+    """
+
+    exact: GraphCounts
+    relaxed: GraphCounts
+    types: TypeCounts
+    by_record: tuple[GraphCounts, ...]
+    parse_kinds: Mapping[str, int]
+    mean_tokens: float | None
+
+    @property
+    def num_records(self) -> int:
+        """Records evaluated."""
+        return len(self.by_record)
+
+    @property
+    def json_valid_rate(self) -> float:
+        """Share of completions that hold a graph."""
+        return self.parse_kinds.get("ok", 0) / self.num_records
+
+    def figures(self) -> dict[str, float]:
+        """The flat figures, under the key names of metrics.jsonl, evals.jsonl and `t2g score`."""
+        both = {
+            "entities": (self.exact.entities, self.relaxed.entities, self.types.entities),
+            "relations": (self.exact.relations, self.relaxed.relations, self.types.relations),
+        }
+        figures: dict[str, float] = {"records": self.num_records}
+        for name, (exact, relaxed, by_type) in both.items():
+            figures[f"f1/{name}"] = exact.f1
+            figures[f"f1_relaxed/{name}"] = relaxed.f1
+            figures[f"f1_macro/{name}"] = macro_f1(by_type)
+            figures[f"precision/{name}"] = exact.precision
+            figures[f"recall/{name}"] = exact.recall
+        figures["json_valid_rate"] = self.json_valid_rate
+        if self.mean_tokens is not None:
+            figures["completion_length/mean"] = self.mean_tokens
+        return figures
+
+    def line(self, step: int, version: int, split: str) -> dict[str, Any]:
+        """The line of evals.jsonl."""
+        return {"step": step, "policy_version": version, "split": split, **self.figures()}
+
+    def intervals(self, *, seed: int, samples: int = 2000) -> dict[str, Interval]:
+        """95 % bootstrap intervals over records of INTERVAL_KEYS."""
+        return _ends(_resampled_f1([self.by_record], seed=seed, samples=samples)[0])
+
+    def type_table(self) -> dict[str, dict[str, dict[str, float]]]:
+        """{"entities" | "relations": {type: precision, recall, f1, tp, fp, fn}}, exact."""
+        return {
+            "entities": {name: _row(counts) for name, counts in self.types.entities.items()},
+            "relations": {name: _row(counts) for name, counts in self.types.relations.items()},
+        }
+
+
+def evaluate_texts(
+    records: Sequence[Record],
+    texts: Sequence[str],
+    *,
+    thinking: bool,
+    lengths: Sequence[int] | None = None,
+) -> EvalResult:
+    """Score one completion text for each record; `lengths` counts their tokens.
+
+    Raises ValueError when the numbers of records, texts and lengths differ or are 0.
+    """
+    if not records or len(records) != len(texts) or len(lengths or texts) != len(texts):
+        raise ValueError(
+            "evaluation needs one text (and length) for each of at least one record, found "
+            f"{len(records)} records, {len(texts)} texts and "
+            f"{'no' if lengths is None else len(lengths)} lengths"
+        )
+    parsed = [parse_completion(text, thinking=thinking) for text in texts]
+    pairs = [(record.graph, answer.graph) for record, answer in zip(records, parsed, strict=True)]
+    by_record = tuple(score_graph(gold, predicted) for gold, predicted in pairs)
+    relaxed = (score_graph(gold, predicted, "relaxed") for gold, predicted in pairs)
+    types = (score_types(gold, predicted) for gold, predicted in pairs)
+    return EvalResult(
+        exact=sum(by_record, GraphCounts()),
+        relaxed=sum(relaxed, GraphCounts()),
+        types=sum(types, TypeCounts({}, {})),
+        by_record=by_record,
+        parse_kinds=Counter(answer.kind for answer in parsed),
+        mean_tokens=sum(lengths) / len(lengths) if lengths else None,
+    )
+
+
+def bootstrap_interval(
+    before_counts: Sequence[GraphCounts],
+    after_counts: Sequence[GraphCounts],
+    *,
+    seed: int,
+    samples: int = 2000,
+) -> dict[str, Interval]:
+    """95 % intervals of the change (after - before) of INTERVAL_KEYS, paired over records.
+
+    Both sides are resampled by the same draw of records, so what makes a record hard cancels.
+    "f1/mean" is the mean of entity and relation F1. Raises ValueError when the sides do not pair.
+    """
+    if not before_counts or len(before_counts) != len(after_counts):
+        raise ValueError(
+            "a paired interval needs the same records before and after, at least one, found "
+            f"{len(before_counts)} and {len(after_counts)}"
+        )
+    before, after = _resampled_f1([before_counts, after_counts], seed=seed, samples=samples)
+    return _ends(after - before)
+
+
+def _resampled_f1(
+    sides: Sequence[Sequence[GraphCounts]], *, seed: int, samples: int
+) -> list[npt.NDArray[np.float64]]:
+    """For each side [samples, 3]: INTERVAL_KEYS on resampled records, one draw for all sides."""
+    num_records = len(sides[0])
+    # How often each record is drawn: [samples, records]. Counts add, so a product does the rest.
+    draws = np.random.default_rng(seed).multinomial(
+        num_records, np.full(num_records, 1 / num_records), size=samples
+    )
+    results = []
+    for side in sides:
+        rows = [[*one.entities.as_tuple(), *one.relations.as_tuple()] for one in side]
+        totals = (draws @ np.array(rows)).reshape(samples, 2, 3)
+        tp, errors = totals[..., 0], totals[..., 1] + totals[..., 2]
+        # Nothing to find and nothing found is right, as in Counts.f1.
+        f1 = np.where(tp + errors == 0, 1.0, 2 * tp / np.maximum(2 * tp + errors, 1))
+        results.append(np.concatenate([f1, f1.mean(axis=1, keepdims=True)], axis=1))
+    return results
+
+
+def _ends(values: npt.NDArray[np.float64]) -> dict[str, Interval]:
+    low, high = np.percentile(values, [2.5, 97.5], axis=0)
+    return {key: (float(low[i]), float(high[i])) for i, key in enumerate(INTERVAL_KEYS)}
+
+
+def _row(counts: Counts) -> dict[str, float]:
+    return {
+        "precision": counts.precision,
+        "recall": counts.recall,
+        "f1": counts.f1,
+        "tp": counts.tp,
+        "fp": counts.fp,
+        "fn": counts.fn,
+    }

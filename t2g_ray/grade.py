@@ -1,0 +1,62 @@
+"""A group of completions -> rewards, texts and the summary that the loop sees.
+
+Invariant: every completion gets one finite reward with a tag; one whose grader failed is marked
+so that it is masked, and never counts as a 0.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from t2g_ray.rewards import RewardSpec, grade
+from t2g_ray.types import Group, GroupSummary, Reward, ScoredGroup
+
+
+def score_group(
+    group: Group, tokenizer: Any, spec: RewardSpec, *, thinking: bool
+) -> tuple[GroupSummary, ScoredGroup]:
+    """Decode and grade all completions of a group; the special tokens are not part of a text."""
+    started = time.time()
+    ids = [completion.token_ids.tolist() for completion in group.completions]
+    texts = tuple(tokenizer.batch_decode(ids, skip_special_tokens=True))
+    record = group.prompt.record
+    rewards = tuple(grade(text, record, spec, thinking=thinking) for text in texts)
+    scored = ScoredGroup(group=group, rewards=rewards, texts=texts)
+    return summarise(scored, score_s=time.time() - started), scored
+
+
+def summarise(scored: ScoredGroup, *, score_s: float) -> GroupSummary:
+    """The numbers of a scored group, its completions whose grader failed left out of the sums."""
+    group, rewards = scored.group, scored.rewards
+    is_valid = tuple(reward.tag in ("score", "invalid_output") for reward in rewards)
+    valid = [reward for reward, ok in zip(rewards, is_valid, strict=True) if ok]
+    versions = [completion.versions for completion in group.completions]
+    return GroupSummary(
+        index=group.prompt.index,
+        rewards=tuple(reward.total for reward in rewards),
+        is_valid=is_valid,
+        lengths=tuple(len(completion.token_ids) for completion in group.completions),
+        prompt_tokens=len(group.prompt.token_ids),
+        num_truncated=sum(c.finish_reason == "length" for c in group.completions),
+        num_parsed=sum(reward.parse == "ok" for reward in valid),
+        min_version=min(int(v.min()) for v in versions),
+        max_version=max(int(v.max()) for v in versions),
+        parts=_mean_parts(valid),
+        entities=_add([reward.entities for reward in valid]),
+        relations=_add([reward.relations for reward in valid]),
+        sampler=group.sampler,
+        generate_s=group.generate_s,
+        score_s=score_s,
+    )
+
+
+def _mean_parts(rewards: Sequence[Reward]) -> dict[str, float]:
+    names = sorted({name for reward in rewards for name in reward.parts})
+    return {name: sum(r.parts[name] for r in rewards) / len(rewards) for name in names}
+
+
+def _add(counts: Sequence[tuple[int, int, int]]) -> tuple[int, int, int]:
+    tp, fp, fn = (sum(triple[i] for triple in counts) for i in range(3))
+    return tp, fp, fn

@@ -1,0 +1,145 @@
+"""A saved model and records -> greedy completion texts, by one vLLM engine in this process.
+
+Invariant: texts come in the order of the records, one each. A record whose prompt does not fit
+has the empty text and is counted: it is never cut and never left out of the figures.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from t2g_ray.graph import graph_json_schema
+from t2g_ray.prompts import PromptTooLong, encode_prompt
+from t2g_ray.types import Completion, Prompt, Record
+
+if TYPE_CHECKING:
+    from t2g_ray.config import PromptConfig
+    from t2g_ray.engine import EngineSpec, GenerationEngine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generated:
+    """One text and its length in tokens for each record, and how many were not whole."""
+
+    texts: tuple[str, ...]
+    lengths: tuple[int, ...]
+    num_too_long: int
+    """Records whose prompt did not fit: their text is empty."""
+    num_cut: int
+    """Completions that ended at the length limit."""
+
+
+def generate_texts(
+    engine: GenerationEngine,
+    tokenizer: Any,
+    records: Sequence[Record],
+    prompt: PromptConfig,
+    max_new_tokens: int,
+    *,
+    is_constrained: bool = False,
+) -> Generated:
+    """Write one greedy completion for each record.
+
+    `is_constrained` holds the output to the JSON Schema of the record's types, within bounds that
+    keep a constrained answer inside `max_new_tokens` of one character each.
+    """
+    from t2g_ray.engine import Sampling
+
+    max_prompt_tokens = min(prompt.max_tokens, engine.spec.max_model_len - max_new_tokens)
+    for index, record in enumerate(records):
+        try:
+            token_ids = encode_prompt(
+                tokenizer,
+                record,
+                style=prompt.style,
+                thinking=prompt.thinking,
+                max_tokens=max_prompt_tokens,
+            )
+        except PromptTooLong:
+            continue
+        sampling = Sampling(
+            group_size=1,
+            temperature=0.0,
+            max_new_tokens=max_new_tokens,
+            json_schema=_schema(record) if is_constrained else None,
+        )
+        engine.add(Prompt(index=index, record=record, token_ids=token_ids), sampling)
+    answers: dict[int, Completion] = {}
+    while engine.is_busy:
+        answers.update((group.prompt.index, group.completions[0]) for group in engine.step())
+    return _collect(tokenizer, answers, len(records))
+
+
+def _collect(tokenizer: Any, answers: dict[int, Completion], num_records: int) -> Generated:
+    ids = [answers[i].token_ids.tolist() if i in answers else [] for i in range(num_records)]
+    return Generated(
+        texts=tuple(tokenizer.decode(one, skip_special_tokens=True) for one in ids),
+        lengths=tuple(len(one) for one in ids),
+        num_too_long=num_records - len(answers),
+        num_cut=sum(answer.finish_reason == "length" for answer in answers.values()),
+    )
+
+
+def _schema(record: Record) -> dict[str, Any]:
+    return graph_json_schema(record.entity_types, record.relation_types)
+
+
+def load_tokenizer(model: str) -> Any:
+    """The tokenizer of a model folder or hub name. Raises ValueError where there is none."""
+    from transformers import AutoTokenizer
+
+    folder = Path(model)
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise ValueError(
+            f"a model folder must hold config.json, {model} does not; give the folder that a run "
+            "exported (model/ in its run folder)"
+        )
+    try:
+        return AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"a model must be a folder or a hub name that can be read, found {model!r}; correct "
+            f"the path, or download the model first: {error}"
+        ) from error
+
+
+def local_spec(model: str, *, max_prompt_tokens: int, max_new_tokens: int) -> EngineSpec:
+    """An engine for this machine: its first GPU, else all its cores.
+
+    The context is no longer than asked for, and never beyond what the model can place. Raises
+    ValueError when the completions alone exceed that.
+    """
+    import torch
+    from transformers import AutoConfig
+
+    from t2g_ray.engine import EngineSpec
+
+    config = AutoConfig.from_pretrained(model, trust_remote_code=False)
+    max_positions = int(config.max_position_embeddings)
+    if max_new_tokens >= max_positions:
+        raise ValueError(
+            f"max_new_tokens must be below the {max_positions} positions of {model}, found "
+            f"{max_new_tokens}; lower it"
+        )
+    num_gpus = min(1, torch.cuda.device_count())
+    own_dtype = str(config.dtype or torch.float32).removeprefix("torch.")
+    return EngineSpec(
+        model=model,
+        dtype="auto" if num_gpus else own_dtype,
+        max_model_len=min(max_positions, max_prompt_tokens + max_new_tokens),
+        max_sequences=64,
+        threads=len(os.sched_getaffinity(0)),
+        gpus=num_gpus,
+        tensor_parallel=1,
+        kv_cache_gib=2.0,
+        gpu_memory_utilization=0.85,
+        seed=0,
+        sampler=0,
+        load_weights=True,
+        # Spaces between tokens would let an untrained policy write them for ever.
+        more={"structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True}},
+    )

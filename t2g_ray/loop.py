@@ -1,0 +1,224 @@
+"""The GRPO loop: the only place where order is decided.
+
+    prompts --start--> samplers --> reward actors --take--> here --step--> learner
+                          ^                                                  |
+                          +---------------------- publish -------------------+
+
+The loop sees Protocols, never actors, and numbers, never tokens: a group passes through here as
+a summary and a handle.
+
+Invariant (staleness): a group admitted under version v is trained by the step that leaves
+version u with u - v <= max_staleness. Admission bounds how many groups exist, and `take` waits
+for those whose last chance this step is, so the bound holds however slow a group was.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from t2g_ray.advantages import ADVANTAGES, has_signal
+from t2g_ray.config import GrpoConfig
+from t2g_ray.data.ledger import Ledger
+from t2g_ray.step_metrics import Books, StepClock, Stock, step_line
+from t2g_ray.types import GroupSummary
+
+MAX_EMPTY_STEPS = 20
+"""Steps in a row without any signal after which waiting longer is not worth the compute."""
+
+
+class LoopError(RuntimeError):
+    """The run must stop: says what must hold, what was found, what to look at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A scored group: what the loop may read, and the handle that the learner resolves."""
+
+    summary: GroupSummary
+    handle: Any
+
+
+@dataclass(frozen=True, slots=True)
+class TrainGroup:
+    """A group with its advantages [G]; None masks a completion whose grader failed."""
+
+    index: int
+    handle: Any
+    advantages: tuple[float | None, ...]
+    num_tokens: int
+
+
+class Groups(Protocol):
+    """Samplers and reward actors seen as one stage."""
+
+    def start(self, positions: Sequence[int], *, min_version: int) -> None:
+        """Begin a group for each position, under at least this version."""
+
+    def take(self, count: int, *, must_have: frozenset[int]) -> list[Ready]:
+        """Wait for `count` scored groups, all of `must_have` among them; by position."""
+
+    def stock(self) -> Stock:
+        """What arrived since the start, and what of it was not taken yet."""
+
+
+class Trainer(Protocol):
+    """The learner ranks."""
+
+    def step(self, groups: Sequence[TrainGroup], *, num_loss_tokens: int) -> Mapping[str, float]:
+        """One optimiser step; returns the learner's metrics."""
+
+
+class Weights(Protocol):
+    """The way from learner to samplers."""
+
+    def publish(self, version: int) -> Mapping[str, float]:
+        """Send the learner's weights as `version`; returns the metrics of the sync."""
+
+
+class Watcher(Protocol):
+    """What happens beside training: files, evaluation, checkpoints."""
+
+    def after_step(self, line: Mapping[str, float], taken: Sequence[Ready], ledger: Ledger) -> None:
+        """Called once for each step, with the weights of that step published."""
+
+
+class GrpoLoop:
+    """Runs steps from `version` to `config.steps`."""
+
+    def __init__(
+        self,
+        config: GrpoConfig,
+        *,
+        groups: Groups,
+        trainer: Trainer,
+        weights: Weights,
+        watcher: Watcher,
+        ledger: Ledger,
+        version: int = 0,
+    ) -> None:
+        self.config = config
+        self.version = version
+        self._groups = groups
+        self._trainer = trainer
+        self._weights = weights
+        self._watcher = watcher
+        self._ledger = ledger
+        self._admitted: dict[int, int] = {}
+        """Position -> version at admission, of every group not consumed yet."""
+        self._num_empty_steps = 0
+        self._num_graded = 0
+        self._num_grader_errors = 0
+        self._books = Books()
+        self._started_s = time.time()
+        self._step_ended_s = self._started_s
+
+    def run(self) -> int:
+        """Train until `config.steps`; returns the last version. Weights must be published."""
+        self._step_ended_s = time.time()
+        while self.version < self.config.steps:
+            self._admit()
+            taken = self._take()
+            batch = self._plan(taken)
+            report = self._train(batch)
+            self.version += 1
+            sync = self._weights.publish(self.version)
+            self._finish(taken, batch, {**report, **sync})
+        return self.version
+
+    def _admit(self) -> None:
+        # (max_staleness + version + 1) * groups a step, less all that was consumed or exists.
+        config = self.config
+        consumed = self.version * config.prompts_per_step
+        room = (config.max_staleness + self.version + 1) * config.prompts_per_step
+        count = room - consumed - len(self._admitted)
+        # Groups that could only be trained after the last step are never begun.
+        left = (config.steps - self.version) * config.prompts_per_step - len(self._admitted)
+        positions = self._ledger.draw(max(0, min(count, left)))
+        if positions:
+            self._admitted.update(dict.fromkeys(positions, self.version))
+            self._groups.start(positions, min_version=self.version)
+
+    def _take(self) -> list[Ready]:
+        oldest_allowed = self.version - self.config.max_staleness
+        must_have = frozenset(p for p, v in self._admitted.items() if v <= oldest_allowed)
+        taken = self._groups.take(self.config.prompts_per_step, must_have=must_have)
+        for ready in taken:
+            admitted = self._admitted.pop(ready.summary.index)
+            age = self.version - min(admitted, ready.summary.min_version)
+            if age > self.config.max_staleness:
+                raise LoopError(
+                    f"a trained group must be at most {self.config.max_staleness} versions old, "
+                    f"found {age} for prompt {ready.summary.index}"
+                )
+        self._ledger.consume([ready.summary.index for ready in taken])
+        return taken
+
+    def _plan(self, taken: Sequence[Ready]) -> list[TrainGroup]:
+        self._check_graders(taken)
+        batch: list[TrainGroup] = []
+        for ready in taken:
+            summary = ready.summary
+            rewards = [r for r, ok in zip(summary.rewards, summary.is_valid, strict=True) if ok]
+            if len(rewards) < 2 or not has_signal(rewards):
+                continue
+            values = iter(ADVANTAGES[self.config.algorithm.advantage](rewards))
+            advantages = tuple(next(values) if ok else None for ok in summary.is_valid)
+            lengths = zip(summary.lengths, summary.is_valid, strict=True)
+            num_tokens = sum(length for length, ok in lengths if ok)
+            batch.append(TrainGroup(summary.index, ready.handle, advantages, num_tokens))
+        return batch
+
+    def _check_graders(self, taken: Sequence[Ready]) -> None:
+        flags = [ok for ready in taken for ok in ready.summary.is_valid]
+        self._num_graded += len(flags)
+        self._num_grader_errors += flags.count(False)
+        limit = self.config.reward.max_error_rate
+        if self._num_grader_errors > limit * max(self._num_graded, 100):
+            raise LoopError(
+                f"at most a share of {limit} of the completions may fail to be graded, found "
+                f"{self._num_grader_errors} of {self._num_graded}; the reward actors' logs "
+                "have the errors"
+            )
+
+    def _train(self, batch: Sequence[TrainGroup]) -> dict[str, float]:
+        if batch:
+            self._num_empty_steps = 0
+            tokens = sum(group.num_tokens for group in batch)
+            return dict(self._trainer.step(batch, num_loss_tokens=tokens))
+        self._num_empty_steps += 1
+        if self._num_empty_steps >= MAX_EMPTY_STEPS:
+            raise LoopError(
+                f"some group must have unequal rewards, found none in {MAX_EMPTY_STEPS} steps in "
+                "a row; raise sampling.temperature or group_size, choose harder or easier "
+                "prompts, or train longer with SFT first"
+            )
+        return {}
+
+    def _finish(
+        self, taken: Sequence[Ready], batch: Sequence[TrainGroup], report: Mapping[str, float]
+    ) -> None:
+        now = time.time()
+        trained = frozenset(group.index for group in batch)
+        summaries = [ready.summary for ready in taken]
+        self._books.close_step(summaries, trained, self._groups.stock())
+        clock = StepClock(
+            step=self.version, time_s=now - self._started_s, wall_s=now - self._step_ended_s
+        )
+        line = step_line(summaries, trained, clock, report, self.config)
+        self._check_parity(line)
+        self._step_ended_s = now
+        self._watcher.after_step(line, taken, self._ledger)
+
+    def _check_parity(self, line: Mapping[str, float]) -> None:
+        # Only where all tokens come from the very weights that the learner stepped from.
+        found = line.get("mismatch/logprob_difference", 0.0)
+        if line["staleness/max"] == 0 and found > self.config.parity_tolerance:
+            raise LoopError(
+                "sampler and learner must agree on the log-probs of the same tokens to "
+                f"{self.config.parity_tolerance} nats (mean), found {found:.3g} at step "
+                f"{self.version}; look at sampling.temperature, the precisions of both sides, "
+                "the weight sync, and engine arguments that reshape the distribution"
+            )

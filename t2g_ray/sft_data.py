@@ -1,0 +1,134 @@
+"""Records -> samples -> the batch of each step.
+
+Invariants: nothing is cut; records are only read; the batch of a step is a pure function of the
+seed and the step, so that a resumed run is the same run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from t2g_ray.config import PromptConfig
+from t2g_ray.data.load import encode_prompts
+from t2g_ray.data.records import PromptOrder
+from t2g_ray.prompts import encode_answer
+from t2g_ray.types import Record, Sample
+
+THINKING_KEY = "thinking"
+"""Key of a record that holds the reasoning to learn where `prompt.thinking` is on."""
+WINDOW_STEPS = 16
+"""Steps whose records are sorted by length together: batches of one length need little padding."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoded:
+    """Samples of the records that fit, and how many did not."""
+
+    samples: tuple[Sample, ...]
+    num_long_prompts: int
+    num_long_answers: int
+
+
+def encode_samples(
+    tokenizer: Any,
+    records: Sequence[Record],
+    prompt: PromptConfig,
+    *,
+    max_positions: int | None,
+    token_budget: int,
+) -> Encoded:
+    """One sample a record: prompt ids, and the answer's ids with the end token.
+
+    Answers that pass the model's positions are counted and left out. Raises ValueError when
+    nothing is left, when a sample passes the token budget, and when reasoning is wanted of a
+    record that has none.
+    """
+    prompts, num_long_prompts = encode_prompts(tokenizer, records, prompt)
+    limit = math.inf if max_positions is None else max_positions
+    samples: list[Sample] = []
+    for record, prompt_ids in prompts:
+        answer = encode_answer(
+            tokenizer, record.graph, thinking_text=_reasoning(record) if prompt.thinking else None
+        )
+        length = len(prompt_ids) + len(answer)
+        if length > limit:
+            continue
+        if length > token_budget:
+            raise ValueError(
+                f"prompt and answer must fit learner.token_budget={token_budget}, found {length} "
+                f"tokens for the record {record.text[:60]!r}; raise learner.token_budget"
+            )
+        samples.append(_sample(len(samples), prompt_ids, answer))
+    if not samples:
+        raise ValueError(
+            f"at least one record must fit the model's {max_positions} positions with its "
+            f"answer, found none among {len(prompts)}; use shorter texts or another model"
+        )
+    return Encoded(
+        samples=tuple(samples),
+        num_long_prompts=num_long_prompts,
+        num_long_answers=len(prompts) - len(samples),
+    )
+
+
+def _reasoning(record: Record) -> str:
+    text = record.extra.get(THINKING_KEY)
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(
+            f"with prompt.thinking=true every record must have a text under {THINKING_KEY!r}, "
+            f"found none for {record.text[:60]!r}; add it or set prompt.thinking=false"
+        )
+    return text
+
+
+def _sample(index: int, prompt_ids: tuple[int, ...], answer: tuple[int, ...]) -> Sample:
+    return Sample(
+        group=index,
+        prompt_ids=prompt_ids,
+        completion_ids=np.asarray(answer, dtype=np.int32),
+        sampler_logprobs=np.zeros(len(answer), dtype=np.float32),
+        versions=np.zeros(len(answer), dtype=np.int32),
+        advantage=0.0,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SftData:
+    """The batches of a run. Over all steps each record comes once an epoch."""
+
+    samples: Sequence[Sample]
+    batch_size: int
+    num_steps: int
+    seed: int
+
+    def batch(self, step: int) -> list[Sample]:
+        """The samples of `step` (from 0).
+
+        The records of a window of steps are sorted by length and dealt to its steps in seeded
+        order. A window ends with the run, so that no record of it is missed.
+        """
+        window = step // WINDOW_STEPS
+        first = window * WINDOW_STEPS
+        num_steps = min(WINDOW_STEPS, self.num_steps - first)
+        order = PromptOrder(len(self.samples), self.seed)
+        positions = range(first * self.batch_size, (first + num_steps) * self.batch_size)
+        members = sorted(
+            (self.samples[order.record_index(position)] for position in positions), key=num_tokens
+        )
+        turn = int(np.random.default_rng((self.seed, window)).permutation(num_steps)[step - first])
+        return members[turn * self.batch_size : (turn + 1) * self.batch_size]
+
+
+def num_tokens(sample: Sample) -> int:
+    """Tokens of prompt and answer."""
+    return len(sample.prompt_ids) + len(sample.completion_ids)
+
+
+def num_answer_tokens(samples: Sequence[Sample]) -> int:
+    """Tokens that carry loss."""
+    return sum(len(sample.completion_ids) for sample in samples)

@@ -1,0 +1,142 @@
+"""Summaries of a step's groups and the learner's report -> one line of metrics.jsonl.
+
+Invariant: what arrived = trained + left untrained + waiting, in groups and in tokens, at the end
+of every step; `Books` stops the run otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, pstdev
+
+from t2g_ray.config import GrpoConfig
+from t2g_ray.metrics import conservation_check, throughput_metrics
+from t2g_ray.scoring import Counts
+from t2g_ray.types import GroupSummary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stock:
+    """Groups and tokens that arrived scored, and those of them not taken yet."""
+
+    arrived_groups: int
+    arrived_tokens: int
+    waiting_groups: int
+    waiting_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepClock:
+    """Step number, seconds since the start, and seconds since the step before ended."""
+
+    step: int
+    time_s: float
+    wall_s: float
+
+
+class Books:
+    """Adds up what was trained and what was left, and compares with what arrived."""
+
+    def __init__(self) -> None:
+        self._groups = [0, 0]
+        self._tokens = [0, 0]
+
+    def close_step(
+        self, summaries: Sequence[GroupSummary], trained: frozenset[int], stock: Stock
+    ) -> None:
+        """Count one step; raises ConservationError when something was lost or counted twice."""
+        for summary in summaries:
+            kind = 0 if summary.index in trained else 1
+            self._groups[kind] += 1
+            self._tokens[kind] += summary.generated_tokens
+        books = (
+            ("groups", stock.arrived_groups, self._groups, stock.waiting_groups),
+            ("tokens", stock.arrived_tokens, self._tokens, stock.waiting_tokens),
+        )
+        for unit, arrived, (used, left), waiting in books:
+            conservation_check(unit, generated=arrived, trained=used, dropped=left, waiting=waiting)
+
+
+def step_line(
+    summaries: Sequence[GroupSummary],
+    trained: frozenset[int],
+    clock: StepClock,
+    report: Mapping[str, float],
+    config: GrpoConfig,
+) -> dict[str, float]:
+    """All keys of METRIC_KEYS except the times and idle shares that come from the trace.
+
+    `summaries` are the step's groups, `trained` the indices of those that gave gradient.
+    """
+    used = [s for s in summaries if s.index in trained]
+    num_valid = sum(sum(s.is_valid) for s in summaries)
+    num_completions = sum(len(s.rewards) for s in summaries)
+    generated = sum(s.generated_tokens for s in summaries)
+    trained_prompt = sum(s.prompt_tokens * sum(s.is_valid) for s in used)
+    trained_tokens = sum(n for s in used for n, ok in zip(s.lengths, s.is_valid, strict=True) if ok)
+    num_dropped = sum(1 for s in summaries if sum(s.is_valid) < 2)
+    ages = [clock.step - 1 - s.min_version for s in used or summaries]
+    devices = config.rollout.actors * max(1, config.rollout.gpus) + config.learner.ranks
+    return {
+        "step": clock.step,
+        "policy_version": clock.step,
+        "time_s": clock.time_s,
+        "time/step_s": clock.wall_s,
+        **_reward_metrics(summaries),
+        "groups/trained": len(used),
+        "groups/no_signal": len(summaries) - len(used) - num_dropped,
+        "groups/dropped": num_dropped,
+        "groups/grader_errors": num_completions - num_valid,
+        "tokens/prompt": trained_prompt,
+        "tokens/generated": generated,
+        "tokens/trained": trained_tokens,
+        **throughput_metrics(
+            prompt_tokens=trained_prompt,
+            generated_tokens=trained_tokens,
+            wall_s=clock.wall_s,
+            num_devices=devices,
+        ),
+        "staleness/mean": fmean(ages),
+        "staleness/max": max(ages),
+        "completion_length/mean": generated / num_completions,
+        "completion_length/truncated_rate": sum(s.num_truncated for s in summaries)
+        / num_completions,
+        **_NO_TRAINING,
+        **report,
+    }
+
+
+_NO_TRAINING = dict.fromkeys(
+    ["loss", "grad_norm", "entropy", "kl", "clip_fraction", "mismatch/kl"], 0.0
+) | {"mismatch/max_ratio": 1.0}
+"""What a step reports in which no group carried signal."""
+
+
+def _reward_metrics(summaries: Sequence[GroupSummary]) -> dict[str, float]:
+    valid = [
+        [r for r, ok in zip(s.rewards, s.is_valid, strict=True) if ok]
+        for s in summaries
+        if any(s.is_valid)
+    ]
+    if not valid:
+        return {"reward/mean": 0.0, "reward_std/group_mean": 0.0, "json_valid_rate": 0.0}
+    names = sorted({name for s in summaries for name in s.parts})
+    num_valid = sum(len(rewards) for rewards in valid)
+    parts = {
+        f"reward/{name}": sum(s.parts.get(name, 0.0) * sum(s.is_valid) for s in summaries)
+        / num_valid
+        for name in names
+    }
+    return {
+        "reward/mean": sum(map(sum, valid)) / num_valid,
+        **parts,
+        "reward_std/group_mean": fmean(pstdev(rewards) for rewards in valid),
+        "f1/entities": _sum_counts([s.entities for s in summaries]).f1,
+        "f1/relations": _sum_counts([s.relations for s in summaries]).f1,
+        "json_valid_rate": sum(s.num_parsed for s in summaries) / num_valid,
+    }
+
+
+def _sum_counts(counts: Sequence[tuple[int, int, int]]) -> Counts:
+    return sum((Counts(*triple) for triple in counts), Counts(0, 0, 0))

@@ -1,0 +1,109 @@
+"""Steps of the loop -> files of the run folder, evaluations, checkpoints and the progress bar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from t2g_ray.config import GrpoConfig
+from t2g_ray.data.ledger import Ledger
+from t2g_ray.jsonlines import JsonLinesWriter
+from t2g_ray.loop import Ready
+from t2g_ray.metrics import MetricsSink, MetricsWriter, TensorBoardSink
+from t2g_ray.progress import StageProgress
+from t2g_ray.rundir import RunDir
+from t2g_ray.trace import Span, TraceFile, busy_share
+
+GENERATING = ("generate",)
+SCORING = ("score",)
+TRAINING = ("train", "gather", "checkpoint")
+
+
+class RunLog:
+    """Implements `t2g_ray.loop.Watcher`; evaluation and checkpoints are called at their steps."""
+
+    def __init__(
+        self,
+        config: GrpoConfig,
+        run: RunDir,
+        *,
+        resume_step: int | None,
+        drain_spans: Callable[[], list[Span]],
+        evaluate: Callable[[int], None],
+        checkpoint: Callable[[int, Ledger], None],
+        sample: Callable[[Ready], Mapping[str, object]],
+        samples: JsonLinesWriter,
+    ) -> None:
+        self._config, self._run = config, run
+        self._drain_spans, self._evaluate = drain_spans, evaluate
+        self._checkpoint, self._sample_of = checkpoint, sample
+        self._sinks: list[MetricsSink] = [MetricsWriter(run.metrics, resume_step=resume_step)]
+        if config.tensorboard:
+            self._sinks.append(TensorBoardSink(run.path / "tensorboard", resume_step=resume_step))
+        self._samples = samples
+        self._ledger = JsonLinesWriter(run.ledger, resume_step=resume_step)
+        self._trace = TraceFile(run.trace)
+        self._progress = StageProgress("GRPO", config.steps)
+        self._spans: list[Span] = []
+
+    def __enter__(self) -> RunLog:
+        self._progress.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._trace.append(self._drain_spans())
+        for sink in self._sinks:
+            sink.close()
+        self._ledger.close()
+        self._trace.close()
+        self._progress.__exit__(None, None, None)
+
+    def after_step(self, line: Mapping[str, float], taken: Sequence[Ready], ledger: Ledger) -> None:
+        """Write everything about the step, then evaluate and save where it is time to."""
+        step = int(line["step"])
+        full = {**line, **self._shares(line)}
+        for sink in self._sinks:
+            sink.write(full)
+        self._ledger.append({"step": step, "positions": [ready.summary.index for ready in taken]})
+        sample = self._sample_of(taken[0])
+        self._samples.append({"step": step, "policy_version": step, "split": "train", **sample})
+        self._progress.update(
+            step,
+            reward=line["reward/mean"],
+            f1_entities=line["f1/entities"],
+            f1_relations=line["f1/relations"],
+            tokens_per_s=line["throughput/tokens_per_s"],
+        )
+        is_last = step == self._config.steps
+        if self._config.eval.every and step % self._config.eval.every == 0 and not is_last:
+            self._evaluate(step)
+        every = self._config.checkpoint.every
+        if is_last or (every and step % every == 0):
+            self._checkpoint(step, ledger)
+
+    def _shares(self, line: Mapping[str, float]) -> dict[str, float]:
+        """Times and idle shares of the step, from the spans of all actors."""
+        spans = self._drain_spans()
+        self._trace.append(spans)
+        end_s = max((span.end_s for span in spans), default=0.0)
+        window = (end_s - line["time/step_s"], end_s)
+        # A span may reach back into the step before, whose part of it is still to be counted.
+        self._spans = [s for s in self._spans if s.end_s > window[0]] + spans
+        wall_s = line["time/step_s"]
+        config = self._config
+        learner = busy_share(
+            self._spans, "learner/", TRAINING, window, num_actors=config.learner.ranks
+        )
+        samplers = busy_share(
+            self._spans, "rollout/", GENERATING, window, num_actors=config.rollout.actors
+        )
+        merged = [
+            Span(name=s.name, start_s=s.start_s, end_s=s.end_s, actor=s.actor.split("/")[0], step=0)
+            for s in self._spans
+        ]
+        return {
+            "time/generate_s": wall_s * busy_share(merged, "rollout", GENERATING, window),
+            "time/reward_s": wall_s * busy_share(merged, "reward", SCORING, window),
+            "time/train_s": wall_s * busy_share(merged, "learner", ("train",), window),
+            "idle/learner": 1 - learner,
+            "idle/samplers": 1 - samplers,
+        }

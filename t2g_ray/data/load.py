@@ -1,0 +1,105 @@
+"""Configuration -> records, prompts and the model to start from.
+
+Invariant: nothing is cut and nothing goes missing without a number: a file with fewer records
+than asked for is an error, and prompts that are too long are counted.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from t2g_ray.config import PromptConfig, StageConfig
+from t2g_ray.data.corpus import generate_records
+from t2g_ray.data.records import load_records
+from t2g_ray.policy import EMBEDDED, build_tiny_policy, is_embedded, save_policy
+from t2g_ray.prompts import PromptTooLong, encode_prompt
+from t2g_ray.rundir import RunDir
+from t2g_ray.types import Record
+
+NONE = "none"
+TRAIN_RECORDS = 4_000
+HELDOUT_RECORDS = 512
+"""Records of the embedded world where the configuration gives no number."""
+
+LoadedSplit = Literal["train", "heldout", "heldout_names"]
+
+
+def load_split(config: StageConfig, split: LoadedSplit) -> list[Record]:
+    """The records that `config.data` names.
+
+    `heldout_names` holds names that no other part of the embedded world uses; it is empty where
+    held-out records come from elsewhere. Raises ValueError for a missing file, a bad line, fewer
+    records than asked for, and training without records.
+    """
+    is_train = split == "train"
+    name, data = ("train" if is_train else "heldout"), config.data
+    source: str = getattr(data, name)
+    num_records: int | None = getattr(data, f"{name}_records")
+    if source == EMBEDDED:
+        part = data.part if split == "train" else split
+        num_records = num_records or (TRAIN_RECORDS if is_train else HELDOUT_RECORDS)
+        return generate_records(part, num_records, seed=config.data_seed, level=data.level)
+    if not is_train and (source == NONE or split == "heldout_names"):
+        return []
+    if not Path(source).is_file():
+        raise ValueError(
+            f"data.{name} must be '{EMBEDDED}'{'' if is_train else f', {NONE!r}'} or a JSONL file "
+            f"of records, found no file at {source!r}; correct the path"
+        )
+    records = load_records(source)
+    if num_records is not None and len(records) < num_records:
+        raise ValueError(
+            f"{source} must hold data.{name}_records={num_records} records, found {len(records)}; "
+            f"lower data.{name}_records or leave it out to use all"
+        )
+    return records[:num_records]
+
+
+def encode_prompts(
+    tokenizer: Any, records: Sequence[Record], config: PromptConfig
+) -> tuple[list[tuple[Record, tuple[int, ...]]], int]:
+    """Records with their prompt ids, in order, and how many were left out as too long.
+
+    Raises ValueError when none is left.
+    """
+    kept: list[tuple[Record, tuple[int, ...]]] = []
+    for record in records:
+        try:
+            token_ids = encode_prompt(
+                tokenizer,
+                record,
+                style=config.style,
+                thinking=config.thinking,
+                max_tokens=config.max_tokens,
+            )
+        except PromptTooLong:
+            continue
+        kept.append((record, token_ids))
+    if not kept:
+        raise ValueError(
+            f"at least one prompt must fit prompt.max_tokens={config.max_tokens}, found none "
+            f"among {len(records)} records; raise prompt.max_tokens"
+        )
+    return kept, len(records) - len(kept)
+
+
+def resolve_model(config: StageConfig, run_dir: RunDir) -> str:
+    """Folder or name of the model to start from.
+
+    The untrained tiny policy is written to the run folder once; a later call finds it there.
+    """
+    if not is_embedded(config.model):
+        return config.model
+    folder = run_dir.path / "initial_model"
+    if not folder.exists():
+        from t2g_ray.data.corpus import build_tokenizer
+
+        temporary = folder.with_name(f".{folder.name}.partial")
+        shutil.rmtree(temporary, ignore_errors=True)
+        tokenizer = build_tokenizer()
+        save_policy(build_tiny_policy(tokenizer, seed=config.seed), tokenizer, temporary)
+        temporary.rename(folder)
+    return str(folder)

@@ -65,7 +65,7 @@ def chunked_logprobs(
 
     `hidden` [K, H], `weight` [V, H], `targets` [K].
     """
-    result: tuple[torch.Tensor, torch.Tensor] = _ChunkedLogProb.apply(  # type: ignore[no-untyped-call]
+    result: tuple[torch.Tensor, torch.Tensor] = _ChunkedLogProb.apply(
         hidden, weight, targets, 1.0 / temperature
     )
     return result
@@ -95,7 +95,7 @@ class TokenLogProbs(nn.Module):
 
     def _shared(self, micro: MicroBatch) -> torch.Tensor:
         decoder = self.policy.model
-        num_prompts, width = micro.prompt_ids.shape
+        width = micro.prompt_ids.shape[1]
         cache = DynamicCache(config=self.policy.config)
         prompt_states = decoder(
             input_ids=micro.prompt_ids, past_key_values=cache, use_cache=True

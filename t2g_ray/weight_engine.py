@@ -74,7 +74,7 @@ class BucketWeightTransferEngine(WeightTransferEngine[BucketInitInfo, BucketUpda
     def start_weight_update(self) -> None:
         """Give every packed layer a full parameter again."""
         for layer in _layers(self.model):
-            if isinstance(layer, LinearBase) and layer.weight.numel() == 0:
+            if _is_packed(layer):
                 _restore_parameter(layer)
 
     def update_weights(self, update_info: dict[str, Any]) -> None:
@@ -108,6 +108,13 @@ class BucketWeightTransferEngine(WeightTransferEngine[BucketInitInfo, BucketUpda
 def _layers(model: nn.Module) -> Iterator[Any]:
     # Any: vLLM's layers carry attributes that their classes do not declare.
     return iter(model.modules())
+
+
+def _is_packed(layer: Any) -> bool:
+    if not isinstance(layer, LinearBase):
+        return False
+    weight: Any = layer.weight
+    return bool(weight.numel() == 0)
 
 
 def _restore_parameter(layer: Any) -> None:

@@ -83,7 +83,7 @@ def sketch_of(product: torch.Tensor) -> tuple[float, float]:
 
 def digest_of(data: ByteArray) -> str:
     """xxh3 (64 bits) of raw bytes; finds faults, does not withstand an attacker."""
-    return xxhash.xxh3_64_hexdigest(memoryview(data))
+    return xxhash.xxh3_64_hexdigest(data.data)
 
 
 def bytes_of(tensor: torch.Tensor) -> ByteArray:

@@ -51,14 +51,16 @@ class Check:
 
 def examine() -> list[Check]:
     """All checks; takes some seconds, most of them for imports."""
+    packages = import_checks(IMPORTS)
+    torch_build = next(check.found for check in packages if check.name == "torch")
     return [
         Check("t2g-ray", t2g_ray.__version__),
         python_check(sys.version_info[:3]),
-        *import_checks(IMPORTS),
+        *packages,
         Check("CPUs", f"{len(os.sched_getaffinity(0))} ({platform.machine()})"),
         memory_check(memory_gib()),
         shared_memory_check(),
-        gpu_check(),
+        gpu_check(torch_build),
         loopback_check(),
         *(port_check(port, use) for port, use in RAY_PORTS.items()),
     ]
@@ -146,8 +148,8 @@ def shared_memory_check(folder: str = "/dev/shm") -> Check:
     )
 
 
-def gpu_check() -> Check:
-    """NVIDIA GPUs by name; none is fine."""
+def gpu_check(torch_build: str) -> Check:
+    """NVIDIA GPUs by name; none is fine, and so is one beside a CPU build of torch."""
     if shutil.which("nvidia-smi") is None:
         return Check("GPUs", "none (everything runs on the CPU)")
     listing = subprocess.run(
@@ -161,7 +163,10 @@ def gpu_check() -> Check:
     if listing.returncode or not names:
         reason = (listing.stderr or listing.stdout).strip() or "nvidia-smi lists none"
         return Check("GPUs", reason, "note", "everything runs on the CPU")
-    return Check("GPUs", "; ".join(names))
+    found = "; ".join(names)
+    if torch_build.endswith("+cpu"):
+        return Check("GPUs", found, "note", "torch is its CPU build: make setup DEVICE=gpu")
+    return Check("GPUs", found)
 
 
 def loopback_check() -> Check:

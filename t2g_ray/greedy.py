@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from t2g_ray.graph import graph_json_schema
+from t2g_ray.graph import Graph, graph_json_schema
+from t2g_ray.parsing import Parsed, parse_completion
 from t2g_ray.prompts import PromptTooLong, encode_prompt
 from t2g_ray.types import Completion, Prompt, Record
 
@@ -44,8 +45,8 @@ def generate_texts(
 ) -> Generated:
     """Write one greedy completion for each record.
 
-    `is_constrained` holds the output to the JSON Schema of the record's types, within bounds that
-    keep a constrained answer inside `max_new_tokens` of one character each.
+    `is_constrained` holds the output to the JSON Schema of the record's types. An answer that
+    reaches `max_new_tokens` then keeps its whole items, so every answer is a graph.
     """
     from t2g_ray.engine import Sampling
 
@@ -65,27 +66,39 @@ def generate_texts(
             group_size=1,
             temperature=0.0,
             max_new_tokens=max_new_tokens,
-            json_schema=_schema(record) if is_constrained else None,
+            json_schema=graph_json_schema(record.entity_types, record.relation_types)
+            if is_constrained
+            else None,
         )
         engine.add(Prompt(index=index, record=record, token_ids=token_ids), sampling)
     answers: dict[int, Completion] = {}
     while engine.is_busy:
         answers.update((group.prompt.index, group.completions[0]) for group in engine.step())
-    return _collect(tokenizer, answers, len(records))
-
-
-def _collect(tokenizer: Any, answers: dict[int, Completion], num_records: int) -> Generated:
-    ids = [answers[i].token_ids.tolist() if i in answers else [] for i in range(num_records)]
+    ids = [answers[i].token_ids.tolist() if i in answers else [] for i in range(len(records))]
+    texts = [tokenizer.decode(one, skip_special_tokens=True) for one in ids]
     return Generated(
-        texts=tuple(tokenizer.decode(one, skip_special_tokens=True) for one in ids),
+        texts=tuple(close_graph(text) if text and is_constrained else text for text in texts),
         lengths=tuple(len(one) for one in ids),
-        num_too_long=num_records - len(answers),
+        num_too_long=len(records) - len(answers),
         num_cut=sum(answer.finish_reason == "length" for answer in answers.values()),
     )
 
 
-def _schema(record: Record) -> dict[str, Any]:
-    return graph_json_schema(record.entity_types, record.relation_types)
+def close_graph(text: str) -> str:
+    """The start of a canonical graph, cut anywhere -> a graph of its whole items.
+
+    A grammar holds each token to the form but cannot end an answer in time. A whole graph is
+    returned as it is; a text that starts no graph gives the empty one.
+    """
+    if isinstance(parse_completion(text), Parsed):
+        return text
+    end = len(text)
+    while (end := text.rfind("}", 0, end)) >= 0:
+        for closing in ("]}", '],"relations":[]}'):
+            closed = text[: end + 1] + closing
+            if isinstance(parse_completion(closed), Parsed):
+                return closed
+    return Graph((), ()).to_json()
 
 
 def load_tokenizer(model: str) -> Any:
@@ -140,6 +153,34 @@ def local_spec(model: str, *, max_prompt_tokens: int, max_new_tokens: int) -> En
         seed=0,
         sampler=0,
         load_weights=True,
-        # Spaces between tokens would let an untrained policy write them for ever.
-        more={"structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True}},
+        more={
+            "use_tqdm_on_load": False,
+            # The canonical form: with free spaces a weak policy could write nothing else.
+            "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
+        },
     )
+
+
+def answer_records(
+    model: str,
+    records: Sequence[Record],
+    prompt: PromptConfig,
+    max_new_tokens: int,
+    *,
+    is_constrained: bool,
+) -> Generated:
+    """`generate_texts` by a model folder or hub name, from start to end of its engine.
+
+    Raises ValueError for a model that cannot be read or placed in so many tokens.
+    """
+    from t2g_ray.engine import GenerationEngine
+
+    tokenizer = load_tokenizer(model)
+    spec = local_spec(model, max_prompt_tokens=prompt.max_tokens, max_new_tokens=max_new_tokens)
+    engine = GenerationEngine(spec)
+    try:
+        return generate_texts(
+            engine, tokenizer, records, prompt, max_new_tokens, is_constrained=is_constrained
+        )
+    finally:
+        engine.close()

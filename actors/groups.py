@@ -17,6 +17,7 @@ from t2g_ray.engine import Sampling
 from t2g_ray.loop import LoopError, Ready
 from t2g_ray.progress import announced_wait
 from t2g_ray.step_metrics import Stock
+from t2g_ray.stopping import RunStopped
 from t2g_ray.types import Group, GroupSummary, Prompt
 
 _POLL_S = 1.0
@@ -72,11 +73,15 @@ class RayGroups:
         # The longest it may become: known beforehand and the same in a resumed run.
         return len(prompt.token_ids) + self._sampling.group_size * self._sampling.max_new_tokens
 
-    def take(self, count: int, *, must_have: frozenset[int]) -> list[Ready]:
+    def take(
+        self, count: int, *, must_have: frozenset[int], should_stop: Callable[[], bool]
+    ) -> list[Ready]:
         """Wait for `count` groups, `must_have` among them; the first to finish, by position."""
         deadline = time.monotonic() + self._config.deadlines.generate_s
         with announced_wait(self._describe_wait):
             while len(self._ready) < count or not must_have <= self._ready.keys():
+                if should_stop():
+                    raise RunStopped("the run was asked to stop while it waited for groups")
                 self._collect()
                 if time.monotonic() > deadline:
                     raise LoopError(

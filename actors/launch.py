@@ -26,6 +26,7 @@ from t2g_ray.machine import describe_machine
 from t2g_ray.parsing import parse_completion
 from t2g_ray.prompt_settings import write_prompt_settings
 from t2g_ray.rundir import RunDir, write_json, write_text
+from t2g_ray.stopping import RunStopped, StopSignal
 from t2g_ray.types import Prompt, ScoredGroup
 from t2g_ray.watch import RunLog
 
@@ -113,7 +114,7 @@ class _Stage:
                 samples=samples,
             )
             loop_started = time.time()
-            with log:
+            with log, StopSignal() as stop:
                 loop = GrpoLoop(
                     self.config,
                     groups=self.groups,
@@ -122,15 +123,26 @@ class _Stage:
                     watcher=log,
                     ledger=ledger,
                     version=version,
+                    should_stop=stop,
                 )
-                loop.run()
-                self.weights.wait_for_loads()
+                self._run_loop(loop, ledger)
             loop_s = time.time() - loop_started
             self._export()
             report = evaluator.after(self.config.steps)
             self._report({**report, "grpo_wall_s": loop_s, "wall_s": time.time() - started})
         finally:
             self.cluster.close()
+
+    def _run_loop(self, loop: GrpoLoop, ledger: Ledger) -> None:
+        try:
+            loop.run()
+        except RunStopped:
+            self._checkpoint(loop.version, ledger)
+            raise RunStopped(
+                f"stopped at step {loop.version} of {self.config.steps}; the checkpoint is in "
+                f"{self.run_dir.checkpoint(loop.version)}, resume=auto goes on from there"
+            ) from None
+        self.weights.wait_for_loads()
 
     def _restore(self, is_resumed: bool) -> tuple[int, Ledger]:
         found = find_checkpoint(self.run_dir.checkpoints) if is_resumed else None

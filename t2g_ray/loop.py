@@ -15,7 +15,7 @@ for those whose last chance this step is, so the bound holds however slow a grou
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -57,8 +57,13 @@ class Groups(Protocol):
     def start(self, positions: Sequence[int], *, min_version: int) -> None:
         """Begin a group for each position, under at least this version."""
 
-    def take(self, count: int, *, must_have: frozenset[int]) -> list[Ready]:
-        """Wait for `count` scored groups, all of `must_have` among them; by position."""
+    def take(
+        self, count: int, *, must_have: frozenset[int], should_stop: Callable[[], bool]
+    ) -> list[Ready]:
+        """Wait for `count` scored groups, all of `must_have` among them; by position.
+
+        Raises RunStopped as soon as `should_stop()`, and takes nothing then.
+        """
 
     def stock(self) -> Stock:
         """What arrived since the start, and what of it was not taken yet."""
@@ -84,6 +89,9 @@ class Watcher(Protocol):
     def after_step(self, line: Mapping[str, float], taken: Sequence[Ready], ledger: Ledger) -> None:
         """Called once for each step, with the weights of that step published."""
 
+    def needs_samplers(self, step: int) -> bool:
+        """Whether `after_step` of this step uses the samplers, which should then be idle."""
+
 
 class GrpoLoop:
     """Runs steps from `version` to `config.steps`."""
@@ -98,6 +106,7 @@ class GrpoLoop:
         watcher: Watcher,
         ledger: Ledger,
         version: int = 0,
+        should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self.config = config
         self.version = version
@@ -106,6 +115,7 @@ class GrpoLoop:
         self._weights = weights
         self._watcher = watcher
         self._ledger = ledger
+        self._should_stop = should_stop
         self._admitted: dict[int, int] = {}
         """Position -> version at admission, of every group not consumed yet."""
         self._num_empty_steps = 0
@@ -116,7 +126,11 @@ class GrpoLoop:
         self._step_ended_s = self._started_s
 
     def run(self) -> int:
-        """Train until `config.steps`; returns the last version. Weights must be published."""
+        """Train until `config.steps`; returns the last version. Weights must be published.
+
+        Raises RunStopped between two steps when a stop was asked for; the learner and the ledger
+        then stand at `version`.
+        """
         self._step_ended_s = time.time()
         while self.version < self.config.steps:
             self._admit()
@@ -125,6 +139,8 @@ class GrpoLoop:
             report = self._train(batch)
             self.version += 1
             sync = self._weights.publish(self.version)
+            if not self._watcher.needs_samplers(self.version):
+                self._admit()  # the samplers work while this step is written down
             self._finish(taken, batch, {**report, **sync})
         return self.version
 
@@ -144,7 +160,9 @@ class GrpoLoop:
     def _take(self) -> list[Ready]:
         oldest_allowed = self.version - self.config.max_staleness
         must_have = frozenset(p for p, v in self._admitted.items() if v <= oldest_allowed)
-        taken = self._groups.take(self.config.prompts_per_step, must_have=must_have)
+        taken = self._groups.take(
+            self.config.prompts_per_step, must_have=must_have, should_stop=self._should_stop
+        )
         for ready in taken:
             admitted = self._admitted.pop(ready.summary.index)
             age = self.version - min(admitted, ready.summary.min_version)

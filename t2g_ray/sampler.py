@@ -94,7 +94,8 @@ class SamplerThread:
         return self._call(function)
 
     def drain_spans(self) -> list[Span]:
-        """Spans recorded since the last call."""
+        """Spans up to now since the last call; one under way is cut here and goes on after."""
+        self._call(lambda engine: None)
         return self._tracer.drain()
 
     def close(self) -> None:

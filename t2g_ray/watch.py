@@ -74,11 +74,16 @@ class RunLog:
             tokens_per_s=line["throughput/tokens_per_s"],
         )
         is_last = step == self._config.steps
-        if self._config.eval.every and step % self._config.eval.every == 0 and not is_last:
+        if self.needs_samplers(step):
             self._evaluate(step)
         every = self._config.checkpoint.every
         if is_last or (every and step % every == 0):
             self._checkpoint(step, ledger)
+
+    def needs_samplers(self, step: int) -> bool:
+        """True at the steps with an evaluation; the last one's is the run's final one."""
+        every = self._config.eval.every
+        return bool(every) and step % every == 0 and step != self._config.steps
 
     def _shares(self, line: Mapping[str, float]) -> dict[str, float]:
         """Times and idle shares of the step, from the spans of all actors."""

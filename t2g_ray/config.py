@@ -8,6 +8,7 @@ line answers at once.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -69,8 +70,8 @@ class RolloutConfig(Section):
     actors: int = Field(default=1, ge=1)
     threads: int = Field(default=1, ge=1)
     """CPU threads of one actor; also the CPUs that its bundle reserves."""
-    gpus: int = Field(default=0, ge=0)
-    """GPUs of one actor; equals the tensor parallel size on a GPU."""
+    gpus: float = Field(default=0, ge=0)
+    """GPUs of one actor: its tensor parallel size, or a share where a learner rank has the rest."""
     tensor_parallel: int = Field(default=1, ge=1)
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     kv_cache_gib: float = Field(default=1.0, gt=0)
@@ -236,6 +237,13 @@ class GrpoConfig(StageConfig):
     algorithm: AlgorithmConfig = AlgorithmConfig()
     sync: SyncConfig = SyncConfig()
     tensorboard: bool = False
+    """Write the metrics as TensorBoard event files too."""
+
+    @property
+    def num_devices(self) -> int:
+        """GPUs of the run; on CPUs, the processes that hold a model."""
+        gpus = self.rollout.actors * self.rollout.gpus + self.learner.ranks * self.learner.gpus
+        return math.ceil(gpus) or self.rollout.actors + self.learner.ranks
 
     @property
     def parity_tolerance(self) -> float:
@@ -247,7 +255,7 @@ class GrpoConfig(StageConfig):
     @model_validator(mode="after")
     def _tensor_parallel_fits(self) -> GrpoConfig:
         rollout = self.rollout
-        if rollout.gpus and rollout.tensor_parallel > rollout.gpus:
+        if rollout.tensor_parallel > max(1, rollout.gpus):
             raise ValueError(
                 "rollout.tensor_parallel must be at most rollout.gpus, got "
                 f"{rollout.tensor_parallel} and {rollout.gpus}; raise rollout.gpus"

@@ -32,7 +32,7 @@ class EngineSpec:
     max_model_len: int
     max_sequences: int
     threads: int
-    gpus: int
+    gpus: float
     tensor_parallel: int
     kv_cache_gib: float
     gpu_memory_utilization: float

@@ -77,7 +77,6 @@ def step_line(
     trained_tokens = sum(n for s in used for n, ok in zip(s.lengths, s.is_valid, strict=True) if ok)
     num_dropped = sum(1 for s in summaries if sum(s.is_valid) < 2)
     ages = [clock.step - 1 - s.min_version for s in used or summaries]
-    devices = config.rollout.actors * max(1, config.rollout.gpus) + config.learner.ranks
     return {
         "step": clock.step,
         "policy_version": clock.step,
@@ -95,7 +94,7 @@ def step_line(
             prompt_tokens=trained_prompt,
             generated_tokens=trained_tokens,
             wall_s=clock.wall_s,
-            num_devices=devices,
+            num_devices=config.num_devices,
         ),
         "staleness/mean": fmean(ages),
         "staleness/max": max(ages),

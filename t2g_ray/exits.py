@@ -32,8 +32,8 @@ class CommandGroup(TyperGroup):
         """Run the command; the one place where every error is caught."""
         try:
             return super().invoke(ctx)
-        except (typer.Exit, typer.Abort, typer.TyperException):
-            raise  # --help, and faults of the command line that typer explains itself
+        except (typer.Exit, typer.Abort, typer.TyperException, BrokenPipeError):
+            raise  # --help, `t2g ... | head`, and what typer explains itself
         except KeyboardInterrupt:
             typer.echo("stopped by Ctrl-C", err=True)
             raise typer.Exit(INTERRUPTED) from None

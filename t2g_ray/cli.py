@@ -1,0 +1,167 @@
+"""The `t2g` command: argument lists -> runs. Exit codes and messages are those of `exits`.
+
+This is the one module that reaches into `actors`, and only inside the commands that launch, so
+that --help answers at once.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from t2g_ray import __version__, commands
+from t2g_ray.exits import CommandGroup, notes_on_failure
+
+if TYPE_CHECKING:
+    from t2g_ray.rundir import RunDir
+
+RAY_LOGS = Path("/tmp/ray/session_latest/logs")
+
+app = typer.Typer(
+    cls=CommandGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
+app.command("eval")(commands.eval_command)
+app.command("extract")(commands.extract_command)
+app.command("score")(commands.score_command)
+app.command("report")(commands.report_command)
+app.command("doctor")(commands.doctor_command)
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file, see configs/.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Override keys, as in learner.ranks=2."),
+]
+
+
+def main() -> None:
+    """Entry point of the installed command."""
+    app(prog_name="t2g")
+
+
+def _show_version(is_wanted: bool) -> None:
+    if is_wanted:
+        typer.echo(f"t2g-ray {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    show_traceback: Annotated[
+        bool,
+        typer.Option("--traceback", envvar="T2G_TRACEBACK", help="Show where an error happened."),
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")
+    ] = False,
+) -> None:
+    """Train language models that turn text into graphs: SFT and GRPO, distributed on Ray.
+
+    Start here: t2g doctor, then t2g demo.
+    """
+
+
+@app.command()
+def sft(config: ConfigFile, overrides: Overrides = None) -> None:
+    """Run the supervised stage: records -> a policy that knows the form of the answer.
+
+    Example: t2g sft configs/demo_sft.yaml run_dir=runs/sft steps=500
+    """
+    from t2g_ray.config import SftConfig, load_config
+
+    settings = load_config(SftConfig, config, overrides or ())
+    from actors.sft import run_sft
+
+    with notes_on_failure(*_places(settings.run_dir)):
+        run = run_sft(settings)
+        _check_model(run)
+    typer.echo(f"model: {run.model}")
+
+
+@app.command()
+def grpo(config: ConfigFile, overrides: Overrides = None) -> None:
+    """Run the GRPO stage: prompts -> groups -> rewards -> gradient steps, with evaluation.
+
+    Example: t2g grpo configs/demo_grpo.yaml run_dir=runs/grpo model=runs/sft/model steps=50
+    """
+    from t2g_ray.config import GrpoConfig, load_config
+    from t2g_ray.demo import read_result
+    from t2g_ray.tables import print_result
+
+    settings = load_config(GrpoConfig, config, overrides or ())
+    from actors.launch import run_grpo
+
+    with notes_on_failure(*_places(settings.run_dir)):
+        run = run_grpo(settings)
+        _check_model(run)
+        result = read_result(run)
+    print_result(result)
+    typer.echo(f"model: {run.model}\nreport: {run.report_html}")
+
+
+@app.command()
+def plan(config: ConfigFile, overrides: Overrides = None) -> None:
+    """Show what a GRPO configuration asks of the machine, and start nothing.
+
+    Example: t2g plan configs/demo_grpo.yaml group_size=16
+    """
+    from t2g_ray.config import GrpoConfig, load_config
+
+    settings = load_config(GrpoConfig, config, overrides or ())
+    from actors.placement import plan_table
+
+    typer.echo(plan_table(settings))
+
+
+@app.command()
+def demo(
+    run_dir: Annotated[Path, typer.Option(help="Folder for both stages and the report.")] = Path(
+        "runs/demo"
+    ),
+    seed: Annotated[int | None, typer.Option(help="Seed of data, SFT and GRPO.")] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Run the whole path on the embedded world: corpus, SFT, GRPO, held-out evaluation, report.
+
+    Key=value pairs go to the GRPO stage; resume=auto continues a demo wherever it stopped.
+
+    Example: t2g demo --run-dir runs/first --seed 1 steps=100
+    """
+    from t2g_ray.demo import demo_configs, merge_results, read_result, write_result
+    from t2g_ray.tables import print_result
+
+    folder = run_dir.resolve()
+    sft_settings, grpo_settings = demo_configs(folder, seed=seed, overrides=overrides or ())
+    from actors.launch import run_grpo
+    from actors.sft import run_sft
+
+    with notes_on_failure(*_places(folder)):
+        started_s = time.monotonic()
+        _check_model(run_sft(sft_settings))
+        sft_wall_s = time.monotonic() - started_s
+        run = run_grpo(grpo_settings)
+        _check_model(run)
+        result = merge_results(
+            read_result(run),
+            sft_wall_s=sft_wall_s,
+            grpo_wall_s=time.monotonic() - started_s - sft_wall_s,
+        )
+        page = write_result(folder, result)
+    print_result(result)
+    typer.echo(f"model: {run.model}\nreport: {page}")
+
+
+def _places(run_dir: Path) -> tuple[str, ...]:
+    """Where to look when a run failed."""
+    return (f"run folder: {run_dir}", f"logs of the actors: {RAY_LOGS} on each node")
+
+
+def _check_model(run: RunDir) -> None:
+    if not (run.model / "config.json").is_file():
+        raise RuntimeError(f"the run must end with a model, found none in {run.model}")
+
+
+if __name__ == "__main__":
+    main()

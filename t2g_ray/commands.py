@@ -1,0 +1,291 @@
+"""The commands that need no cluster: eval, extract, score, report, doctor.
+
+Invariant: standard output holds the result and nothing else; what engines and people say goes to
+standard error. Heavy modules are imported inside the commands, so that --help answers at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from t2g_ray.config import PromptConfig
+    from t2g_ray.types import Record
+
+MAX_PROMPT_TOKENS = 4096
+EMBEDDED_SPLITS: dict[str, Literal["heldout", "heldout_names"]] = {
+    "embedded": "heldout",
+    "embedded:names": "heldout_names",
+}
+
+Model = Annotated[
+    str, typer.Option(help="Folder in Hugging Face format (model/ of a run), or a hub name.")
+]
+Style = Annotated[
+    Literal["compact", "full"] | None,
+    typer.Option(help="Prompt style; by default the one the model was trained with, else full."),
+]
+Thinking = Annotated[
+    bool | None,
+    typer.Option(
+        "--thinking/--no-thinking", help="Let the model reason first; default as trained."
+    ),
+]
+MaxNewTokens = Annotated[
+    int | None, typer.Option(min=1, help="Length limit of an answer; default as trained, else 512.")
+]
+Constrained = Annotated[
+    bool, typer.Option("--constrained", help="Hold the output to the JSON Schema of the types.")
+]
+JsonOut = Annotated[Path | None, typer.Option("--json", help="Write the figures as JSON here.")]
+
+
+def eval_command(
+    model: Model,
+    data: Annotated[
+        str, typer.Option(help="JSONL file of records, 'embedded' or 'embedded:names'.")
+    ],
+    json_out: JsonOut = None,
+    max_records: Annotated[
+        int | None, typer.Option(min=1, help="Use the first so many records.")
+    ] = None,
+    style: Style = None,
+    thinking: Thinking = None,
+    constrained: Constrained = False,
+    max_new_tokens: MaxNewTokens = None,
+    seed: Annotated[int, typer.Option(help="Seed of the embedded records and intervals.")] = 0,
+) -> None:
+    """Evaluate a model on held-out records: greedy answers, exact and relaxed F1.
+
+    Example: t2g eval --model runs/demo/grpo/model --data embedded --json eval.json
+    """
+    from t2g_ray.evaluate import evaluate_texts
+    from t2g_ray.rundir import write_json
+    from t2g_ray.tables import print_evaluation
+
+    records = _eval_records(data, max_records, seed)
+    prompt, limit = _settings(model, style, thinking, max_new_tokens, is_constrained=constrained)
+    started_s = time.monotonic()
+    with _quiet_engine():
+        from t2g_ray.greedy import answer_records
+
+        generated = answer_records(model, records, prompt, limit, is_constrained=constrained)
+    wall_s = time.monotonic() - started_s
+    result = evaluate_texts(
+        records, generated.texts, thinking=prompt.thinking, lengths=generated.lengths
+    )
+    print_evaluation(result, title=f"{model} on {data}")
+    if generated.num_too_long:
+        typer.echo(
+            f"{generated.num_too_long} of {len(records)} prompts did not fit and count as empty "
+            "answers",
+            err=True,
+        )
+    if json_out is not None:
+        settings = {
+            "model": model,
+            "data": data,
+            "seed": seed,
+            "style": prompt.style,
+            "thinking": prompt.thinking,
+            "constrained": constrained,
+            "max_new_tokens": limit,
+            "wall_s": wall_s,
+            "prompts_too_long": generated.num_too_long,
+            "completions_cut": generated.num_cut,
+        }
+        details = {
+            "parse": dict(result.parse_kinds),
+            "interval": result.intervals(seed=seed),
+            "types": result.type_table(),
+        }
+        write_json(json_out, {**result.figures(), **settings, **details})
+
+
+def _eval_records(data: str, max_records: int | None, seed: int) -> list[Record]:
+    from t2g_ray.data.corpus import generate_records
+    from t2g_ray.data.load import HELDOUT_RECORDS
+    from t2g_ray.data.records import load_records
+
+    split = EMBEDDED_SPLITS.get(data)
+    if split is not None:
+        return generate_records(split, max_records or HELDOUT_RECORDS, seed=seed)
+    if not Path(data).is_file():
+        raise ValueError(
+            f"--data must be a JSONL file, {' or '.join(EMBEDDED_SPLITS)}, found no file at {data}"
+        )
+    return load_records(data)[:max_records]
+
+
+def _settings(
+    model: str,
+    style: str | None,
+    thinking: bool | None,
+    max_new_tokens: int | None,
+    *,
+    is_constrained: bool,
+) -> tuple[PromptConfig, int]:
+    """What the command line says, else what the model's folder says."""
+    from t2g_ray.config import PromptConfig
+    from t2g_ray.prompt_settings import read_prompt_settings
+
+    own = read_prompt_settings(model)
+    prompt = PromptConfig.model_validate(
+        {
+            "style": style or own.style,
+            "thinking": own.thinking if thinking is None else thinking,
+            "max_tokens": MAX_PROMPT_TOKENS,
+        }
+    )
+    if prompt.thinking and is_constrained:
+        raise ValueError(
+            "--constrained leaves no room for reasoning, found a model or an option that asks for "
+            "it; add --no-thinking or leave --constrained out"
+        )
+    return prompt, max_new_tokens or own.max_new_tokens
+
+
+@contextlib.contextmanager
+def _quiet_engine() -> Iterator[None]:
+    """Keep what the engine prints off standard output, and its start-up remarks away."""
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def extract_command(
+    model: Model,
+    entity_types: Annotated[str, typer.Option(help="Wanted types, with commas between them.")],
+    relation_types: Annotated[str, typer.Option(help="Wanted types; none by default.")] = "",
+    text: Annotated[
+        str | None, typer.Argument(help="The text; standard input when not given.")
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Read the text from here.")
+    ] = None,
+    constrained: Constrained = False,
+    as_line: Annotated[
+        bool, typer.Option("--json", help="Print the graph as one line of JSON and no table.")
+    ] = False,
+    style: Style = None,
+    thinking: Thinking = None,
+    max_new_tokens: MaxNewTokens = None,
+) -> None:
+    """Turn one text into a graph of the wanted types, printed as JSON.
+
+    Example: t2g extract --model runs/demo/grpo/model --entity-types person,company
+    --relation-types "works for" "Ada works for Acme."
+    """
+    from t2g_ray.parsing import ParseFailure, parse_completion
+    from t2g_ray.tables import print_graph
+
+    record = _record_of(_text_of(text, file), entity_types, relation_types)
+    prompt, limit = _settings(model, style, thinking, max_new_tokens, is_constrained=constrained)
+    with _quiet_engine():
+        from t2g_ray.greedy import answer_records
+
+        generated = answer_records(model, [record], prompt, limit, is_constrained=constrained)
+    if generated.num_too_long:
+        raise ValueError("the text must fit the model's context, it does not; give a shorter one")
+    answer = parse_completion(generated.texts[0], thinking=prompt.thinking)
+    if isinstance(answer, ParseFailure):
+        typer.echo(f"no graph in the answer: {answer.kind}: {answer.message}", err=True)
+        typer.echo(f"the answer was: {generated.texts[0][:500]}", err=True)
+        raise typer.Exit(1)
+    if as_line:
+        typer.echo(answer.graph.to_json())
+        return
+    typer.echo(json.dumps(answer.graph.to_dict(), indent=2, ensure_ascii=False))
+    if sys.stderr.isatty():
+        print_graph(answer.graph)
+
+
+def _text_of(text: str | None, file: Path | None) -> str:
+    if text is not None and file is not None:
+        raise ValueError("give the text or --file, found both")
+    if text is not None:
+        return text
+    source = sys.stdin.buffer.read() if file is None else file.read_bytes()
+    try:
+        return source.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"the text must be UTF-8: {error}; convert it") from None
+
+
+def _record_of(text: str, entity_types: str, relation_types: str) -> Record:
+    from t2g_ray.data.records import record_from_dict
+
+    names = {
+        "entity_types": [name.strip() for name in entity_types.split(",") if name.strip()],
+        "relation_types": [name.strip() for name in relation_types.split(",") if name.strip()],
+    }
+    if not names["entity_types"]:
+        raise ValueError(f"--entity-types must name at least one type, found {entity_types!r}")
+    empty: dict[str, Any] = {"entities": [], "relations": []}
+    return record_from_dict({"text": text.strip(), **names, "graph": empty})
+
+
+def score_command(
+    gold: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="JSONL file of records.")],
+    completions: Annotated[
+        Path,
+        typer.Option(exists=True, dir_okay=False, help='JSONL, {"completion": str} a line.'),
+    ],
+    reward: Annotated[str, typer.Option(help="Reward preset.")] = "default",
+    per_record: Annotated[
+        Path | None, typer.Option(help="Write reward, parts and counts, a line a record.")
+    ] = None,
+    json_out: JsonOut = None,
+) -> None:
+    """Score completions against gold records, line by line.
+
+    Example: t2g score --gold heldout.jsonl --completions answers.jsonl --per-record rewards.jsonl
+    """
+    from t2g_ray.rundir import write_json
+    from t2g_ray.score import score_files
+    from t2g_ray.tables import print_figures
+
+    figures = score_files(gold, completions, preset=reward, per_record=per_record)
+    print_figures(figures)
+    if json_out is not None:
+        write_json(json_out, figures)
+
+
+def report_command(
+    run_dir: Annotated[Path, typer.Argument(help="A run folder, or that of a demo.")],
+) -> None:
+    """Write report.html of a run, finished or not, and print its path.
+
+    Example: t2g report runs/demo
+    """
+    from t2g_ray.demo import is_demo, write_demo_page
+    from t2g_ray.report import write_report
+    from t2g_ray.rundir import RunDir
+
+    typer.echo(write_demo_page(run_dir) if is_demo(run_dir) else write_report(RunDir(run_dir)))
+
+
+def doctor_command() -> None:
+    """Check this machine: packages, memory, GPUs, connections. Exit code 1 if anything is missing.
+
+    Example: t2g doctor
+    """
+    from t2g_ray.doctor import examine, verdict
+    from t2g_ray.tables import print_checks
+
+    checks = examine()
+    print_checks(checks)
+    typer.echo(verdict(checks))
+    if any(check.status == "missing" for check in checks):
+        raise typer.Exit(1)

@@ -1,0 +1,76 @@
+"""`t2g eval` and `t2g extract` as people run them, on an untrained policy."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from t2g_ray.config import PromptConfig
+from t2g_ray.data.corpus import build_tokenizer
+from t2g_ray.graph import Graph
+from t2g_ray.policy import build_tiny_policy, save_policy
+from t2g_ray.prompt_settings import write_prompt_settings
+
+MAX_NEW_TOKENS = 96
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("policy") / "model"
+    tokenizer = build_tokenizer()
+    save_policy(build_tiny_policy(tokenizer, seed=0), tokenizer, folder)
+    write_prompt_settings(folder, PromptConfig(style="compact"), MAX_NEW_TOKENS)
+    return folder
+
+
+def t2g(*arguments: object, text: str | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "t2g_ray.cli", *map(str, arguments)],
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_constrained_answers_of_an_untrained_policy_are_all_graphs(
+    model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "eval.json"
+    result = t2g(
+        *("eval", "--model", model, "--data", "embedded", "--max-records", 8),
+        *("--constrained", "--json", out),
+    )
+    assert result.returncode == 0, result.stderr
+    figures = json.loads(out.read_text())
+    assert figures["json_valid_rate"] == 1.0
+    assert figures["parse"] == {"ok": 8}
+    assert figures["records"] == 8
+    # The folder says how the policy wants to be asked.
+    assert (figures["style"], figures["max_new_tokens"]) == ("compact", MAX_NEW_TOKENS)
+    assert 0 < figures["completion_length/mean"] <= MAX_NEW_TOKENS
+    assert figures["prompts_too_long"] == 0
+    assert "8 records" in result.stdout
+
+
+def test_extract_prints_nothing_but_the_graph_on_standard_output(model: Path) -> None:
+    result = t2g(
+        *("extract", "--model", model, "--constrained"),
+        *("--entity-types", "person,company", "--relation-types", "works for"),
+        text="Ada Quill works for Acme.",
+    )
+    assert result.returncode == 0, result.stderr
+    graph = Graph.from_dict(json.loads(result.stdout))
+    assert {entity.type for entity in graph.entities} <= {"person", "company"}
+    assert {relation.type for relation in graph.relations} <= {"works for"}
+
+
+def test_an_answer_that_is_no_graph_is_shown_and_fails(model: Path) -> None:
+    result = t2g("extract", "--model", model, "--entity-types", "person", "Ada works.")
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert "no graph in the answer" in result.stderr
+    assert "the answer was: " in result.stderr

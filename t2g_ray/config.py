@@ -14,180 +14,53 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
-EMBEDDED = "embedded"
+from t2g_ray.sections import (
+    EMBEDDED,
+    AlgorithmConfig,
+    CheckpointConfig,
+    DataConfig,
+    DeadlineConfig,
+    EvalConfig,
+    LearnerConfig,
+    OptimizerConfig,
+    PromptConfig,
+    RewardConfig,
+    RolloutConfig,
+    SamplingConfig,
+    Section,
+    SyncConfig,
+)
+
+__all__ = [
+    "EMBEDDED",
+    "AlgorithmConfig",
+    "AnyConfig",
+    "CheckpointConfig",
+    "ConfigError",
+    "DataConfig",
+    "DeadlineConfig",
+    "EvalConfig",
+    "GrpoConfig",
+    "LearnerConfig",
+    "OptimizerConfig",
+    "PromptConfig",
+    "RewardConfig",
+    "RolloutConfig",
+    "SamplingConfig",
+    "Section",
+    "SftConfig",
+    "StageConfig",
+    "SyncConfig",
+    "build_config",
+    "dump_config",
+    "load_config",
+]
 
 
 class ConfigError(ValueError):
     """The configuration is wrong: says what must hold, what was found, what to do."""
-
-
-class Section(BaseModel):
-    """Base of all sections: frozen, and closed to unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
-
-
-class DataConfig(Section):
-    """Where records come from. `embedded` is the world that the product ships."""
-
-    train: str = EMBEDDED
-    """JSONL file of records, or `embedded`."""
-    heldout: str = EMBEDDED
-    """JSONL file of records, `embedded`, or `none`."""
-    train_records: int | None = Field(default=None, ge=1)
-    """Use the first so many records; for the embedded world, how many are written."""
-    heldout_records: int | None = Field(default=None, ge=1)
-    """Evaluate on the first so many held-out records."""
-    level: Literal["easy", "medium", "hard"] = "medium"
-    """Difficulty of the embedded world."""
-    part: Literal["train", "rl"] = "train"
-    """Part of the embedded world to train on: they never share a text."""
-    seed: int | None = None
-    """Seed of the embedded world and of the prompt order; the run's seed when not given."""
-
-
-class PromptConfig(Section):
-    """How a record is shown to the policy."""
-
-    style: Literal["full", "compact"] = "full"
-    thinking: bool = False
-    max_tokens: int = Field(default=1024, ge=8)
-    """Prompts longer than this are counted and left out, never cut."""
-
-
-class SamplingConfig(Section):
-    """How completions are sampled."""
-
-    temperature: float = Field(default=1.0, gt=0.0)
-    max_new_tokens: int = Field(default=512, ge=1)
-
-
-class RolloutConfig(Section):
-    """vLLM rollout actors: how many, and what each one holds."""
-
-    actors: int = Field(default=1, ge=1)
-    threads: int = Field(default=1, ge=1)
-    """CPU threads of one actor; also the CPUs that its bundle reserves."""
-    gpus: float = Field(default=0, ge=0)
-    """GPUs of one actor: its tensor parallel size, or a share where a learner rank has the rest."""
-    tensor_parallel: int = Field(default=1, ge=1)
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    kv_cache_gib: float = Field(default=1.0, gt=0)
-    """Size of the KV cache on a CPU; a GPU uses `gpu_memory_utilization`."""
-    gpu_memory_utilization: float = Field(default=0.85, gt=0, le=1)
-    max_sequences: int = Field(default=256, ge=1)
-    engine: dict[str, Any] = Field(default_factory=dict)
-    """More engine arguments, passed to vLLM as they are."""
-
-
-class RewardConfig(Section):
-    """Reward actors and what they compute."""
-
-    actors: int = Field(default=1, ge=1)
-    preset: str = "default"
-    weights: dict[str, float] | None = None
-    """Named weights in place of a preset's."""
-    max_error_rate: float = Field(default=0.01, ge=0, le=1)
-    """Share of completions whose grader failed above which the run stops."""
-
-
-class OptimizerConfig(Section):
-    """AdamW, or Muon on hidden matrices with AdamW on the rest."""
-
-    name: Literal["adamw", "muon"] = "adamw"
-    lr: float = Field(default=1e-6, gt=0)
-    """Learning rate of AdamW (and of the AdamW part under Muon)."""
-    muon_lr: float = Field(default=0.02, gt=0)
-    muon_momentum: float = Field(default=0.95, ge=0, lt=1)
-    weight_decay: float = Field(default=0.0, ge=0)
-    beta1: float = Field(default=0.9, ge=0, lt=1)
-    beta2: float = Field(default=0.99, ge=0, lt=1)
-    warmup_steps: int = Field(default=0, ge=0)
-    schedule: Literal["constant", "cosine", "linear"] = "constant"
-    final_lr_share: float = Field(default=0.0, ge=0, le=1)
-    """Share of the peak learning rate that is left at the last step."""
-    max_grad_norm: float = Field(default=1.0, gt=0)
-
-
-class LearnerConfig(Section):
-    """DeepSpeed learner ranks."""
-
-    ranks: int = Field(default=1, ge=1)
-    threads: int = Field(default=1, ge=1)
-    gpus: float = Field(default=0, ge=0)
-    """GPUs of one rank."""
-    zero_stage: Literal[0, 1, 2, 3] = 0
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    token_budget: int = Field(default=8192, ge=16)
-    """Tokens of one micro-batch of one rank, padding included."""
-    gradient_checkpointing: bool = False
-    share_prompts: bool = True
-    """Compute each prompt once for all completions of its group."""
-    optimizer: OptimizerConfig = OptimizerConfig()
-
-    @model_validator(mode="after")
-    def _muon_is_whole(self) -> LearnerConfig:
-        # DeepSpeed clips Muon's orthogonalised update instead of the gradient once it shards,
-        # which changes the result by more than an order of magnitude.
-        if self.optimizer.name == "muon" and self.zero_stage > 0:
-            raise ValueError(
-                "learner.optimizer.name=muon needs learner.zero_stage=0, found "
-                f"{self.zero_stage}; set zero_stage 0 or choose adamw"
-            )
-        if self.gradient_checkpointing and self.share_prompts:
-            raise ValueError(
-                "learner.gradient_checkpointing=true needs learner.share_prompts=false, because "
-                "recomputed layers cannot read shared keys and values; set share_prompts false"
-            )
-        return self
-
-
-class AlgorithmConfig(Section):
-    """How rewards become a gradient; docs/algorithms.md has the equations."""
-
-    advantage: Literal["group_std", "group_mean", "leave_one_out"] = "group_std"
-    clip_low: float = Field(default=0.2, gt=0, lt=1)
-    clip_high: float = Field(default=0.28, gt=0)
-    importance_cap: float = Field(default=2.0, gt=0)
-    """Upper bound of the truncated importance weight of tokens an older policy wrote."""
-    parity_tolerance: float | None = Field(default=None, gt=0)
-    """Largest mean |log-prob difference| in nats between sampler and learner on the same weights;
-    when not given, 1e-5 where both compute in fp32, else 0.05."""
-
-
-class SyncConfig(Section):
-    """Weights from the learner to the samplers."""
-
-    bucket_mib: float = Field(default=64.0, gt=0)
-    verify_every: int = Field(default=10, ge=1)
-    """Compare all tensors at the first sync, after a resume and every so many syncs."""
-
-
-class EvalConfig(Section):
-    """Greedy evaluation on the held-out records during the run."""
-
-    every: int = Field(default=0, ge=0)
-    """Steps between evaluations; 0 evaluates only before and after."""
-    max_new_tokens: int | None = None
-
-
-class CheckpointConfig(Section):
-    """What is kept to resume from."""
-
-    every: int = Field(default=50, ge=0)
-    """Steps between checkpoints; 0 keeps only the last state."""
-    keep: int = Field(default=2, ge=1)
-
-
-class DeadlineConfig(Section):
-    """Seconds that each waiting phase may take before the run stops with its name."""
-
-    start_s: float = Field(default=600, gt=0)
-    generate_s: float = Field(default=600, gt=0)
-    train_s: float = Field(default=600, gt=0)
-    sync_s: float = Field(default=300, gt=0)
 
 
 class StageConfig(Section):

@@ -39,7 +39,7 @@ class _ChunkedLogProb(torch.autograd.Function):
         return torch.cat(logprobs), entropy
 
     @staticmethod
-    def backward(  # type: ignore[override]
+    def backward(
         ctx: Any, grad: torch.Tensor, _: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, None, None]:
         hidden, weight, targets = ctx.saved_tensors
@@ -65,10 +65,9 @@ def chunked_logprobs(
 
     `hidden` [K, H], `weight` [V, H], `targets` [K].
     """
-    result: tuple[torch.Tensor, torch.Tensor] = _ChunkedLogProb.apply(
-        hidden, weight, targets, 1.0 / temperature
-    )
-    return result
+    apply: Any = _ChunkedLogProb.apply
+    logprobs, entropies = apply(hidden, weight, targets, 1.0 / temperature)
+    return logprobs, entropies
 
 
 class TokenLogProbs(nn.Module):

@@ -47,7 +47,7 @@ def build_tiny_policy(tokenizer: PreTrainedTokenizerBase, *, seed: int) -> Qwen3
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Qwen3ForCausalLM(config)  # type: ignore[no-untyped-call]
+        return Qwen3ForCausalLM(config)
 
 
 def save_policy(

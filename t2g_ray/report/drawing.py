@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import networkx as nx  # type: ignore[import-untyped]
+import networkx as nx
 from markupsafe import Markup
 
 from t2g_ray.report.compare import MARKS, Side, Status

@@ -50,7 +50,7 @@ class Example:
 
 def render(data: RunData) -> str:
     """The whole page as HTML."""
-    from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
+    from plotly.offline import get_plotlyjs
 
     result_tables = tables(data.summary, data.evals)
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)

@@ -46,6 +46,13 @@ class Cluster:
         actors = [*self.rollouts, *self.rewards, *self.learners]
         return [s for spans in ray.get([a.drain_spans.remote() for a in actors]) for s in spans]
 
+    def placement(self) -> dict[str, str]:
+        """Actor -> id of its node."""
+        roles = {"rollout": self.rollouts, "reward": self.rewards, "learner": self.learners}
+        actors = {f"{role}/{i}": a for role, items in roles.items() for i, a in enumerate(items)}
+        nodes = ray.get([actor.node.remote() for actor in actors.values()])
+        return dict(zip(actors, nodes, strict=True))
+
     def close(self) -> None:
         """End every actor; nothing of the run stays on the cluster."""
         for actor in [*self.rollouts, *self.rewards, *self.learners]:

@@ -175,6 +175,7 @@ class _Stage:
             "seed": self.config.seed,
             "steps": self.config.steps,
             "prompts_too_long": self.num_too_long,
+            "placement": self.cluster.placement(),
             **result,
             **describe_machine(),
         }

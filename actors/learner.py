@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,6 @@ class LearnerActor:
         """Trace since the last call."""
         return self._tracer.drain()
 
-    def describe(self) -> Mapping[str, Any]:
-        """Where this rank runs."""
-        return {"rank": self._rank, "node": ray.util.get_node_ip_address()}
+    def node(self) -> str:
+        """Id of the node this actor runs on."""
+        return str(ray.get_runtime_context().get_node_id())

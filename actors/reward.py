@@ -30,3 +30,7 @@ class RewardActor:
     def drain_spans(self) -> list[Span]:
         """Trace since the last call."""
         return self._tracer.drain()
+
+    def node(self) -> str:
+        """Id of the node this actor runs on."""
+        return str(ray.get_runtime_context().get_node_id())

@@ -43,3 +43,7 @@ class RolloutActor:
     def close(self) -> None:
         """Release the engine."""
         self._sampler.close()
+
+    def node(self) -> str:
+        """Id of the node this actor runs on."""
+        return str(ray.get_runtime_context().get_node_id())

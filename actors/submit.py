@@ -107,7 +107,7 @@ def follow(job: str, *, address: str) -> JobStatus:
 
     async def tail() -> None:
         async for text in client.tail_job_logs(job):
-            print(text, end="", flush=True)  # noqa: T201
+            print(text, end="", flush=True)
 
     asyncio.run(tail())
     status: JobStatus = client.get_job_status(job)

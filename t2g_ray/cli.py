@@ -7,6 +7,7 @@ that --help answers at once.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ from t2g_ray import __version__, commands
 from t2g_ray.exits import CommandGroup, notes_on_failure
 
 if TYPE_CHECKING:
+    from t2g_ray.config import StageConfig
     from t2g_ray.rundir import RunDir
 
 RAY_LOGS = Path("/tmp/ray/session_latest/logs")
@@ -103,16 +105,28 @@ def grpo(config: ConfigFile, overrides: Overrides = None) -> None:
 
 @app.command()
 def plan(config: ConfigFile, overrides: Overrides = None) -> None:
-    """Show what a GRPO configuration asks of the machine, and start nothing.
+    """Show what a configuration, of GRPO or SFT, asks of the machine, and start nothing.
 
     Example: t2g plan configs/demo_grpo.yaml group_size=16
     """
-    from t2g_ray.config import GrpoConfig, load_config
-
-    settings = load_config(GrpoConfig, config, overrides or ())
+    settings = _load_either(config, overrides or ())
     from actors.placement import plan_table
 
     typer.echo(plan_table(settings))
+
+
+def _load_either(path: Path, overrides: Sequence[str]) -> StageConfig:
+    """The configuration as the stage that it fits; an error is that of the stage it fits best."""
+    from t2g_ray.config import ConfigError, GrpoConfig, SftConfig, load_config
+
+    try:
+        return load_config(GrpoConfig, path, overrides)
+    except ConfigError as error:
+        as_grpo = error
+    try:
+        return load_config(SftConfig, path, overrides)
+    except ConfigError as as_sft:
+        raise min(as_grpo, as_sft, key=lambda error: len(str(error))) from None
 
 
 @app.command()

@@ -239,6 +239,15 @@ def test_plan_starts_nothing_and_shows_the_sizes(config: Path) -> None:
     assert not (config.parent / "run").exists()
 
 
+def test_plan_knows_both_stages_and_explains_the_one_that_was_meant(tmp_path: Path) -> None:
+    path = tmp_path / "stage.yaml"
+    path.write_text(f"run_dir: {tmp_path}/run\nepochs: 2\nbatch_size: 4\n")
+    assert "2 learner ranks" in t2g("plan", path, "learner.ranks=2").stdout
+    wrong = t2g("plan", path, "epoch=3")
+    assert wrong.exit_code == 2
+    assert "unknown key epoch: did you mean epochs?" in wrong.stderr
+
+
 def test_the_demo_runs_both_stages_and_merges_the_result(
     tmp_path: Path, launched: dict[str, Launch], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,7 +28,7 @@ class JsonLinesWriter:
         elif path.exists() and path.stat().st_size:
             raise ValueError(
                 f"{path} must not exist when a run starts, found {path.stat().st_size} bytes; "
-                "give another run_dir, or resume=true to continue this run"
+                "give another run_dir, or resume=auto to continue this run"
             )
         self._file = path.open("a", encoding="utf-8")
 

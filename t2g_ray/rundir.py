@@ -95,7 +95,7 @@ class RunDir:
             state = "a finished run" if self.report_json.exists() else "an unfinished run"
             raise ValueError(
                 f"run_dir must be empty for a new run, found {state} in {self.path}; "
-                "give another run_dir, or resume=true to continue it"
+                "give another run_dir, or resume=auto to continue it"
             )
         return True
 

@@ -93,6 +93,10 @@ def test_constrained_decoding_without_relation_types_leaves_relations_empty() ->
     assert not _is_accepted(schema, ANN.to_json())
 
 
-def test_constrained_decoding_without_a_length_bound_can_write_quotes() -> None:
-    quoted = Graph((Entity(0, 'the "Who"', "person"),), ()).to_json()
-    assert _is_accepted(graph_json_schema(["person"], [], max_text_chars=None), quoted)
+def test_constrained_decoding_can_write_quotes_and_backslashes_but_no_raw_control_character() -> (
+    None
+):
+    schema = graph_json_schema(["person"], [])
+    quoted = Graph((Entity(0, 'the "Who"\\', "person"),), ()).to_json()
+    assert _is_accepted(schema, quoted)
+    assert not _is_accepted(schema, quoted.replace("the ", "the\t"))

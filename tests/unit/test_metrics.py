@@ -73,7 +73,7 @@ def test_resume_cuts_the_lines_after_the_resumed_step_and_goes_on(tmp_path: Path
 def test_a_new_run_does_not_continue_the_lines_of_another(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n')
-    with pytest.raises(ValueError, match=r"must not exist.*found 12 bytes.*resume=true"):
+    with pytest.raises(ValueError, match=r"must not exist.*found 12 bytes.*resume=auto"):
         MetricsWriter(path)
 
 

@@ -24,7 +24,7 @@ def test_a_folder_with_a_run_is_entered_only_to_resume(tmp_path: Path, is_finish
     if is_finished:
         run_dir.report_json.write_text("{}")
     state = "a finished run" if is_finished else "an unfinished run"
-    with pytest.raises(ValueError, match=f"found {state}.*resume=true"):
+    with pytest.raises(ValueError, match=f"found {state}.*resume=auto"):
         run_dir.prepare(resume=False)
     assert run_dir.prepare(resume=True) is True
 

@@ -22,6 +22,7 @@ from t2g_ray.config import AlgorithmConfig, SftConfig, dump_config
 from t2g_ray.data.load import load_split, resolve_model
 from t2g_ray.learner import Learner, LearnerSpec
 from t2g_ray.metrics import MetricsWriter, throughput_metrics
+from t2g_ray.prompt_settings import write_prompt_settings
 from t2g_ray.rundir import RunDir, write_text
 from t2g_ray.sft_data import Encoded, SftData, encode_samples, num_answer_tokens, num_tokens
 from t2g_ray.types import Record, Sample
@@ -113,7 +114,7 @@ def run_sft_rank(plan: SftPlan, *, rank: int, num_ranks: int) -> None:
         every = config.checkpoint.every
         if step + 1 == data.num_steps or (every and (step + 1) % every == 0):
             _save(learner, plan, record)
-    _export(learner, run_dir.model, is_first=rank == 0)
+    _export(learner, config, data.samples, rank=rank)
 
 
 def _encode(plan: SftPlan, model: str) -> Encoded:
@@ -149,16 +150,10 @@ class _Recorder:
     def __init__(self, plan: SftPlan, encoded: Encoded, num_ranks: int) -> None:
         self._num_ranks = num_ranks
         self._num_samples = len(encoded.samples)
-        self._num_left_out = encoded.num_long_prompts + encoded.num_long_answers
-        if self._num_left_out:
-            _log.warning(
-                "%d of %d records are left out: %d prompts are longer than prompt.max_tokens, "
-                "%d answers pass the model's positions",
-                self._num_left_out,
-                len(plan.records),
-                encoded.num_long_prompts,
-                encoded.num_long_answers,
-            )
+        self._left_out = {
+            "records/long_prompts": encoded.num_long_prompts,
+            "records/long_answers": encoded.num_long_answers,
+        }
         resume_step = None if plan.is_new else plan.start.step if plan.start else 0
         self._writer = MetricsWriter(RunDir(plan.config.run_dir).metrics, resume_step=resume_step)
         self.time_s = float(plan.start.state["time_s"]) if plan.start else 0.0
@@ -181,7 +176,7 @@ class _Recorder:
                 "lr": metrics["lr"],
                 "tokens/prompt": prompt_tokens,
                 "tokens/trained": answer_tokens,
-                "records/left_out": self._num_left_out,
+                **self._left_out,
                 "time/train_s": metrics["time/learner_s"],
                 **throughput_metrics(
                     prompt_tokens=prompt_tokens,
@@ -207,10 +202,17 @@ def _save(learner: Learner, plan: SftPlan, record: _Recorder | None) -> None:
         checkpoint.keep_last(run_dir.checkpoints, plan.config.checkpoint.keep)
 
 
-def _export(learner: Learner, folder: Path, *, is_first: bool) -> None:
-    """The model's folder, whole or not there."""
+def _export(learner: Learner, config: SftConfig, samples: Sequence[Sample], *, rank: int) -> None:
+    """The folder of the model, whole or not there."""
+    folder = RunDir(config.run_dir).model
     temporary = folder.with_name(f".{folder.name}.partial")
     learner.export(temporary)
-    if is_first:
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
+    if rank > 0:
+        return
+    longest = max(len(sample.completion_ids) for sample in samples)
+    # Answers to other texts may be longer than any that was trained on.
+    max_new_tokens = config.eval.max_new_tokens or 2 * longest
+    write_prompt_settings(temporary, config.prompt, max_new_tokens)
+    if folder.exists():
+        shutil.rmtree(folder)
+    temporary.rename(folder)

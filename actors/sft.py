@@ -1,0 +1,178 @@
+"""SFT configuration -> a Ray Train run of DeepSpeed ranks -> the run folder with a trained model.
+
+Invariant: the run ends with the model written or with the first failure's own words; nothing is
+tried again in silence.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from actors.placement import Bundle, cluster_nodes, connect, place
+from t2g_ray.config import LearnerConfig, SftConfig
+from t2g_ray.progress import StageProgress
+from t2g_ray.rundir import RunDir
+from t2g_ray.sft import SftPlan, num_steps, plan_sft
+
+LOOK_EVERY_S = 0.5
+TAIL_BYTES = 1 << 14
+"""More than a line of metrics takes."""
+
+_log = logging.getLogger(__name__)
+
+
+def run_sft(config: SftConfig) -> RunDir:
+    """Train as configured and return the run folder, which then holds `model/`.
+
+    Raises ValueError for bad input, before a process starts where possible, and RuntimeError
+    with the words of the rank that failed.
+    """
+    plan = plan_sft(config)
+    connect()
+    run_dir = RunDir(plan.config.run_dir)
+    trainer = TorchTrainer(
+        _train,
+        train_loop_config={"plan": plan},
+        torch_config=TorchConfig(
+            backend="nccl" if config.learner.gpus else "gloo",
+            timeout_s=round(config.deadlines.train_s),
+        ),
+        scaling_config=_scaling(config.learner),
+        run_config=_run_config(plan.config),
+    )
+    with _progress(plan):
+        try:
+            trainer.fit()
+        except TrainingFailedError as error:
+            raise _failure(error) from error
+    if not (run_dir.model / "config.json").is_file():
+        raise RuntimeError(
+            f"run_dir must be on storage that all nodes share, found no model in {run_dir.model} "
+            "although the ranks wrote it; give a shared folder"
+        )
+    return run_dir
+
+
+def _train(arguments: dict[str, Any]) -> None:
+    """What each Ray Train worker runs."""
+    import torch
+    from transformers.utils.logging import disable_progress_bar
+
+    from t2g_ray.learner import join_ranks
+    from t2g_ray.sft import run_sft_rank
+
+    plan: SftPlan = arguments["plan"]
+    context = ray.train.get_context()
+    rank, num_ranks = context.get_world_rank(), context.get_world_size()
+    torch.set_num_threads(plan.config.learner.threads)
+    disable_progress_bar()
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    local_rank = os.environ["LOCAL_RANK"]
+    join_ranks(
+        rank=rank,
+        num_ranks=num_ranks,
+        address=os.environ["MASTER_ADDR"],
+        port=int(os.environ["MASTER_PORT"]),
+        is_cpu=not plan.config.learner.gpus,
+    )
+    # Ray Train shows all GPUs of the node to each worker; DeepSpeed takes the one of this number.
+    os.environ["LOCAL_RANK"] = local_rank
+    run_sft_rank(plan, rank=rank, num_ranks=num_ranks)
+
+
+def _scaling(learner: LearnerConfig) -> ScalingConfig:
+    """Resources of each rank. Raises PlacementError where the GPUs do not fit."""
+    ranks = [Bundle("learner", i, learner.threads, learner.gpus) for i in range(learner.ranks)]
+    rank = place(ranks, cluster_nodes())[0]
+    resources = {"CPU": rank.cpus, **({"GPU": rank.gpus} if rank.gpus else {})}
+    return ScalingConfig(
+        num_workers=learner.ranks, use_gpu=rank.gpus > 0, resources_per_worker=resources
+    )
+
+
+def _run_config(config: SftConfig) -> RunConfig:
+    threads = {"OMP_NUM_THREADS": str(config.learner.threads)}
+    # Ray chooses its classes at import; type checkers see older ones with fewer arguments.
+    return RunConfig(  # type: ignore[call-arg]
+        # Ray leaves a marker in this hidden folder and checks that every node sees it.
+        name=".ray_train",
+        storage_path=str(config.run_dir),
+        failure_config=FailureConfig(  # type: ignore[call-arg]
+            max_failures=0, controller_failure_limit=0, max_preemption_failures=0
+        ),
+        worker_runtime_env={"env_vars": threads},
+        logging_config=LoggingConfig(log_level="ERROR"),
+    )
+
+
+def _failure(error: TrainingFailedError) -> Exception:
+    """The failure in the words of the ranks; ValueError where the input is to blame."""
+    failures: dict[int, Exception] = getattr(error, "worker_failures", {})
+    causes = {rank: getattr(failure, "_base_exc", failure) for rank, failure in failures.items()}
+    for cause in causes.values():
+        if isinstance(cause, ValueError):
+            return cause
+    words = [f"rank {rank}: {cause}" for rank, cause in sorted(causes.items())]
+    return RuntimeError("SFT failed: " + ("; ".join(words) or str(error)))
+
+
+@contextmanager
+def _progress(plan: SftPlan) -> Iterator[None]:
+    """Show the newest line of metrics while the block runs.
+
+    The ranks run in other processes, maybe on other nodes; their numbers come by the run folder.
+    """
+    is_over = threading.Event()
+    with StageProgress("sft", total=num_steps(plan.config, len(plan.records))) as progress:
+        thread = threading.Thread(
+            target=_follow, args=(plan, progress, is_over), name="sft-progress", daemon=True
+        )
+        thread.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            thread.join()
+
+
+def _follow(plan: SftPlan, progress: StageProgress, is_over: threading.Event) -> None:
+    metrics = RunDir(plan.config.run_dir).metrics
+    shown_step = plan.start.step if plan.start else 0
+    has_warned = is_last_look = False
+    while not is_last_look:
+        is_last_look = is_over.wait(LOOK_EVERY_S)
+        line = _last_line(metrics)
+        if line is None or line["step"] <= shown_step:
+            continue
+        shown_step = int(line["step"])
+        progress.update(shown_step, loss=line["loss"], tokens_per_s=line["throughput/tokens_per_s"])
+        if not has_warned and line["records/long_prompts"] + line["records/long_answers"]:
+            has_warned = True
+            _log.warning(
+                "of %d records, %d are left out because the prompt is longer than "
+                "prompt.max_tokens and %d because the answer passes the model's positions",
+                len(plan.records),
+                line["records/long_prompts"],
+                line["records/long_answers"],
+            )
+
+
+def _last_line(path: Path) -> dict[str, Any] | None:
+    """The last complete line of a JSON Lines file, if there is one."""
+    if not path.exists():
+        return None
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - TAIL_BYTES))
+        lines = file.read().split(b"\n")
+    return json.loads(lines[-2]) if len(lines) > 1 else None

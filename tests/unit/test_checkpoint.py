@@ -1,0 +1,157 @@
+"""Checkpoints: whole or not there, whatever happens to the process or the files."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from t2g_ray.checkpoint import (
+    MANIFEST,
+    MARKER,
+    STATE,
+    CheckpointError,
+    begin,
+    discard_after,
+    find_checkpoint,
+    finish,
+    keep_last,
+    temporary_path,
+    write_checkpoint,
+)
+from t2g_ray.rundir import RunDir
+
+FILES = {"rank_0.bin": b"weights" * 50, "rank_1/moments.bin": b"moments", "empty.txt": b""}
+
+
+def fill(folder: Path) -> None:
+    for name, content in FILES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+
+
+def write(run_dir: RunDir, *steps: int) -> None:
+    for step in steps:
+        write_checkpoint(run_dir.checkpoint(step), fill, {"step": step, "note": "a"})
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_the_newest_checkpoint_is_found_with_its_files_and_state(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path)
+    assert find_checkpoint(run_dir.checkpoints) is None
+    write(run_dir, 5, 10)
+    found = find_checkpoint(run_dir.checkpoints)
+    assert found is not None
+    assert (found.path, found.step, found.rejected) == (run_dir.checkpoint(10), 10, ())
+    assert found.state == {"step": 10, "note": "a"}
+    assert {name: (found.path / name).read_bytes() for name in FILES} == FILES
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        (name, damage)
+        for name in [*FILES, STATE, MANIFEST, MARKER]
+        for damage in (remove, truncate, flip_a_bit)
+        if FILES.get(name) != b"" or damage is remove
+    ],
+)
+def test_any_damaged_file_sends_the_search_to_the_checkpoint_before(
+    tmp_path: Path, name: str, damage: Callable[[Path], None]
+) -> None:
+    run_dir = RunDir(tmp_path)
+    write(run_dir, 5, 10)
+    damage(run_dir.checkpoint(10) / name)
+    found = find_checkpoint(run_dir.checkpoints)
+    assert found is not None
+    assert found.step == 5
+    (reason,) = found.rejected
+    assert reason.startswith("step_000010 is not whole")
+    assert (MARKER if name == MANIFEST and damage is not remove else name) in reason
+
+
+@pytest.mark.parametrize("num_written", range(len(FILES) + 3))
+def test_a_process_killed_after_any_file_leaves_the_checkpoint_before(
+    tmp_path: Path, num_written: int
+) -> None:
+    run_dir = RunDir(tmp_path)
+    write(run_dir, 5)
+    whole = tmp_path / "whole"
+    write_checkpoint(whole, fill, {})
+    temporary = begin(run_dir.checkpoint(10))
+    for name in [*FILES, STATE, MANIFEST, MARKER][:num_written]:
+        (temporary / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(whole / name, temporary / name)
+    found = find_checkpoint(run_dir.checkpoints)
+    assert found is not None
+    assert (found.step, found.rejected) == (5, ())
+    write(run_dir, 10)
+    found = find_checkpoint(run_dir.checkpoints)
+    assert found is not None
+    assert found.step == 10
+    assert names(run_dir.checkpoints) == ["step_000005", "step_000010"]
+
+
+def test_nothing_but_damaged_checkpoints_stops_the_run_with_the_reasons(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path)
+    write(run_dir, 5, 10)
+    remove(run_dir.checkpoint(5) / STATE)
+    truncate(run_dir.checkpoint(10) / "rank_0.bin")
+    with pytest.raises(CheckpointError, match=r"rank_0\.bin must have 350 bytes, found 349.*state"):
+        find_checkpoint(run_dir.checkpoints)
+
+
+def test_several_writers_fill_one_folder_before_it_gets_its_name(tmp_path: Path) -> None:
+    folder = RunDir(tmp_path).checkpoint(3)
+    assert begin(folder) == temporary_path(folder)
+    for rank in (0, 1):
+        (temporary_path(folder) / f"rank_{rank}").write_text(str(rank))
+    assert not folder.exists()
+    finish(folder, {"step": 3})
+    found = find_checkpoint(folder.parent)
+    assert found is not None
+    assert names(found.path) == sorted([MARKER, MANIFEST, STATE, "rank_0", "rank_1"])
+
+
+def test_a_checkpoint_of_the_same_step_is_replaced(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path)
+    write(run_dir, 5)
+    write_checkpoint(run_dir.checkpoint(5), lambda folder: None, {"note": "b"})
+    found = find_checkpoint(run_dir.checkpoints)
+    assert found is not None
+    assert found.state == {"note": "b"}
+    assert names(found.path) == sorted([MARKER, MANIFEST, STATE])
+
+
+def test_only_the_newest_are_kept_and_leftovers_go(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path)
+    write(run_dir, 5, 10, 1_000_000)
+    begin(run_dir.checkpoint(7))
+    keep_last(run_dir.checkpoints, 2)
+    assert names(run_dir.checkpoints) == ["step_000010", "step_1000000"]
+
+
+def test_later_checkpoints_are_discarded_when_a_run_goes_back(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path)
+    write(run_dir, 5, 10, 15)
+    discard_after(run_dir.checkpoints, 5)
+    assert names(run_dir.checkpoints) == ["step_000005"]

@@ -1,0 +1,208 @@
+"""The supervised stage without processes: samples, batches, and what they teach."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from t2g_ray.batching import collate
+from t2g_ray.checkpoint import write_checkpoint
+from t2g_ray.config import PromptConfig, SftConfig, build_config
+from t2g_ray.data.corpus import build_tokenizer, generate_records
+from t2g_ray.graph import Entity, Graph
+from t2g_ray.logprobs import TokenLogProbs
+from t2g_ray.policy import MAX_POSITIONS, build_tiny_policy
+from t2g_ray.prompts import encode_answer, encode_prompt
+from t2g_ray.rundir import RunDir
+from t2g_ray.sft import num_steps, plan_sft
+from t2g_ray.sft_data import WINDOW_STEPS, Encoded, SftData, encode_samples, num_tokens
+from t2g_ray.types import Record, Sample
+
+COMPACT = PromptConfig(style="compact")
+TOKENIZER = build_tokenizer()
+
+
+def encode(records: list[Record], **limits: Any) -> Encoded:
+    given = {"prompt": COMPACT, "max_positions": MAX_POSITIONS, "token_budget": 4096, **limits}
+    return encode_samples(TOKENIZER, records, **given)
+
+
+def config_of(run_dir: Path, **tree: Any) -> SftConfig:
+    data = {"train_records": 8, **tree.pop("data", {})}
+    return build_config(SftConfig, {"run_dir": str(run_dir), "data": data, **tree})
+
+
+def test_a_sample_is_the_whole_prompt_and_the_answer_with_one_end_token() -> None:
+    (record,) = generate_records("train", 1, seed=0)
+    (sample,) = encode([record]).samples
+    prompt = encode_prompt(TOKENIZER, record, style="compact", thinking=False, max_tokens=None)
+    assert sample.prompt_ids == prompt
+    answer = sample.completion_ids.tolist()
+    assert TOKENIZER.decode(answer[:-1]) == record.graph.to_json()
+    assert answer.count(TOKENIZER.eos_token_id) == 1
+    assert answer[-1] == TOKENIZER.eos_token_id
+
+
+def test_labels_are_the_answer_and_its_end_token_and_never_the_prompt() -> None:
+    samples = encode(generate_records("train", 4, seed=0)).samples
+    micro = collate(samples, is_shared=False)
+    labels = torch.cat([torch.from_numpy(s.completion_ids) for s in samples])
+    assert micro.targets.tolist() == labels.tolist()
+    width = micro.completion_ids.shape[1]
+    first = 0
+    for row, sample in enumerate(samples):
+        columns = micro.predictor[first : first + len(sample.completion_ids)] - row * width
+        # The state at the prompt's last token predicts the answer's first, and so on.
+        start = len(sample.prompt_ids) - 1
+        assert columns.tolist() == list(range(start, start + len(sample.completion_ids)))
+        first += len(sample.completion_ids)
+
+
+def test_a_policy_trained_on_one_record_writes_its_answer_and_stops() -> None:
+    (record,) = generate_records("train", 1, seed=0)
+    (sample,) = encode([record]).samples
+    policy = build_tiny_policy(TOKENIZER, seed=0)
+    model, micro = TokenLogProbs(policy), collate([sample], is_shared=False)
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=3e-3)
+    for _ in range(60):
+        (-model(micro, 1.0)[0].mean()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    ids = list(sample.prompt_ids)
+    with torch.no_grad():
+        for _ in range(len(sample.completion_ids) + 5):
+            ids.append(int(policy(torch.tensor([ids])).logits[0, -1].argmax()))
+            if ids[-1] == TOKENIZER.eos_token_id:
+                break
+    assert ids[len(sample.prompt_ids) :] == sample.completion_ids.tolist()
+
+
+def test_every_epoch_trains_on_the_same_prompts_and_answers() -> None:
+    records = generate_records("train", 12, seed=0)
+    before = copy.deepcopy(records)
+    samples = encode(records).samples
+    rows = [(*s.prompt_ids, *s.completion_ids.tolist()) for s in samples]
+    data = SftData(samples=samples, batch_size=4, num_steps=9, seed=0)
+    seen = Counter(
+        (*s.prompt_ids, *s.completion_ids.tolist()) for step in range(9) for s in data.batch(step)
+    )
+    assert seen == Counter(dict.fromkeys(rows, 3))
+    assert records == before
+
+
+@pytest.mark.parametrize("steps", [3, 40, 2 * WINDOW_STEPS])
+def test_each_record_comes_once_an_epoch(steps: int) -> None:
+    samples = encode(generate_records("train", 30, seed=0)).samples
+    data = SftData(samples=samples, batch_size=4, num_steps=steps, seed=1)
+    counts = Counter(sample.group for step in range(steps) for sample in data.batch(step))
+    epochs, rest = divmod(4 * steps, 30)
+    assert Counter(counts.values())[epochs + 1] == rest
+    assert counts.total() == 4 * steps
+    assert set(counts.values()) <= {epochs, epochs + 1}
+
+
+def test_a_batch_depends_on_seed_and_step_alone() -> None:
+    samples = encode(generate_records("train", 30, seed=0)).samples
+
+    def groups(step: int, seed: int) -> list[int]:
+        data = SftData(samples=samples, batch_size=4, num_steps=40, seed=seed)
+        return [sample.group for sample in data.batch(step)]
+
+    forward = [groups(step, 0) for step in range(40)]
+    assert [groups(step, 0) for step in reversed(range(40))] == forward[::-1]
+    assert [groups(step, 1) for step in range(40)] != forward
+
+
+def test_batches_of_a_window_need_little_padding() -> None:
+    samples = encode(generate_records("train", 256, seed=0)).samples
+    data = SftData(samples=samples, batch_size=16, num_steps=16, seed=0)
+
+    def num_slots(batches: list[list[Sample]]) -> int:
+        return sum(len(batch) * max(num_tokens(s) for s in batch) for batch in batches)
+
+    real = sum(num_tokens(sample) for sample in samples)
+    unsorted = [list(samples[i : i + 16]) for i in range(0, 256, 16)]
+    assert num_slots([data.batch(step) for step in range(16)]) < 1.1 * real < num_slots(unsorted)
+
+
+def test_answers_past_the_models_positions_are_counted_and_left_out() -> None:
+    records = generate_records("train", 20, seed=0)
+    lengths = sorted(num_tokens(sample) for sample in encode(records).samples)
+    encoded = encode(records, max_positions=lengths[10])
+    assert sorted(num_tokens(sample) for sample in encoded.samples) == [
+        length for length in lengths if length <= lengths[10]
+    ]
+    assert encoded.num_long_answers == 20 - len(encoded.samples) > 0
+    assert encoded.num_long_prompts == 0
+    with pytest.raises(ValueError, match=r"the model's 5 positions .* none among 20"):
+        encode(records, max_positions=5)
+
+
+def test_a_sample_over_the_token_budget_is_refused_before_training() -> None:
+    with pytest.raises(ValueError, match=r"learner\.token_budget=16, found \d+ tokens"):
+        encode(generate_records("train", 20, seed=0), token_budget=16)
+
+
+def test_thinking_learns_the_reasoning_of_the_record_and_needs_one() -> None:
+    record = Record(
+        text="Ann left.",
+        entity_types=("person",),
+        relation_types=(),
+        graph=Graph((Entity(0, "Ann", "person"),), ()),
+        extra={"thinking": "Ann is a person."},
+    )
+    prompt = COMPACT.model_copy(update={"thinking": True})
+    (sample,) = encode([record], prompt=prompt).samples
+    answer = encode_answer(TOKENIZER, record.graph, thinking_text="Ann is a person.")
+    assert tuple(sample.completion_ids.tolist()) == answer
+    with pytest.raises(ValueError, match="must have a text under 'thinking'"):
+        encode(generate_records("train", 1, seed=0), prompt=prompt)
+
+
+def test_steps_are_given_or_follow_from_epochs(tmp_path: Path) -> None:
+    assert num_steps(config_of(tmp_path, steps=7), 100) == 7
+    assert num_steps(config_of(tmp_path, epochs=2.5, batch_size=16), 100) == 16
+
+
+def test_a_plan_enters_a_new_folder_with_its_configuration(tmp_path: Path) -> None:
+    plan = plan_sft(config_of(tmp_path / "run"))
+    assert (plan.is_new, plan.start, len(plan.records)) == (True, None, 8)
+    assert RunDir(tmp_path / "run").config.exists()
+    with pytest.raises(ValueError, match="run_dir must be empty for a new run"):
+        plan_sft(config_of(tmp_path / "run"))
+
+
+def test_bad_data_is_refused_before_the_folder_is_made(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="found no file"):
+        plan_sft(config_of(tmp_path / "run", data={"train": "missing.jsonl"}))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_resumed_plan_starts_at_the_newest_whole_checkpoint(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = config_of(tmp_path, resume="auto")
+    plan = plan_sft(config)
+    for step in (5, 10):
+        state = {"time_s": 1.0, "order_key": plan.order_key}
+        write_checkpoint(RunDir(tmp_path).checkpoint(step), lambda folder: None, state)
+    (RunDir(tmp_path).checkpoint(10) / "COMPLETE").unlink()
+    resumed = plan_sft(config)
+    assert resumed.start is not None
+    assert (resumed.is_new, resumed.start.step) == (False, 5)
+    assert "step_000010 is not whole: COMPLETE is missing" in caplog.text
+    assert not RunDir(tmp_path).checkpoint(10).exists()
+
+
+def test_a_run_cannot_be_resumed_with_another_order_of_records(tmp_path: Path) -> None:
+    plan = plan_sft(config_of(tmp_path, resume="auto"))
+    state = {"time_s": 1.0, "order_key": plan.order_key}
+    write_checkpoint(RunDir(tmp_path).checkpoint(5), lambda folder: None, state)
+    for change in ({"batch_size": 4}, {"seed": 1}, {"data": {"train_records": 9}}):
+        with pytest.raises(ValueError, match="must keep the order of its records"):
+            plan_sft(config_of(tmp_path, resume="auto", **change))

@@ -115,6 +115,29 @@ def plan(config: ConfigFile, overrides: Overrides = None) -> None:
     typer.echo(plan_table(settings))
 
 
+@app.command(context_settings={"ignore_unknown_options": True})
+def submit(
+    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="What to run.")],
+    address: Annotated[str, typer.Option(help="Job API of the cluster, http://HEAD:8265.")],
+    is_awaited: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Show the log until the job ends.")
+    ] = True,
+) -> None:
+    """Run a command as a job on a Ray cluster: tracked files travel, nothing else does.
+
+    Example: t2g submit --address http://head:8265 -- t2g grpo configs/cluster_8x.yaml
+    """
+    from actors.submit import follow
+    from actors.submit import submit as send
+
+    sent = send(command, address=address, checkout=Path.cwd())
+    size = f"{sent.num_files} files, {sent.num_bytes / 2**20:.1f} MiB"
+    variables = ", ".join(sent.variables) or "none"
+    typer.echo(f"job {sent.job}: {size}; variables: {variables}")
+    if is_awaited and (status := follow(sent.job, address=address)) != "SUCCEEDED":
+        raise RuntimeError(f"job {sent.job} ended as {status}; its log is above")
+
+
 def _load_either(path: Path, overrides: Sequence[str]) -> StageConfig:
     """The configuration as the stage that it fits; an error is that of the stage it fits best."""
     from t2g_ray.config import ConfigError, GrpoConfig, SftConfig, load_config

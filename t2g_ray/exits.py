@@ -34,8 +34,8 @@ class CommandGroup(TyperGroup):
             return super().invoke(ctx)
         except (typer.Exit, typer.Abort, typer.TyperException, BrokenPipeError):
             raise  # --help, `t2g ... | head`, and what typer explains itself
-        except KeyboardInterrupt:
-            typer.echo("stopped by Ctrl-C", err=True)
+        except KeyboardInterrupt as stop:
+            typer.echo(str(stop) or "stopped by Ctrl-C", err=True)
             raise typer.Exit(INTERRUPTED) from None
         except Exception as error:
             code = exit_code(error)

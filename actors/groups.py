@@ -42,6 +42,7 @@ class RayGroups:
             group_size=config.group_size,
             temperature=config.sampling.temperature,
             max_new_tokens=config.sampling.max_new_tokens,
+            ignore_eos=config.sampling.ignore_eos,
         )
         self._streams: dict[Any, int] = {}
         self._scoring: dict[Any, Any] = {}

@@ -52,6 +52,8 @@ class Sampling:
     max_new_tokens: int
     json_schema: Mapping[str, Any] | None = None
     """Restrict the output to this JSON Schema."""
+    ignore_eos: bool = False
+    """Write on past the end token, so that every completion has `max_new_tokens`."""
 
 
 @dataclass(slots=True)
@@ -232,6 +234,7 @@ def _sampling_parameters(sampling: Sampling) -> Any:
     return SamplingParams(
         temperature=sampling.temperature,
         max_tokens=sampling.max_new_tokens,
+        ignore_eos=sampling.ignore_eos,
         # 0: the sampled token's own log-prob and no others.
         logprobs=0,
         flat_logprobs=True,

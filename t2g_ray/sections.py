@@ -52,6 +52,8 @@ class SamplingConfig(Section):
 
     temperature: float = Field(default=1.0, gt=0.0)
     max_new_tokens: int = Field(default=512, ge=1)
+    ignore_eos: bool = False
+    """Write on past the end token, for measurements with completions of one known length."""
 
 
 class RolloutConfig(Section):

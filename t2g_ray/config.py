@@ -182,7 +182,10 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
         if not isinstance(child, dict):
             raise ConfigError(f"{key}: {parent} must be a section, found the value {child!r}")
         node = child
-    node[leaf] = yaml.safe_load(text) if text else None
+    try:
+        node[leaf] = yaml.safe_load(text) if text else None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{key}: the value must be valid YAML, found {text!r}") from error
 
 
 def _explain(kind: type[BaseModel], item: Any) -> str:

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +46,9 @@ class SamplerThread:
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._held: list[_Request] = []
         self._outs: dict[int, queue.SimpleQueue[Group | BaseException]] = {}
-        self._failure: BaseException | None = None
+        self._end: BaseException | None = None
+        """Why the thread ended; set under the lock, so that no message comes after it."""
+        self._lock = threading.Lock()
         self._is_closed = False
         self._version = -1
         ready: Future[None] = Future()
@@ -99,17 +102,24 @@ class SamplerThread:
         return self._tracer.drain()
 
     def close(self) -> None:
-        """End the thread and release the engine."""
-        self._post(self._stop)
+        """End the thread and release the engine; callers still waiting get SamplerStopped."""
+        with suppress(SamplerStopped):
+            self._post(self._stop)
         self._thread.join()
 
     def _stop(self) -> None:
         self._is_closed = True
 
     def _post(self, command: Callable[[], None]) -> None:
-        if self._failure is not None:
-            raise SamplerStopped(f"the sampler ended before this call: {self._failure}")
-        self._inbox.put(command)
+        with self._lock:
+            self._check_running()
+            self._inbox.put(command)
+
+    def _check_running(self) -> None:
+        if self._end is not None:
+            raise SamplerStopped(
+                f"the sampler must run, found it ended by {type(self._end).__name__}: {self._end}"
+            )
 
     def _call(self, function: Callable[[Any], Any]) -> Any:
         future: Future[Any] = Future()
@@ -117,6 +127,7 @@ class SamplerThread:
         def command() -> None:
             # Boundary: a failed call is its caller's, the thread goes on.
             try:
+                self._check_running()
                 future.set_result(function(self._engine))
             except Exception as error:
                 future.set_exception(error)
@@ -137,16 +148,21 @@ class SamplerThread:
                 if self._engine.is_busy:
                     self._work()
             self._engine.close()
+            self._tell_waiting(SamplerStopped("it was closed"))
         except BaseException as error:
-            self._fail(error, ready)
+            if ready.done():
+                self._tell_waiting(error)
+            else:
+                ready.set_exception(error)
 
-    def _fail(self, error: BaseException, ready: Future[None]) -> None:
-        self._failure = error
-        if not ready.done():
-            ready.set_exception(error)
-            return
+    def _tell_waiting(self, end: BaseException) -> None:
+        with self._lock:
+            self._end = end
+        # Calls that came too late are refused; prompts join those that are held.
+        while not self._inbox.empty():
+            self._inbox.get()()
         for out in [*self._outs.values(), *(request.out for request in self._held)]:
-            out.put(SamplerStopped(f"{type(error).__name__}: {error}"))
+            out.put(SamplerStopped(f"{type(end).__name__}: {end}"))
 
     def _read_inbox(self) -> None:
         if not self._engine.is_busy and not self._is_closed:

@@ -111,6 +111,8 @@ _NO_TRAINING = dict.fromkeys(
 ) | {"mismatch/max_ratio": 1.0}
 """What a step reports in which no group carried signal."""
 
+_SCORES = ("reward/mean", "reward_std/group_mean", "f1/entities", "f1/relations", "json_valid_rate")
+
 
 def _reward_metrics(summaries: Sequence[GroupSummary]) -> dict[str, float]:
     valid = [
@@ -119,7 +121,7 @@ def _reward_metrics(summaries: Sequence[GroupSummary]) -> dict[str, float]:
         if any(s.is_valid)
     ]
     if not valid:
-        return {"reward/mean": 0.0, "reward_std/group_mean": 0.0, "json_valid_rate": 0.0}
+        return dict.fromkeys(_SCORES, 0.0)
     names = sorted({name for s in summaries for name in s.parts})
     num_valid = sum(len(rewards) for rewards in valid)
     parts = {

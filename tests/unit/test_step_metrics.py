@@ -1,0 +1,173 @@
+"""One line a step by hand, every key present, and books that must balance."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from t2g_ray.config import GrpoConfig, build_config
+from t2g_ray.metrics import ConservationError, missing_keys
+from t2g_ray.step_metrics import Books, StepClock, Stock, step_line
+from t2g_ray.types import GroupSummary
+
+CONFIG = build_config(
+    GrpoConfig, {"run_dir": "x", "rollout": {"actors": 2}, "learner": {"ranks": 2}}
+)
+CLOCK = StepClock(step=5, time_s=20.0, wall_s=2.0)
+FROM_THE_TRACE = {
+    "time/generate_s",
+    "time/reward_s",
+    "time/train_s",
+    "time/sync_s",
+    "idle/learner",
+    "idle/samplers",
+}
+
+A = GroupSummary(
+    index=0,
+    rewards=(1.0, 0.0),
+    is_valid=(True, True),
+    lengths=(10, 20),
+    prompt_tokens=7,
+    num_truncated=1,
+    num_parsed=1,
+    min_version=4,
+    max_version=4,
+    parts={"json": 0.5},
+    entities=(2, 0, 1),
+    relations=(0, 1, 1),
+    sampler=0,
+    generate_s=0.5,
+    score_s=0.1,
+)
+# Equal rewards: no signal.
+B = dataclasses.replace(
+    A, index=1, rewards=(1.0, 1.0), lengths=(5, 5), num_parsed=2, parts={"json": 1.0}, min_version=3
+)
+# One of three completions was not graded; two versions behind.
+C = dataclasses.replace(
+    A,
+    index=2,
+    rewards=(2.0, 0.0, 0.0),
+    is_valid=(True, False, True),
+    lengths=(4, 40, 6),
+    num_truncated=0,
+    parts={"json": 0.25},
+    entities=(0, 0, 3),
+    min_version=2,
+)
+# Too few graded completions to compare.
+D = dataclasses.replace(
+    A,
+    index=3,
+    is_valid=(True, False),
+    lengths=(3, 3),
+    num_truncated=0,
+    num_parsed=0,
+    parts={"json": 0.0},
+)
+
+
+def line(
+    summaries: list[GroupSummary], trained: set[int], report: dict[str, float] | None = None
+) -> dict[str, float]:
+    return step_line(summaries, frozenset(trained), CLOCK, report or {}, CONFIG)
+
+
+def test_a_line_has_every_key_that_the_trace_does_not_give() -> None:
+    assert set(missing_keys(line([A, B], {0}))) == FROM_THE_TRACE
+
+
+def test_groups_are_counted_by_what_became_of_them() -> None:
+    found = line([A, B, C, D], {0, 2})
+    assert (found["groups/trained"], found["groups/no_signal"], found["groups/dropped"]) == (
+        2,
+        1,
+        1,
+    )
+    assert found["groups/grader_errors"] == 2
+
+
+def test_tokens_of_masked_completions_are_generated_and_not_trained() -> None:
+    found = line([A, B, C, D], {0, 2})
+    assert found["tokens/generated"] == 30 + 10 + 50 + 6
+    assert found["tokens/trained"] == 30 + 10
+    # The prompt counts once for each trained sample: 2 + 2.
+    assert found["tokens/prompt"] == 7 * 4
+    assert found["completion_length/mean"] == pytest.approx(96 / 9)
+    assert found["completion_length/truncated_rate"] == pytest.approx(2 / 9)
+
+
+def test_throughput_counts_trained_tokens_over_all_of_the_step() -> None:
+    found = line([A, B, C], {0, 2})
+    assert found["throughput/tokens_per_s"] == (28 + 40) / 2.0
+    assert found["throughput/generated_tokens_per_s"] == 40 / 2.0
+    # Two samplers and two learner ranks.
+    assert found["throughput/tokens_per_s_per_device"] == (28 + 40) / 2.0 / 4
+
+
+def test_rewards_and_scores_leave_out_what_was_not_graded() -> None:
+    found = line([A, B, C], {0, 2})
+    # Valid rewards: 1, 0, 1, 1, 2, 0.
+    assert found["reward/mean"] == pytest.approx(5 / 6)
+    assert found["reward/json"] == pytest.approx((0.5 * 2 + 1.0 * 2 + 0.25 * 2) / 6)
+    assert found["reward_std/group_mean"] == pytest.approx((0.5 + 0.0 + 1.0) / 3)
+    # Entities: tp 4, fp 0, fn 5; relations: tp 0.
+    assert found["f1/entities"] == pytest.approx(2 * 4 / (2 * 4 + 0 + 5))
+    assert found["f1/relations"] == 0.0
+    assert found["json_valid_rate"] == pytest.approx(4 / 6)
+
+
+def test_staleness_is_the_age_of_the_trained_groups() -> None:
+    # Step 5 left version 4: ages 0, 1 and 2.
+    found = line([A, B, C], {0, 2})
+    assert (found["staleness/mean"], found["staleness/max"]) == (1.0, 2)
+
+
+def test_a_step_without_signal_says_so_with_every_key() -> None:
+    found = line([B], set())
+    assert (found["groups/trained"], found["tokens/trained"], found["loss"]) == (0, 0, 0.0)
+    assert found["mismatch/max_ratio"] == 1.0
+    assert set(missing_keys(found)) == FROM_THE_TRACE
+
+
+def test_a_step_in_which_nothing_was_graded_keeps_its_scores() -> None:
+    nothing = dataclasses.replace(
+        A, is_valid=(False, False), parts={}, entities=(0, 0, 0), relations=(0, 0, 0), num_parsed=0
+    )
+    found = line([nothing], set())
+    assert (found["reward/mean"], found["json_valid_rate"]) == (0.0, 0.0)
+    assert {"f1/entities", "f1/relations"} <= found.keys()
+
+
+def test_the_learners_report_has_the_last_word() -> None:
+    assert line([A], {0}, {"loss": 0.7, "time/sync_s": 0.1})["loss"] == 0.7
+
+
+def stock(arrived: tuple[int, int], waiting: tuple[int, int]) -> Stock:
+    return Stock(
+        arrived_groups=arrived[0],
+        arrived_tokens=arrived[1],
+        waiting_groups=waiting[0],
+        waiting_tokens=waiting[1],
+    )
+
+
+def test_books_balance_over_several_steps() -> None:
+    books = Books()
+    books.close_step([A, B], frozenset({0}), stock((3, 40 + 50), (1, 50)))
+    books.close_step([C], frozenset(), stock((3, 90), (0, 0)))
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        (stock((3, 40), (0, 0)), r"groups: .*3 != 1 \+ 1 \+ 0 \(1 lost\)"),
+        (stock((2, 41), (0, 0)), r"tokens: .*41 != 30 \+ 10 \+ 0 \(1 lost\)"),
+        (stock((2, 40), (1, 0)), r"groups: .*\(1 counted twice\)"),
+    ],
+)
+def test_what_was_lost_or_counted_twice_stops_the_run(found: Stock, message: str) -> None:
+    with pytest.raises(ConservationError, match=message):
+        Books().close_step([A, B], frozenset({0}), found)

@@ -14,7 +14,7 @@ import ray
 
 from t2g_ray.config import GrpoConfig
 from t2g_ray.engine import Sampling
-from t2g_ray.loop import LoopError, Ready
+from t2g_ray.loop import Due, LoopError, Ready, choose
 from t2g_ray.progress import announced_wait
 from t2g_ray.step_metrics import Stock
 from t2g_ray.stopping import RunStopped
@@ -75,12 +75,12 @@ class RayGroups:
         return len(prompt.token_ids) + self._sampling.group_size * self._sampling.max_new_tokens
 
     def take(
-        self, count: int, *, must_have: frozenset[int], should_stop: Callable[[], bool]
+        self, count: int, *, dues: Sequence[Due], should_stop: Callable[[], bool]
     ) -> list[Ready]:
-        """Wait for `count` groups, `must_have` among them; the first to finish, by position."""
+        """Wait until `choose` can tell `count` of the scored groups; hand them over."""
         deadline = time.monotonic() + self._config.deadlines.generate_s
         with announced_wait(self._describe_wait):
-            while len(self._ready) < count or not must_have <= self._ready.keys():
+            while (chosen := choose(self._ready, count, dues)) is None:
                 if should_stop():
                     raise RunStopped("the run was asked to stop while it waited for groups")
                 self._collect()
@@ -90,8 +90,6 @@ class RayGroups:
                         f"{self._config.deadlines.generate_s:g} s, still waiting: "
                         f"{self._describe_wait()}"
                     )
-        others = [index for index in self._ready if index not in must_have]
-        chosen = sorted([*must_have, *others[: count - len(must_have)]])
         return [self._ready.pop(index) for index in chosen]
 
     def _describe_wait(self) -> str:

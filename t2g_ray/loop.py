@@ -8,14 +8,15 @@ The loop sees Protocols, never actors, and numbers, never tokens: a group passes
 a summary and a handle.
 
 Invariant (staleness): a group admitted under version v is trained by the step that leaves
-version u with u - v <= max_staleness. Admission bounds how many groups exist, and `take` waits
-for those whose last chance this step is, so the bound holds however slow a group was.
+version u with u - v <= max_staleness. Admission bounds how many groups exist, and every step
+takes enough of the oldest that the rest still fit into the steps left to them, so the bound
+holds however slow a group was.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -51,6 +52,24 @@ class TrainGroup:
     num_tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Of these positions, at least so many must be trained in the present step."""
+
+    positions: frozenset[int]
+    least: int
+
+
+def choose(finished: Iterable[int], count: int, dues: Sequence[Due]) -> list[int] | None:
+    """The `count` finished positions to train, oldest first; None when it is too early to say.
+
+    Positions grow in order of admission, so this takes as many of every `Due` as there are.
+    """
+    chosen = sorted(finished)[:count]
+    is_enough = all(len(due.positions.intersection(chosen)) >= due.least for due in dues)
+    return chosen if is_enough and len(chosen) == count else None
+
+
 class Groups(Protocol):
     """Samplers and reward actors seen as one stage."""
 
@@ -58,9 +77,9 @@ class Groups(Protocol):
         """Begin a group for each position, under at least this version."""
 
     def take(
-        self, count: int, *, must_have: frozenset[int], should_stop: Callable[[], bool]
+        self, count: int, *, dues: Sequence[Due], should_stop: Callable[[], bool]
     ) -> list[Ready]:
-        """Wait for `count` scored groups, all of `must_have` among them; by position.
+        """Wait until `choose` can tell `count` of the scored groups; hand them over.
 
         Raises RunStopped as soon as `should_stop()`, and takes nothing then.
         """
@@ -158,10 +177,8 @@ class GrpoLoop:
             self._groups.start(positions, min_version=self.version)
 
     def _take(self) -> list[Ready]:
-        oldest_allowed = self.version - self.config.max_staleness
-        must_have = frozenset(p for p, v in self._admitted.items() if v <= oldest_allowed)
         taken = self._groups.take(
-            self.config.prompts_per_step, must_have=must_have, should_stop=self._should_stop
+            self.config.prompts_per_step, dues=self._dues(), should_stop=self._should_stop
         )
         for ready in taken:
             admitted = self._admitted.pop(ready.summary.index)
@@ -173,6 +190,16 @@ class GrpoLoop:
                 )
         self._ledger.consume([ready.summary.index for ready in taken])
         return taken
+
+    def _dues(self) -> list[Due]:
+        # Earliest deadline first: what must be trained within `lag` more steps may be at most
+        # `lag` steps' worth once this step is over.
+        dues: list[Due] = []
+        for lag in range(self.config.max_staleness + 1):
+            newest = self.version + lag - self.config.max_staleness
+            positions = frozenset(p for p, v in self._admitted.items() if v <= newest)
+            dues.append(Due(positions, len(positions) - lag * self.config.prompts_per_step))
+        return dues
 
     def _plan(self, taken: Sequence[Ready]) -> list[TrainGroup]:
         self._check_graders(taken)
@@ -233,7 +260,8 @@ class GrpoLoop:
     def _check_parity(self, line: Mapping[str, float]) -> None:
         # Only where all tokens come from the very weights that the learner stepped from.
         found = line.get("mismatch/logprob_difference", 0.0)
-        if line["staleness/max"] == 0 and found > self.config.parity_tolerance:
+        is_close = found <= self.config.parity_tolerance  # NaN is not
+        if line["staleness/max"] == 0 and not is_close:
             raise LoopError(
                 "sampler and learner must agree on the log-probs of the same tokens to "
                 f"{self.config.parity_tolerance} nats (mean), found {found:.3g} at step "

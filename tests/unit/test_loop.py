@@ -1,0 +1,390 @@
+"""The order of things, with stages that finish in any order and at any speed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from t2g_ray.config import GrpoConfig, build_config
+from t2g_ray.data.ledger import Ledger
+from t2g_ray.loop import MAX_EMPTY_STEPS, Due, GrpoLoop, LoopError, Ready, TrainGroup, choose
+from t2g_ray.metrics import ConservationError
+from t2g_ray.step_metrics import Stock
+from t2g_ray.stopping import RunStopped
+from t2g_ray.types import GroupSummary
+
+MakeSummary = Callable[[int, int], GroupSummary]
+
+
+def summary(
+    index: int,
+    version: int,
+    *,
+    rewards: Sequence[float] = (1.0, 0.0),
+    is_valid: Sequence[bool] | None = None,
+) -> GroupSummary:
+    return GroupSummary(
+        index=index,
+        rewards=tuple(rewards),
+        is_valid=tuple(is_valid or [True] * len(rewards)),
+        lengths=tuple(range(2, 2 + len(rewards))),
+        prompt_tokens=4,
+        num_truncated=0,
+        num_parsed=1,
+        min_version=version,
+        max_version=version,
+        parts={"json": 0.5},
+        entities=(0, 0, 0),
+        relations=(0, 0, 0),
+        sampler=0,
+        generate_s=0.1,
+        score_s=0.1,
+    )
+
+
+@dataclass
+class World:
+    """All stages at once, with a diary of what happened. `chance` decides who finishes next."""
+
+    chance: random.Random = field(default_factory=lambda: random.Random(0))
+    make: MakeSummary = summary
+    report: Mapping[str, float] = field(default_factory=dict)
+    diary: list[str] = field(default_factory=list)
+    open: dict[int, int] = field(default_factory=dict)
+    """Position -> version it begins under."""
+    ready: dict[int, Ready] = field(default_factory=dict)
+    trained: list[tuple[list[TrainGroup], int]] = field(default_factory=list)
+    taken: list[tuple[int, list[int]]] = field(default_factory=list)
+    """(version, positions) of every step."""
+    admitted: dict[int, int] = field(default_factory=dict)
+    lines: list[Mapping[str, float]] = field(default_factory=list)
+    states: list[dict[str, object]] = field(default_factory=list)
+    arrived: list[GroupSummary] = field(default_factory=list)
+    version: int = 0
+    num_lost: int = 0
+    most_open: int = 0
+    idle_steps: frozenset[int] = frozenset()
+    """Steps whose end wants idle samplers."""
+    last_step: int | None = None
+    """The run is killed at the end of this step."""
+
+    def start(self, positions: Sequence[int], *, min_version: int) -> None:
+        self.diary.append(f"start {len(positions)} under {min_version}")
+        for position in positions:
+            self.open[position] = self.admitted[position] = min_version
+        self.most_open = max(self.most_open, len(self.open) + len(self.ready))
+
+    def take(
+        self, count: int, *, dues: Sequence[Due], should_stop: Callable[[], bool]
+    ) -> list[Ready]:
+        if should_stop():
+            raise RunStopped("asked to stop")
+        # Any number of groups may be ready before the loop asks.
+        for _ in range(self.chance.randint(0, len(self.open))):
+            self._finish_one()
+        while (chosen := choose(self.ready, count, dues)) is None:
+            self._finish_one()
+        self.diary.append(f"take {count}")
+        self.taken.append((self.version, chosen))
+        return [self.ready.pop(index) for index in chosen]
+
+    def _finish_one(self) -> None:
+        assert self.open, "the loop waits for groups that do not exist"
+        position = self.chance.choice(sorted(self.open))
+        # It began under some version between its admission and now.
+        begun = self.chance.randint(self.open.pop(position), self.version)
+        made = self.make(position, begun)
+        self.arrived.append(made)
+        self.ready[position] = Ready(made, f"handle {position}")
+
+    def stock(self) -> Stock:
+        waiting = [ready.summary for ready in self.ready.values()]
+        return Stock(
+            arrived_groups=len(self.arrived) + self.num_lost,
+            arrived_tokens=sum(one.generated_tokens for one in self.arrived),
+            waiting_groups=len(waiting),
+            waiting_tokens=sum(one.generated_tokens for one in waiting),
+        )
+
+    def step(self, groups: Sequence[TrainGroup], *, num_loss_tokens: int) -> Mapping[str, float]:
+        self.diary.append(f"train {len(groups)}")
+        self.trained.append((list(groups), num_loss_tokens))
+        return self.report
+
+    def publish(self, version: int) -> Mapping[str, float]:
+        self.diary.append(f"publish {version}")
+        self.version = version
+        return {"time/sync_s": 0.25}
+
+    def needs_samplers(self, step: int) -> bool:
+        return step in self.idle_steps
+
+    def after_step(self, line: Mapping[str, float], taken: Sequence[Ready], ledger: Ledger) -> None:
+        self.diary.append(f"write {int(line['step'])}")
+        self.lines.append(line)
+        self.states.append(ledger.state())
+        if line["step"] == self.last_step:
+            raise Killed
+
+
+def config(**tree: object) -> GrpoConfig:
+    return build_config(
+        GrpoConfig, {"run_dir": "x", "steps": 3, "prompts_per_step": 2, "group_size": 2, **tree}
+    )
+
+
+def loop_of(
+    world: World, config: GrpoConfig, *, version: int = 0, ledger: Ledger | None = None
+) -> GrpoLoop:
+    world.version = version
+    return GrpoLoop(
+        config,
+        groups=world,
+        trainer=world,
+        weights=world,
+        watcher=world,
+        ledger=ledger or Ledger(),
+        version=version,
+    )
+
+
+def run(world: World, config: GrpoConfig) -> World:
+    assert loop_of(world, config).run() == config.steps
+    return world
+
+
+def test_a_synchronous_step_is_take_train_publish_start_write() -> None:
+    world = run(World(), config(steps=2))
+    assert world.diary == [
+        "start 2 under 0",
+        # The samplers work on the next step while this one is written down.
+        *("take 2", "train 2", "publish 1", "start 2 under 1", "write 1"),
+        *("take 2", "train 2", "publish 2", "write 2"),
+    ]
+
+
+def test_nothing_is_started_before_an_evaluation_is_over() -> None:
+    world = run(World(idle_steps=frozenset({1})), config(steps=2))
+    assert world.diary.index("write 1") < world.diary.index("start 2 under 1")
+
+
+def test_a_stop_leaves_the_ledger_at_the_last_whole_step() -> None:
+    world, ledger = World(), Ledger()
+    loop = loop_of(world, config(steps=9, max_staleness=2), ledger=ledger)
+    loop._should_stop = lambda: loop.version == 3
+    with pytest.raises(RunStopped):
+        loop.run()
+    assert (loop.version, len(world.lines)) == (3, 3)
+    # What was in flight is drawn again, lowest first.
+    assert ledger.num_consumed == 6
+    assert ledger.state() == world.states[-1]
+
+
+def test_staleness_lets_later_groups_begin_before_they_are_needed() -> None:
+    world = run(World(), config(steps=3, max_staleness=1))
+    starts = [entry for entry in world.diary if entry.startswith("start")]
+    # Two steps' worth at first, then one a step; none that would come after the last step.
+    assert starts == ["start 4 under 0", "start 2 under 1"]
+
+
+@pytest.mark.parametrize("max_staleness", [0, 1, 3])
+def test_admission_fills_up_to_the_bound_and_no_further(max_staleness: int) -> None:
+    world = World()
+    loop = loop_of(world, config(steps=50, prompts_per_step=4, max_staleness=max_staleness))
+    loop._admit()
+    # (max_staleness + version + 1) x groups a step, less what exists or was consumed.
+    assert len(world.open) == (max_staleness + 1) * 4
+    loop._admit()
+    assert len(world.open) == (max_staleness + 1) * 4
+
+
+def test_a_resumed_loop_admits_as_if_it_had_never_stopped() -> None:
+    world = World()
+    ledger = Ledger(watermark=20)
+    loop_of(world, config(steps=50, max_staleness=2), version=10, ledger=ledger)._admit()
+    assert sorted(world.open) == list(range(20, 26))
+    assert set(world.admitted.values()) == {10}
+
+
+class Killed(Exception):
+    """What a kill looks like from inside."""
+
+
+def resumed_runs(
+    seed: int, *, steps: int, size: int, max_staleness: int, stops: Sequence[int]
+) -> list[World]:
+    """A run that is killed after each of the given steps and resumed from its last ledger."""
+    worlds: list[World] = []
+    settings = config(steps=steps, prompts_per_step=size, max_staleness=max_staleness)
+    version, ledger = 0, Ledger()
+    for number, stop in enumerate([*stops, None]):
+        world = World(chance=random.Random(f"{seed} {number}"), last_step=stop)
+        loop = loop_of(world, settings, version=version, ledger=ledger)
+        if stop is None:
+            assert loop.run() == steps
+        elif stop > version:
+            with pytest.raises(Killed):
+                loop.run()
+            version, ledger = stop, Ledger.from_state(world.states[-1])
+        worlds.append(world)
+    return worlds
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    max_staleness=st.integers(0, 4),
+    size=st.integers(1, 4),
+    stops=st.lists(st.integers(1, 9), max_size=2).map(sorted),
+)
+def test_bound_batch_size_and_ledger_hold_for_any_order_and_any_resume(
+    seed: int, max_staleness: int, size: int, stops: list[int]
+) -> None:
+    worlds = resumed_runs(seed, steps=10, size=size, max_staleness=max_staleness, stops=stops)
+    consumed: list[int] = []
+    for world in worlds:
+        for version, positions in world.taken:
+            assert len(positions) == size
+            ages = [version - world.admitted[position] for position in positions]
+            assert all(0 <= age <= max_staleness for age in ages)
+            consumed += positions
+        assert all(line["staleness/max"] <= max_staleness for line in world.lines)
+        assert world.most_open <= (max_staleness + 1) * size
+    # Every position exactly once, and nothing is left over when the run ends.
+    assert sorted(consumed) == list(range(10 * size))
+    assert [line["step"] for world in worlds for line in world.lines] == list(range(1, 11))
+    assert not worlds[-1].open and not worlds[-1].ready
+
+
+def test_a_group_older_than_the_bound_stops_the_run() -> None:
+    world = World()
+    loop = loop_of(world, config(steps=9), version=4, ledger=Ledger(watermark=8))
+    # A sampler that began before the version it was asked for.
+    world.make = lambda index, version: summary(index, version - 1)
+    with pytest.raises(LoopError, match="at most 0 versions old, found 1 for prompt 8"):
+        loop.run()
+
+
+def test_the_oldest_finished_groups_are_chosen_first() -> None:
+    assert choose({7, 3, 5}, 2, []) == [3, 5]
+    assert choose({7}, 2, []) is None
+
+
+def test_groups_whose_last_chance_this_is_are_waited_for() -> None:
+    dues = [Due(frozenset({1, 2}), 1)]
+    assert choose({4, 5, 6}, 2, dues) is None
+    assert choose({4, 5, 2}, 2, dues) == [2, 4]
+    assert choose({4, 5, 6}, 2, [Due(frozenset({1, 2}), 0)]) == [4, 5]
+
+
+def test_advantages_and_token_counts_go_to_the_trainer_with_the_handles() -> None:
+    world = run(World(), config(steps=1, algorithm={"advantage": "group_mean"}))
+    ((groups, num_loss_tokens),) = world.trained
+    assert [(g.index, g.handle) for g in groups] == [(0, "handle 0"), (1, "handle 1")]
+    assert all(g.advantages == (0.5, -0.5) for g in groups)
+    # Completions of 2 and 3 tokens in each group.
+    assert ([g.num_tokens for g in groups], num_loss_tokens) == ([5, 5], 10)
+
+
+def test_groups_without_signal_are_counted_and_not_trained() -> None:
+    def make(index: int, version: int) -> GroupSummary:
+        return summary(index, version, rewards=(1.0, 1.0) if index % 2 else (1.0, 0.0))
+
+    world = run(World(make=make), config(steps=2))
+    assert [[g.index for g in groups] for groups, _ in world.trained] == [[0], [2]]
+    assert all(line["groups/no_signal"] == 1 == line["groups/trained"] for line in world.lines)
+
+
+def test_a_run_in_which_all_rewards_are_equal_stops_with_advice() -> None:
+    world = World(make=lambda index, version: summary(index, version, rewards=(0.5, 0.5)))
+    with pytest.raises(LoopError, match=r"unequal rewards, found none in 20 steps .*temperature"):
+        loop_of(world, config(steps=100)).run()
+    assert world.trained == []
+    # Each step before the last was counted, published and written.
+    assert len(world.lines) == MAX_EMPTY_STEPS - 1
+    assert all(line["groups/no_signal"] == 2 for line in world.lines)
+
+
+def test_one_group_with_signal_starts_the_patience_anew() -> None:
+    def make(index: int, version: int) -> GroupSummary:
+        return summary(index, version, rewards=(1.0, 0.0) if index == 20 else (0.5, 0.5))
+
+    world = World(make=make)
+    with pytest.raises(LoopError, match="unequal rewards"):
+        loop_of(world, config(steps=100)).run()
+    # Position 20 is part of step 11.
+    assert len(world.lines) == 11 + MAX_EMPTY_STEPS - 1
+
+
+def test_a_completion_whose_grader_failed_is_masked() -> None:
+    def make(index: int, version: int) -> GroupSummary:
+        if index:
+            return summary(index, version)
+        return summary(index, version, rewards=(1.0, 0.0, 0.0), is_valid=(True, False, True))
+
+    settings = config(steps=1, algorithm={"advantage": "group_mean"}, reward={"max_error_rate": 1})
+    world = run(World(make=make), settings)
+    ((groups, num_loss_tokens),) = world.trained
+    # The mean is over the graded two; the masked one's 3 tokens are no part of the loss.
+    assert groups[0].advantages == (0.5, None, -0.5)
+    assert (groups[0].num_tokens, num_loss_tokens) == (2 + 4, 6 + 5)
+    assert world.lines[0]["groups/grader_errors"] == 1
+
+
+def test_a_group_with_one_graded_completion_is_dropped() -> None:
+    def make(index: int, version: int) -> GroupSummary:
+        return summary(index, version, is_valid=(True, index > 0))
+
+    world = run(World(make=make), config(steps=1, reward={"max_error_rate": 1}))
+    ((groups, _),) = world.trained
+    assert [g.index for g in groups] == [1]
+    assert (world.lines[0]["groups/dropped"], world.lines[0]["groups/no_signal"]) == (1, 0)
+
+
+@pytest.mark.parametrize(("num_errors", "is_stopped"), [(1, False), (2, True)])
+def test_the_run_stops_when_more_than_one_in_a_hundred_gradings_fail(
+    num_errors: int, is_stopped: bool
+) -> None:
+    def make(index: int, version: int) -> GroupSummary:
+        return summary(index, version, is_valid=(True, index >= num_errors))
+
+    loop = loop_of(World(make=make), config(steps=3))
+    if not is_stopped:
+        assert loop.run() == 3
+        return
+    with pytest.raises(LoopError, match=r"share of 0\.01 .* found 2 of 4; the reward actors' logs"):
+        loop.run()
+
+
+def test_a_lost_group_is_noticed_at_the_end_of_its_step() -> None:
+    with pytest.raises(ConservationError, match="1 lost"):
+        loop_of(World(num_lost=1), config()).run()
+
+
+@pytest.mark.parametrize("difference", [2e-5, float("nan")])
+def test_samplers_that_disagree_with_the_learner_stop_the_run(difference: float) -> None:
+    world = World(report={"mismatch/logprob_difference": difference})
+    with pytest.raises(LoopError, match=r"must agree .* to 1e-05 nats .* at step 1; look at"):
+        loop_of(world, config()).run()
+    assert world.lines == []
+
+
+def test_agreement_within_the_tolerance_goes_on() -> None:
+    run(World(report={"mismatch/logprob_difference": 9e-6}), config())
+
+
+def test_tokens_of_older_weights_are_not_held_to_parity() -> None:
+    world = World()
+    world.make = lambda index, version: summary(index, world.admitted[index])
+
+    def report(groups: Sequence[TrainGroup], *, num_loss_tokens: int) -> Mapping[str, float]:
+        return {"mismatch/logprob_difference": 0.3 if world.version else 0.0}
+
+    world.step = report  # type: ignore[method-assign]
+    run(world, config(max_staleness=1))
+    assert [line["staleness/max"] for line in world.lines] == [0, 1, 1]

@@ -39,6 +39,7 @@ def run_sft(config: SftConfig) -> RunDir:
     with the words of the rank that failed.
     """
     plan = plan_sft(config)
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(config.deadlines.start_s)
     connect()
     run_dir = RunDir(plan.config.run_dir)
     trainer = TorchTrainer(
@@ -116,7 +117,7 @@ def _run_config(config: SftConfig) -> RunConfig:
     )
 
 
-def _failure(error: TrainingFailedError) -> Exception:
+def _failure(error: Exception) -> Exception:
     """The failure in the words of the ranks; ValueError where the input is to blame."""
     failures: dict[int, Exception] = getattr(error, "worker_failures", {})
     causes = {rank: getattr(failure, "_base_exc", failure) for rank, failure in failures.items()}

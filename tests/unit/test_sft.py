@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 import torch
+from ray.train.v2.api.exceptions import WorkerGroupError
 
+from actors.sft import _failure, _last_line
 from t2g_ray.batching import collate
 from t2g_ray.checkpoint import write_checkpoint
 from t2g_ray.config import PromptConfig, SftConfig, build_config
@@ -206,3 +208,24 @@ def test_a_run_cannot_be_resumed_with_another_order_of_records(tmp_path: Path) -
     for change in ({"batch_size": 4}, {"seed": 1}, {"data": {"train_records": 9}}):
         with pytest.raises(ValueError, match="must keep the order of its records"):
             plan_sft(config_of(tmp_path, resume="auto", **change))
+
+
+def test_bad_input_on_a_rank_is_a_value_error_in_its_own_words() -> None:
+    cause = ValueError("prompt and answer must fit")
+    assert _failure(WorkerGroupError("two failed", {0: RuntimeError("gone"), 1: cause})) is cause
+
+
+def test_other_failures_name_every_rank_that_failed() -> None:
+    failures = {1: RuntimeError("no space left"), 0: OSError("connection closed")}
+    failure = _failure(WorkerGroupError("two failed", dict(failures)))
+    assert isinstance(failure, RuntimeError)
+    assert str(failure) == "SFT failed: rank 0: connection closed; rank 1: no space left"
+
+
+def test_progress_reads_the_last_line_that_is_complete(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    assert _last_line(path) is None
+    path.write_text('{"step": 1')
+    assert _last_line(path) is None
+    path.write_text('{"step": 1}\n{"step": 2}\n{"st')
+    assert _last_line(path) == {"step": 2}

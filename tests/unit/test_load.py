@@ -1,0 +1,106 @@
+"""Configuration -> records, prompts and a starting model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from t2g_ray.config import PromptConfig, SftConfig, build_config
+from t2g_ray.data.corpus import Split, build_tokenizer, generate_records, split_of
+from t2g_ray.data.load import LoadedSplit, encode_prompts, load_split, resolve_model
+from t2g_ray.data.records import write_records
+from t2g_ray.policy import load_policy
+from t2g_ray.rundir import RunDir
+
+COMPACT = PromptConfig(style="compact")
+
+
+def config_of(run_dir: Path, run_seed: int = 0, **data: Any) -> SftConfig:
+    return build_config(SftConfig, {"run_dir": str(run_dir), "seed": run_seed, "data": data})
+
+
+@pytest.mark.parametrize("part", ["train", "rl"])
+def test_the_embedded_world_gives_the_part_and_number_asked_for(
+    tmp_path: Path, part: Split
+) -> None:
+    config = config_of(tmp_path, run_seed=3, part=part, level="easy", train_records=20)
+    records = load_split(config, "train")
+    assert len(records) == 20
+    assert {split_of(record.text) for record in records} == {part}
+    assert records == generate_records(part, 20, seed=3, level="easy")
+
+
+def test_the_seed_of_the_data_comes_before_the_seed_of_the_run(tmp_path: Path) -> None:
+    own = config_of(tmp_path, run_seed=9, seed=4, train_records=5)
+    assert load_split(own, "train") == generate_records("train", 5, seed=4)
+
+
+def test_held_out_records_of_the_embedded_world_come_in_both_kinds(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    splits: tuple[LoadedSplit, ...] = ("heldout", "heldout_names")
+    for split in splits:
+        records = load_split(config, split)
+        assert len(records) == 512
+        assert {split_of(record.text) for record in records} == {split}
+
+
+def test_a_file_gives_its_first_records_and_none_gives_none(tmp_path: Path) -> None:
+    records = generate_records("train", 6, seed=0)
+    path = tmp_path / "records.jsonl"
+    write_records(path, records)
+    config = config_of(tmp_path, train=str(path), heldout=str(path), heldout_records=2)
+    assert load_split(config, "train") == records
+    assert load_split(config, "heldout") == records[:2]
+    assert load_split(config, "heldout_names") == []
+    assert load_split(config_of(tmp_path, heldout="none"), "heldout") == []
+
+
+def test_a_missing_or_short_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    for source in (str(path), "none"):
+        with pytest.raises(ValueError, match=r"data\.train must be .* found no file at"):
+            load_split(config_of(tmp_path, train=source), "train")
+    write_records(path, generate_records("train", 6, seed=0))
+    with pytest.raises(ValueError, match="train_records=7 records, found 6"):
+        load_split(config_of(tmp_path, train=str(path), train_records=7), "train")
+
+
+def test_prompts_that_are_too_long_are_counted_and_left_out_whole() -> None:
+    tokenizer = build_tokenizer()
+    records = generate_records("train", 50, seed=0)
+    everything, num_too_long = encode_prompts(tokenizer, records, COMPACT)
+    assert (num_too_long, [record for record, _ in everything]) == (0, records)
+    limit = sorted(len(ids) for _, ids in everything)[25]
+    kept, num_too_long = encode_prompts(
+        tokenizer, records, COMPACT.model_copy(update={"max_tokens": limit})
+    )
+    assert kept == [pair for pair in everything if len(pair[1]) <= limit]
+    assert num_too_long == 50 - len(kept) > 0
+
+
+def test_no_prompt_left_is_an_error() -> None:
+    records = generate_records("train", 3, seed=0)
+    with pytest.raises(ValueError, match=r"prompt\.max_tokens=8, found none among 3 records"):
+        encode_prompts(build_tokenizer(), records, COMPACT.model_copy(update={"max_tokens": 8}))
+
+
+def test_the_embedded_model_is_written_once_for_its_seed(tmp_path: Path) -> None:
+    config = config_of(tmp_path, run_seed=3)
+    folder = resolve_model(config, RunDir(tmp_path))
+    assert folder == str(tmp_path / "initial_model")
+    written = (tmp_path / "initial_model" / "config.json").stat().st_mtime_ns
+    assert resolve_model(config, RunDir(tmp_path)) == folder
+    assert (tmp_path / "initial_model" / "config.json").stat().st_mtime_ns == written
+    first, tokenizer = load_policy(folder)
+    assert tokenizer.encode("works for") == build_tokenizer().encode("works for")
+    elsewhere = resolve_model(config_of(tmp_path, run_seed=4), RunDir(tmp_path / "other"))
+    weights, others = first.state_dict(), load_policy(elsewhere)[0].state_dict()
+    assert any(not torch.equal(weights[name], others[name]) for name in weights)
+
+
+def test_any_other_model_name_passes_unchanged(tmp_path: Path) -> None:
+    config = config_of(tmp_path).model_copy(update={"model": "owner/model"})
+    assert resolve_model(config, RunDir(tmp_path)) == "owner/model"

@@ -1,0 +1,1 @@
+"""Native layouts of public data sets -> records, a module a layout."""

@@ -1,0 +1,73 @@
+"""DyGIE and PURE: a document a line, {"sentences", "ner", "relations"}; a record a sentence.
+
+Token positions count through the document and ends are inclusive: ner [[start, end, type]],
+relations [[hs, he, ts, te, type]], a list for each sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from t2g_ray.data.importers.layout import Draft, Drafts, Layout, each
+from t2g_ray.data.importers.row import Rejection, Row, RowError, fixed, get, strings, typed
+from t2g_ray.data.importers.source import Sample, Source
+from t2g_ray.data.importers.token_graph import links_between, token_draft
+
+
+def looks_like(sample: Sample) -> bool:
+    return sample.has_keys("sentences", "ner", "relations")
+
+
+def read(source: Source, schema_file: Path | None) -> Drafts:
+    return each(sentences(source.rows()), _draft)
+
+
+def sentences(documents: Iterable[Row | Rejection]) -> Iterator[Row | Rejection]:
+    """Documents cut into sentences; one that cannot be cut is one rejection."""
+    for row in documents:
+        if isinstance(row, Rejection):
+            yield row
+            continue
+        try:
+            yield from _cut(row)
+        except RowError as error:
+            yield error.rejection(row)
+
+
+def _cut(row: Row) -> list[Row]:
+    lists = [get(row.value, key, list) for key in ("sentences", "ner", "relations")]
+    if len({len(items) for items in lists}) != 1:
+        raise RowError(
+            "wrong_shape",
+            "sentences, ner and relations must be of one length, found "
+            f"{[len(items) for items in lists]}",
+        )
+    rows, offset = [], 0
+    for number, (words, ner, relations) in enumerate(zip(*lists, strict=True), start=1):
+        tokens = strings(words, f"sentences[{number - 1}]")
+        value = {"tokens": tokens, "ner": ner, "relations": relations, "offset": offset}
+        if "doc_key" in row.value:
+            value["id"] = f"{row.value['doc_key']}-{number}"
+        rows.append(Row(place=f"{row.place}, sentence {number}", value=value))
+        offset += len(tokens)
+    return rows
+
+
+def _draft(row: Row) -> Draft:
+    value: dict[str, Any] = row.value
+    offset = value["offset"]
+    mentions = [fixed(m, (int, int, str), "an entity") for m in typed(value["ner"], list, "ner")]
+    spans = [(start - offset, end - offset + 1, type_) for start, end, type_ in mentions]
+    links = links_between(value["relations"], mentions)
+    extra = {"id": value["id"]} if "id" in value else {}
+    return token_draft(row.place, value["tokens"], spans, links, extra=extra)
+
+
+LAYOUT = Layout(
+    name="dygie",
+    summary="DyGIE or PURE JSON Lines: documents of sentences, ner and relations",
+    looks_like=looks_like,
+    read=read,
+)

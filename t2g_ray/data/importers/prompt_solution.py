@@ -1,0 +1,108 @@
+"""Chat rows: {"prompt": [system message, user message], "solution": JSON string of the graph}.
+
+The text is the user message without the instruction that opens it. What all user messages open
+with, up to its last colon or line break, is the instruction; a lone row has the usual one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from t2g_ray.data.importers.layout import Draft, Drafts, Layout, each
+from t2g_ray.data.importers.row import Rejection, Row, RowError, get, shown, typed
+from t2g_ray.data.importers.source import Sample, Source
+
+USUAL_INSTRUCTION = re.compile(r"[^:\n]{0,300}\binstructions?:")
+NO_INSTRUCTION = "instruction not recognised, the whole user message is the text"
+
+
+def looks_like(sample: Sample) -> bool:
+    return sample.has_keys("prompt", "solution")
+
+
+def read(source: Source, schema_file: Path | None) -> Drafts:
+    rows = list(source.rows())
+    return each(rows, partial(_draft, _instruction(rows)))
+
+
+def _instruction(rows: list[Row | Rejection]) -> str:
+    """What all user messages open with, cut after its last colon or line break."""
+    messages = set()
+    for row in rows:
+        try:
+            if isinstance(row, Row):
+                messages.add(_user_message(row))
+        except RowError:
+            continue  # the row is rejected, and counted, when it is read
+    if len(messages) < 2:
+        usual = USUAL_INSTRUCTION.match(next(iter(messages), ""))
+        return usual.group() if usual else ""
+    shared = _common_start(min(messages), max(messages))
+    return shared[: max(shared.rfind(":"), shared.rfind("\n")) + 1]
+
+
+def _common_start(first: str, last: str) -> str:
+    """What two texts open with; of the first and the last in order, what all between open with."""
+    pairs = enumerate(zip(first, last, strict=False))
+    return first[: next((i for i, (a, b) in pairs if a != b), min(len(first), len(last)))]
+
+
+def _user_message(row: Row) -> str:
+    messages = get(row.value, "prompt", list)
+    users = [get(m, "content", str) for m in messages if get(m, "role", str) == "user"]
+    if len(users) != 1:
+        raise RowError("wrong_shape", f"a prompt must have one user message, found {len(users)}")
+    return users[0]
+
+
+def _draft(instruction: str, row: Row) -> Draft:
+    graph = _graph(row)
+    entities = [(get(e, "text", str), get(e, "type", str)) for e in get(graph, "entities", list)]
+    by_id = {
+        item["id"]: item["text"] for item in graph["entities"] if isinstance(item.get("id"), int)
+    }
+    relations = [
+        (_end(r, "head", by_id), _end(r, "tail", by_id), get(r, "type", str))
+        for r in get(graph, "relations", list)
+    ]
+    return Draft(
+        place=row.place,
+        text=_user_message(row)[len(instruction) :].strip(),
+        entities=tuple(entities),
+        relations=tuple(relations),
+        notes=() if instruction else (NO_INSTRUCTION,),
+    )
+
+
+def _graph(row: Row) -> dict[str, Any]:
+    """The solution, which may have been parsed already."""
+    solution = typed(row.value, dict, "a row").get("solution")
+    if not isinstance(solution, str):
+        return typed(solution, dict, "solution")
+    try:
+        graph = json.loads(solution)
+    except (ValueError, RecursionError) as error:
+        raise RowError(
+            "solution_not_json", f"solution must be JSON, found {error}: {shown(solution)}"
+        ) from None
+    return typed(graph, dict, "solution")
+
+
+def _end(relation: object, key: str, by_id: dict[int, str]) -> str:
+    """The text of an end, which some rows give by the entity's id."""
+    fields = typed(relation, dict, "a relation")
+    end = fields.get(key)
+    return by_id[end] if isinstance(end, int) and end in by_id else get(fields, key, str)
+
+
+LAYOUT = Layout(
+    name="prompt_solution",
+    summary="chat rows: prompt (system and user message), solution (JSON string of the graph)",
+    looks_like=looks_like,
+    read=read,
+    has_free_types=True,
+)

@@ -1,0 +1,42 @@
+"""Our own records: {"text", "entity_types", "relation_types", "graph"}, JSON Lines or an array."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from t2g_ray.data.importers.layout import Draft, Drafts, Layout, each
+from t2g_ray.data.importers.row import Row, RowError
+from t2g_ray.data.importers.source import Sample, Source
+from t2g_ray.data.records import RECORD_KEYS, record_from_dict
+
+
+def looks_like(sample: Sample) -> bool:
+    return sample.has_keys(*RECORD_KEYS)
+
+
+def read(source: Source, schema_file: Path | None) -> Drafts:
+    return each(source.rows(), _draft)
+
+
+def _draft(row: Row) -> Draft:
+    try:
+        record = record_from_dict(row.value)
+    except ValueError as error:
+        raise RowError("wrong_shape", str(error)) from None
+    return Draft(
+        place=row.place,
+        text=record.text,
+        entities=tuple((entity.text, entity.type) for entity in record.graph.entities),
+        relations=tuple((r.head, r.tail, r.type) for r in record.graph.relations),
+        entity_types=record.entity_types,
+        relation_types=record.relation_types,
+        extra=record.extra,
+    )
+
+
+LAYOUT = Layout(
+    name="records",
+    summary="records of this project: text, entity_types, relation_types, graph",
+    looks_like=looks_like,
+    read=read,
+)

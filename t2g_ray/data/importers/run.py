@@ -1,0 +1,124 @@
+"""A source -> records, rejections and the counts of both: what `t2g data import` does.
+
+Invariant: drafts = records + rejections of drafts, and the rows that became no draft are
+rejections too; changes inside kept rows are counted by what they are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from t2g_ray.data.importers.finish import ImportOptions, finish
+from t2g_ray.data.importers.layout import Draft, Layout
+from t2g_ray.data.importers.registry import AUTO, layout_of
+from t2g_ray.data.importers.row import Rejection
+from t2g_ray.data.importers.schema import Schema, read_schema
+from t2g_ray.data.importers.source import Source
+from t2g_ray.types import Record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportResult:
+    """What came of a source. `changes` counts what was left out or merged in kept rows."""
+
+    layout: Layout
+    records: list[Record]
+    rejections: list[Rejection]
+    changes: Mapping[str, int]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Rows read, kept and rejected; entities and relations kept."""
+        return {
+            "rows": len(self.records) + len(self.rejections),
+            "kept": len(self.records),
+            "rejected": len(self.rejections),
+            "entities": sum(len(record.graph.entities) for record in self.records),
+            "relations": sum(len(record.graph.relations) for record in self.records),
+        }
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """Rejections by reason, the commonest first."""
+        return dict(Counter(rejection.reason for rejection in self.rejections).most_common())
+
+
+def import_source(
+    source: Source,
+    options: ImportOptions | None = None,
+    *,
+    layout: str = AUTO,
+    schema_file: Path | None = None,
+) -> ImportResult:
+    """Read a source in its layout. Raises ValueError for a source that cannot be read at all."""
+    options = options or ImportOptions()
+    if schema_file is not None:
+        options = _with_schema(options, read_schema(schema_file))
+    chosen = layout_of(source, layout)
+    drafts: list[Draft] = []
+    rejections: list[Rejection] = []
+    for item in chosen.read(source, schema_file):
+        if isinstance(item, Draft):
+            drafts.append(item)
+        else:
+            rejections.append(item)
+    changes: Counter[str] = Counter()
+    records, faulty = finish(drafts, options, changes, is_free=chosen.has_free_types)
+    return ImportResult(
+        layout=chosen, records=records, rejections=rejections + faulty, changes=changes
+    )
+
+
+def _with_schema(options: ImportOptions, schema: Schema) -> ImportOptions:
+    """The options, with the types of the file where they name none."""
+    entity_types, relation_types = options.entity_types, options.relation_types
+    if entity_types is None:
+        entity_types = options.type_names(schema.entity_types)
+    if relation_types is None:
+        relation_types = options.type_names(schema.relation_types)
+    return replace(options, entity_types=entity_types, relation_types=relation_types)
+
+
+def read_types_map(value: str) -> dict[str, str]:
+    """`Peop=person,Org=organization`, or a JSON file of such names; nothing after = drops a type.
+
+    Raises ValueError with what was found.
+    """
+    if Path(value).suffix == ".json":
+        try:
+            names = json.loads(Path(value).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{value}: must be a JSON object of names, found {error}") from None
+    else:
+        pairs = [pair.partition("=") for pair in value.split(",")]
+        if wrong := [old for old, mark, _ in pairs if not mark or not old.strip()]:
+            raise ValueError(
+                f"--types-map must be like Peop=person,Org=organization or a .json file, found "
+                f"{wrong[0]!r} in {value!r}"
+            )
+        names = {old.strip(): new.strip() for old, _, new in pairs}
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise ValueError(f'{value}: must be like {{"Peop": "person"}}, found {ascii(names)[:80]}')
+    return names
+
+
+def write_rejections(path: Path, rejections: list[Rejection]) -> None:
+    """One JSON object a line: place, reason, message, and the row as it was read."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as file:
+        for item in rejections:
+            file.write(json.dumps(_plain(item), default=str) + "\n")
+
+
+def _plain(item: Rejection) -> dict[str, Any]:
+    return {
+        "place": item.place,
+        "reason": item.reason,
+        "message": item.message,
+        "row": item.value,
+    }

@@ -1,0 +1,79 @@
+"""A graph given by token positions -> draft: what SpERT, DyGIE and the CoNLL04 layouts share.
+
+Invariant: a relation joins two mentions of the same text by their places, so which of two equal
+words was meant is decided by the source and not by their spelling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from t2g_ray.data.importers.detokenize import detokenize
+from t2g_ray.data.importers.layout import Draft
+from t2g_ray.data.importers.row import RowError, at, fixed, typed
+from t2g_ray.data.importers.tags import Span
+
+STOP_CUT = "full stop cut off an entity"
+
+Link = tuple[int, int, str]
+"""Index of the head's span, index of the tail's span, type."""
+
+
+def links_between(relations: object, spans: Sequence[Span]) -> list[Link]:
+    """Relations that repeat the spans of their ends, [hs, he, ts, te, type], as links."""
+    places = {(start, end): index for index, (start, end, _) in enumerate(spans)}
+    links: list[Link] = []
+    for item in typed(relations, list, "relations"):
+        *ends, type_ = fixed(item, (int, int, int, int, str), "a relation")
+        head, tail = (ends[0], ends[1]), (ends[2], ends[3])
+        if unknown := [span for span in (head, tail) if span not in places]:
+            raise RowError(
+                "unknown_relation_end",
+                f"an end of {type_} must be the span of an entity, found {unknown[0]}",
+            )
+        links.append((places[head], places[tail], type_))
+    return links
+
+
+def token_draft(
+    place: str,
+    tokens: Sequence[str],
+    spans: Sequence[Span],
+    links: Sequence[Link],
+    *,
+    entity_types: tuple[str, ...] | None = None,
+    relation_types: tuple[str, ...] | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> Draft:
+    """The draft of one sentence. Raises RowError for spans or indices that do not exist."""
+    text = detokenize(tokens)
+    found = [(text.slice(start, end), type_) for start, end, type_ in spans]
+    entities = [_without_stray_stop(entity, found) for entity in found]
+    relations = tuple(
+        (
+            at(entities, head, "head of a relation")[0],
+            at(entities, tail, "tail of a relation")[0],
+            type_,
+        )
+        for head, tail, type_ in links
+    )
+    return Draft(
+        place=place,
+        text=text.text,
+        entities=tuple(entities),
+        relations=relations,
+        entity_types=entity_types,
+        relation_types=relation_types,
+        notes=(STOP_CUT,) * sum(a != b for a, b in zip(found, entities, strict=True)),
+        extra=extra or {},
+    )
+
+
+def _without_stray_stop(
+    entity: tuple[str, str], others: Sequence[tuple[str, str]]
+) -> tuple[str, str]:
+    """Cut the full stop of the sentence off a name that is in the same text without it."""
+    text, type_ = entity
+    bare = (text.removesuffix("."), type_)
+    return bare if text.count(".") == 1 and bare in others else entity

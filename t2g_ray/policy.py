@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 EMBEDDED = "embedded"
 MAX_POSITIONS = 1024
+EMBEDDING_STD = 0.1
 
 
 def is_embedded(name: str) -> bool:

@@ -11,13 +11,14 @@ from typing import Any
 
 from actors.groups import RayGroups
 from t2g_ray.config import EMBEDDED, GrpoConfig
-from t2g_ray.data.load import encode_prompts, load_split
+from t2g_ray.data.load import LoadedSplit, load_split
 from t2g_ray.evaluate import EvalResult, bootstrap_interval, evaluate_texts
 from t2g_ray.jsonlines import JsonLinesWriter, read_json_lines
 from t2g_ray.parsing import parse_completion
+from t2g_ray.prompts import PromptTooLong, encode_prompt
 from t2g_ray.rundir import RunDir
 from t2g_ray.scoring import Counts, GraphCounts
-from t2g_ray.types import Prompt
+from t2g_ray.types import Prompt, Record
 
 _SHOWN = 16
 """Held-out texts whose graphs go to samples.jsonl at each evaluation."""
@@ -38,77 +39,87 @@ class Evaluator:
         self._config, self._groups, self._tokenizer = config, groups, tokenizer
         self._evals = JsonLinesWriter(run.evals, resume_step=resume_step)
         self._samples = samples
-        splits = ["heldout"] + (["heldout_names"] if config.data.heldout == EMBEDDED else [])
-        self._prompts = {split: self._encode(split) for split in splits}
+        splits: list[LoadedSplit] = ["heldout"]
+        splits += ["heldout_names"] if config.data.heldout == EMBEDDED else []
+        loaded = {split: load_split(config, split) for split in splits}
+        self._records = {split: records for split, records in loaded.items() if records}
+        self._prompts = {s: self._encode(records) for s, records in self._records.items()}
         self._before = {
             line["split"]: line
             for line in (read_json_lines(run.evals) if run.evals.exists() else ())
             if line["step"] == 0
         }
 
-    def _encode(self, split: Any) -> list[Prompt]:
-        records = load_split(self._config, split)
-        pairs, _ = (
-            encode_prompts(self._tokenizer, records, self._config.prompt) if records else ([], 0)
-        )
-        # Negative, so that they never meet the index of a training prompt.
-        return [
-            Prompt(index=-1 - i, record=record, token_ids=ids)
-            for i, (record, ids) in enumerate(pairs)
-        ]
+    def _encode(self, records: Sequence[Record]) -> list[Prompt]:
+        """Prompts of the records that fit; the others count as empty answers."""
+        style, thinking = self._config.prompt.style, self._config.prompt.thinking
+        limit = self._config.prompt.max_tokens
+        prompts: list[Prompt] = []
+        for number, record in enumerate(records):
+            try:
+                ids = encode_prompt(
+                    self._tokenizer, record, style=style, thinking=thinking, max_tokens=limit
+                )
+            except PromptTooLong:
+                continue
+            # Negative, so that they never meet the index of a training prompt.
+            prompts.append(Prompt(index=-1 - number, record=record, token_ids=ids))
+        return prompts
 
     def before(self, version: int) -> None:
         """Evaluate all splits, unless a resumed run already did."""
         for split in self._prompts:
-            if split not in self._before and self._prompts[split]:
+            if split not in self._before:
                 self._before[split] = self._evaluate(split, version)
 
     def during(self, version: int) -> None:
         """Evaluate the held-out records."""
-        if self._prompts["heldout"]:
+        if "heldout" in self._records:
             self._evaluate("heldout", version)
 
     def after(self, version: int) -> dict[str, Any]:
         """Evaluate all splits and compare; the evaluation part of report.json."""
-        lines = {s: self._evaluate(s, version) for s, prompts in self._prompts.items() if prompts}
+        lines = {split: self._evaluate(split, version) for split in self._records}
         if not lines:
             return {"records": 0}
         blocks = {split: self._compare(self._before[split], line) for split, line in lines.items()}
-        report = {"records": len(self._prompts["heldout"]), **blocks["heldout"]}
+        report = {"records": len(self._records["heldout"]), **blocks["heldout"]}
         if "heldout_names" in blocks:
             report["heldout_names"] = blocks["heldout_names"]
         return report
 
-    def _evaluate(self, split: str, version: int) -> dict[str, Any]:
+    def _evaluate(self, split: LoadedSplit, version: int) -> dict[str, Any]:
         prompts = self._prompts[split]
         limit = self._config.eval.max_new_tokens or self._config.sampling.max_new_tokens
         groups = self._groups.greedy(prompts, max_new_tokens=limit, min_version=version)
-        ids = [group.completions[0].token_ids.tolist() for group in groups]
-        texts = self._tokenizer.batch_decode(ids, skip_special_tokens=True)
+        ids = {g.prompt.index: g.completions[0].token_ids.tolist() for g in groups}
+        records = self._records[split]
+        answers = [ids.get(-1 - number, []) for number in range(len(records))]
+        texts = self._tokenizer.batch_decode(answers, skip_special_tokens=True)
         result = evaluate_texts(
-            [prompt.record for prompt in prompts],
+            records,
             texts,
             thinking=self._config.prompt.thinking,
-            lengths=[len(one) for one in ids],
+            lengths=[len(answer) for answer in answers],
         )
         line = {**result.line(version, version, split), "by_record": _plain(result)}
         self._evals.append(line)
         if split == "heldout":
-            self._show(prompts[:_SHOWN], texts, result, version)
+            self._show(records[:_SHOWN], texts, result, version)
         return line
 
     def _show(
-        self, prompts: Sequence[Prompt], texts: Sequence[str], result: EvalResult, version: int
+        self, records: Sequence[Record], texts: Sequence[str], result: EvalResult, version: int
     ) -> None:
-        for prompt, text, counts in zip(prompts, texts, result.by_record, strict=False):
+        shown = zip(records, texts, result.by_record, strict=False)
+        for number, (record, text, counts) in enumerate(shown):
             outcome = parse_completion(text, thinking=self._config.prompt.thinking)
-            record = prompt.record
             self._samples.append(
                 {
                     "step": version,
                     "policy_version": version,
                     "split": "heldout",
-                    "prompt_index": prompt.index,
+                    "prompt_index": -1 - number,
                     "text": record.text,
                     "entity_types": list(record.entity_types),
                     "relation_types": list(record.relation_types),

@@ -94,9 +94,7 @@ def check_size(checkout: Path, files: Sequence[str]) -> int:
 
 def passed_variables(environment: Mapping[str, str]) -> dict[str, str]:
     """The variables that travel with a job."""
-    return {
-        name: value for name, value in environment.items() if name.startswith(PASSED_PREFIXES)
-    }
+    return {name: value for name, value in environment.items() if name.startswith(PASSED_PREFIXES)}
 
 
 def follow(job: str, *, address: str) -> JobStatus:

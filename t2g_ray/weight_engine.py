@@ -162,16 +162,19 @@ def verify_model(model: Any, manifest: Manifest) -> int:
 def _constituents(model: Any, name: str, wanted: dict[str, TensorEntry]) -> tuple[TensorEntry, ...]:
     if name in wanted:
         return (wanted[name],)
+    sources = [name]
     for fused, parts in getattr(model, "packed_modules_mapping", {}).items():
-        names = [name.replace(f".{fused}.", f".{part}.") for part in parts]
-        if f".{fused}." in name and all(part in wanted for part in names):
-            return tuple(wanted[part] for part in names)
+        if f".{fused}." in name:
+            sources = [name.replace(f".{fused}.", f".{part}.") for part in parts]
     if name == "lm_head.weight" and model.config.tie_word_embeddings:
-        return (wanted["model.embed_tokens.weight"],)
-    raise WeightSyncError(
-        f"the sampler's parameter {name} must come from a tensor of the learner, found none "
-        f"among the {len(wanted)} sent: the tensor was dropped"
-    )
+        sources = ["model.embed_tokens.weight"]
+    dropped = [source for source in sources if source not in wanted]
+    if dropped:
+        raise WeightSyncError(
+            f"the sampler's parameter {name} must come from tensor {dropped[0]} of the learner, "
+            f"found no such name among the {len(wanted)} sent: the tensor was dropped"
+        )
+    return tuple(wanted[source] for source in sources)
 
 
 def _verify_parameter(layer: Any, parameter_name: str, entries: tuple[TensorEntry, ...]) -> None:

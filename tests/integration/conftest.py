@@ -1,0 +1,21 @@
+"""Policies that several files share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.integration.parts import make_policy, make_wavering_policy, write_policy
+
+
+@pytest.fixture(scope="session")
+def tied_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of an untrained policy of the embedded kind."""
+    return write_policy(tmp_path_factory.mktemp("tied") / "model", make_policy("tied"))
+
+
+@pytest.fixture(scope="session")
+def wavering_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a policy whose rewards differ inside a group."""
+    return write_policy(tmp_path_factory.mktemp("wavering") / "model", make_wavering_policy())

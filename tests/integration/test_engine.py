@@ -1,0 +1,186 @@
+"""A real vLLM engine on tiny policies: parity, versions, caches, seeds and other architectures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from t2g_ray.data.corpus import build_tokenizer
+from t2g_ray.engine import GenerationEngine, Sampling
+from t2g_ray.graph import graph_json_schema
+from t2g_ray.parsing import Parsed, parse_completion
+from t2g_ray.types import Prompt
+from t2g_ray.weights import WeightSyncError
+from tests.integration.parts import (
+    RECORD,
+    differences,
+    disturb,
+    generate,
+    make_policy,
+    pack,
+    prompts_of,
+    spec_of,
+    write_policy,
+)
+
+SAMPLING = Sampling(group_size=4, temperature=1.0, max_new_tokens=24)
+
+
+@pytest.fixture(scope="module")
+def engine(tied_model: Path) -> Iterator[GenerationEngine]:
+    started = GenerationEngine(
+        spec_of(
+            tied_model,
+            structured_outputs_config={"backend": "xgrammar", "disable_any_whitespace": True},
+        )
+    )
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def loaded(engine: GenerationEngine) -> GenerationEngine:
+    """The engine with the weights of `make_policy("tied")` as version 0."""
+    engine.load(*pack(make_policy("tied"), 0), verify=True)
+    return engine
+
+
+def test_an_engine_starts_from_random_weights_and_says_so(engine: GenerationEngine) -> None:
+    manifest, _ = pack(make_policy("tied"), 0)
+    with pytest.raises(WeightSyncError, match=r"tensor model\.\S+"):
+        engine.verify(manifest)
+
+
+@pytest.mark.parametrize("temperature", [0.6, 1.0, 1.3])
+def test_logprobs_agree_with_transformers(loaded: GenerationEngine, temperature: float) -> None:
+    sampling = Sampling(group_size=4, temperature=temperature, max_new_tokens=24)
+    groups = generate(loaded, prompts_of(6, 40), sampling)
+    found = differences(make_policy("tied"), groups, temperature)
+    assert len(found) > 200
+    assert found.mean() < 1e-5
+    assert found.max() < 1e-3
+
+
+def test_weights_that_change_under_a_running_group_stamp_its_later_tokens(
+    loaded: GenerationEngine,
+) -> None:
+    first = make_policy("tied")
+    endless = Sampling(group_size=2, temperature=1.0, max_new_tokens=20, ignore_eos=True)
+    loaded.add(prompts_of(1, 40)[0], endless)
+    for _ in range(7):
+        assert loaded.step() == []
+    loaded.load(*pack(disturb(make_policy("tied"), seed=5, scale=0.1), 1), verify=True)
+    groups = []
+    while loaded.is_busy:
+        groups += loaded.step()
+    for completion in groups[0].completions:
+        versions = completion.versions.tolist()
+        assert versions == [0] * versions.count(0) + [1] * versions.count(1)
+        # A step may write its token one step later where the engine works ahead.
+        assert 5 <= versions.count(0) <= 7
+    is_old = np.concatenate([c.versions == 0 for c in groups[0].completions])
+    against_first = differences(first, groups, 1.0)
+    assert against_first[is_old].max() < 1e-3
+    assert against_first[~is_old].mean() > 1e-2
+
+
+def repeat_after_new_weights(engine: GenerationEngine) -> float:
+    """Mean difference to a fresh computation for a prompt that the old version has read."""
+    prompt = prompts_of(1, 300, seed=3)
+    generate(engine, prompt, SAMPLING)
+    generate(engine, prompt, SAMPLING)
+    changed = disturb(make_policy("tied"), seed=6, scale=0.1)
+    engine.load(*pack(changed, 1), verify=True)
+    return float(differences(changed, generate(engine, prompt, SAMPLING), 1.0).mean())
+
+
+def test_a_prefix_cached_under_old_weights_is_not_read_again(loaded: GenerationEngine) -> None:
+    assert repeat_after_new_weights(loaded) < 1e-5
+
+
+def test_without_the_version_in_its_key_an_old_prefix_would_be_read(
+    loaded: GenerationEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_request = loaded._engine.add_request
+
+    def unsalted(name: str, prompt: dict[str, Any], parameters: Any) -> Any:
+        return add_request(name, {**prompt, "cache_salt": "one for all"}, parameters)
+
+    monkeypatch.setattr(loaded._engine, "add_request", unsalted)
+    assert repeat_after_new_weights(loaded) > 1e-2
+
+
+def test_the_same_seed_version_and_prompts_give_the_same_tokens(loaded: GenerationEngine) -> None:
+    prompts = prompts_of(3, 30)
+
+    def tokens() -> list[list[int]]:
+        groups = generate(loaded, prompts, SAMPLING)
+        return [c.token_ids.tolist() for group in groups for c in group.completions]
+
+    first = tokens()
+    torch.manual_seed(99)
+    assert tokens() == first
+    # Members of one group are different samples.
+    assert len({tuple(ids) for ids in first}) > len(first) // 2
+    loaded.load(*pack(make_policy("tied"), 1), verify=False)
+    assert tokens() != first
+
+
+def test_constrained_completions_of_an_untrained_policy_are_graphs(
+    loaded: GenerationEngine,
+) -> None:
+    schema = graph_json_schema(
+        ("person",), ("knows",), max_entities=2, max_relations=1, max_text_chars=6
+    )
+    sampling = Sampling(group_size=4, temperature=1.0, max_new_tokens=160, json_schema=schema)
+    tokenizer = build_tokenizer()
+    (group,) = generate(loaded, [Prompt(index=0, record=RECORD, token_ids=(301, 302))], sampling)
+    for completion in group.completions:
+        assert completion.finish_reason == "stop"
+        text = tokenizer.decode(completion.token_ids.tolist(), skip_special_tokens=True)
+        outcome = parse_completion(text)
+        assert isinstance(outcome, Parsed), text
+        assert {entity.type for entity in outcome.graph.entities} <= {"person"}
+        assert {relation.type for relation in outcome.graph.relations} <= {"knows"}
+
+
+def test_aborted_groups_leave_an_engine_that_works(loaded: GenerationEngine) -> None:
+    for prompt in prompts_of(3, 20):
+        loaded.add(prompt, SAMPLING)
+    loaded.step()
+    assert loaded.abort_all() == [0, 1, 2]
+    groups = generate(loaded, prompts_of(3, 20), SAMPLING)
+    assert differences(make_policy("tied"), groups, 1.0).mean() < 1e-5
+
+
+def test_biases_and_a_head_of_its_own_load_and_verify(tmp_path: Path) -> None:
+    policy = make_policy("untied")
+    engine = GenerationEngine(spec_of(write_policy(tmp_path / "untied", policy)))
+    try:
+        engine.load(*pack(policy, 0), verify=True)
+        assert differences(policy, generate(engine, prompts_of(2, 20), SAMPLING), 1.0).mean() < 1e-5
+        changed = disturb(policy, seed=8, scale=0.05)
+        engine.load(*pack(changed, 1), verify=True)
+        groups = generate(engine, prompts_of(2, 20), SAMPLING)
+        assert differences(changed, groups, 1.0).mean() < 1e-5
+    finally:
+        engine.close()
+
+
+def test_bf16_weights_load_and_verify(tied_model: Path) -> None:
+    policy = make_policy("tied").to(torch.bfloat16)
+    engine = GenerationEngine(spec_of(tied_model, dtype="bfloat16"))
+    try:
+        engine.load(*pack(policy, 0), verify=True)
+        groups = generate(engine, prompts_of(2, 20), SAMPLING)
+        assert differences(policy, groups, 1.0).mean() < 0.05
+        engine.load(*pack(disturb(policy, seed=8, scale=0.05), 1), verify=True)
+        with pytest.raises(WeightSyncError):
+            engine.verify(pack(make_policy("tied").to(torch.bfloat16), 0)[0])
+    finally:
+        engine.close()

@@ -1,0 +1,207 @@
+"""Real DeepSpeed ranks in processes of their own: every way to cut the work gives one result."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.multiprocessing as multiprocessing
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from t2g_ray.batching import balance
+from t2g_ray.config import AlgorithmConfig, LearnerConfig, OptimizerConfig
+from t2g_ray.types import Sample
+
+STEPS = 3
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to compute the same three steps."""
+
+    name: str
+    zero_stage: Any = 0
+    token_budget: int = 4096
+    is_shared: bool = True
+    optimizer: Any = "adamw"
+
+
+ALONE = (
+    Case("one piece"),
+    Case("small pieces", token_budget=128),
+    Case("joined rows", is_shared=False),
+    Case("joined rows in small pieces", is_shared=False, token_budget=128),
+    Case("muon", optimizer="muon"),
+)
+TOGETHER = (
+    Case("two ranks"),
+    Case("two ranks, ZeRO-2", zero_stage=2, token_budget=256),
+    Case("two ranks, ZeRO-3", zero_stage=3, token_budget=256),
+    Case("two ranks, muon", optimizer="muon"),
+)
+SAVED = ("one piece", "two ranks, ZeRO-2", "two ranks, ZeRO-3")
+"""Cases that also save after two steps, restore into a new learner, and take the third again."""
+
+
+def samples() -> list[Sample]:
+    random = np.random.default_rng(0)
+    made: list[Sample] = []
+    for group in range(5):
+        prompt = tuple(int(x) for x in random.integers(3, 500, int(random.integers(10, 30))))
+        for _ in range(4):
+            length = int(random.integers(3, 25))
+            made.append(
+                Sample(
+                    group=group,
+                    prompt_ids=prompt,
+                    completion_ids=random.integers(3, 500, length).astype(np.int32),
+                    sampler_logprobs=random.uniform(-8, -6, length).astype(np.float32),
+                    versions=np.zeros(length, np.int32),
+                    advantage=float(random.normal()),
+                )
+            )
+    return made
+
+
+def share_of(rank: int, num_ranks: int) -> list[Sample]:
+    groups = [[s for s in samples() if s.group == group] for group in range(5)]
+    costs = [sum(len(s.completion_ids) for s in group) for group in groups]
+    return [s for i in balance(costs, num_ranks)[rank] for s in groups[i]]
+
+
+def run_rank(
+    rank: int, num_ranks: int, port: int, cases: Sequence[Case], model: Path, out: Path
+) -> None:
+    """What a spawned process does: every case after the other, results by rank 0."""
+    torch.set_num_threads(1)
+    from t2g_ray.learner import Learner, LearnerSpec, join_ranks
+
+    join_ranks(rank=rank, num_ranks=num_ranks, address="127.0.0.1", port=port, is_cpu=True)
+    mine = share_of(rank, num_ranks)
+    num_loss_tokens = sum(len(s.completion_ids) for s in samples())
+
+    def learner_of(case: Case) -> Learner:
+        config = LearnerConfig(
+            ranks=num_ranks,
+            zero_stage=case.zero_stage,
+            token_budget=case.token_budget,
+            optimizer=OptimizerConfig(name=case.optimizer, lr=1e-3, warmup_steps=2),
+        )
+        return Learner(
+            LearnerSpec(
+                model=str(model),
+                config=config,
+                algorithm=AlgorithmConfig(),
+                temperature=0.9,
+                total_steps=10,
+                seed=0,
+                is_shared=case.is_shared,
+                objective="policy",
+            )
+        )
+
+    def tensors(learner: Learner) -> dict[str, torch.Tensor]:
+        return {name: tensor.clone() for name, tensor in learner.named_tensors()}
+
+    for case in cases:
+        learner, folder = learner_of(case), out / case.name
+        reports: list[dict[str, float]] = []
+        for step in range(STEPS):
+            if case.name in SAVED and step == STEPS - 1:
+                learner.save(folder / "state")
+            reports.append(learner.step(mine, num_loss_tokens=num_loss_tokens))
+        found: dict[str, Any] = {"reports": reports, "tensors": tensors(learner)}
+        if case.name in SAVED:
+            learner.export(folder / "model")
+            restored = learner_of(case)
+            restored.load(folder / "state")
+            again = restored.step(mine, num_loss_tokens=num_loss_tokens)
+            found |= {"again": again, "tensors again": tensors(restored)}
+        if rank == 0:
+            folder.mkdir(exist_ok=True)
+            torch.save(found, folder / "found.pt")
+    torch.distributed.destroy_process_group()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def folder(tied_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of all cases, a folder each."""
+    out = tmp_path_factory.mktemp("learner")
+    for num_ranks, cases in ((1, ALONE), (2, TOGETHER)):
+        multiprocessing.spawn(
+            run_rank, (num_ranks, free_port(), cases, tied_model, out), nprocs=num_ranks
+        )
+    return out
+
+
+def found_in(folder: Path, name: str) -> dict[str, Any]:
+    result: dict[str, Any] = torch.load(folder / name / "found.pt", weights_only=False)
+    return result
+
+
+def largest_difference(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> float:
+    assert ours.keys() == theirs.keys()
+    return max(float((ours[name] - theirs[name]).detach().abs().max()) for name in ours)
+
+
+@pytest.mark.parametrize(
+    "name", [case.name for case in (*ALONE[1:], *TOGETHER) if case.optimizer == "adamw"]
+)
+def test_the_result_does_not_depend_on_how_the_work_is_cut(folder: Path, name: str) -> None:
+    expected, found = found_in(folder, "one piece"), found_in(folder, name)
+    for ours, theirs in zip(found["reports"], expected["reports"], strict=True):
+        for key in ("loss", "entropy", "mismatch/kl", "mismatch/max_ratio", "tokens/loss", "lr"):
+            assert ours[key] == pytest.approx(theirs[key], rel=1e-5, abs=1e-7), key
+        assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-4)
+    # Adam divides by the gradient's own size, so rounding can move a weight of no gradient by a
+    # share of the step of 1e-3.
+    assert largest_difference(found["tensors"], expected["tensors"]) < 2e-4
+
+
+def test_three_steps_change_the_loss_and_every_weight(folder: Path, tied_model: Path) -> None:
+    found = found_in(folder, "one piece")
+    losses = [report["loss"] for report in found["reports"]]
+    assert losses[-1] < losses[0]
+    before = AutoModelForCausalLM.from_pretrained(tied_model, dtype=torch.float32)
+    for name, parameter in before.named_parameters():
+        assert not torch.equal(parameter, found["tensors"][name]), name
+
+
+def test_the_learning_rate_follows_the_warm_up(folder: Path) -> None:
+    rates = [report["lr"] for report in found_in(folder, "one piece")["reports"]]
+    assert rates == pytest.approx([5e-4, 1e-3, 1e-3])
+
+
+def test_muon_gives_the_same_result_on_two_ranks(folder: Path) -> None:
+    alone, together = found_in(folder, "muon"), found_in(folder, "two ranks, muon")
+    for ours, theirs in zip(together["reports"], alone["reports"], strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
+    assert largest_difference(together["tensors"], alone["tensors"]) < 1e-3
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_a_restored_learner_takes_the_same_step_bit_for_bit(folder: Path, name: str) -> None:
+    found = found_in(folder, name)
+    for key in ("loss", "grad_norm", "lr"):
+        assert found["again"][key] == found["reports"][-1][key]
+    assert largest_difference(found["tensors again"], found["tensors"]) == 0.0
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_the_exported_model_loads_and_holds_the_learners_weights(folder: Path, name: str) -> None:
+    model = AutoModelForCausalLM.from_pretrained(folder / name / "model")
+    exported = dict(model.named_parameters())
+    assert largest_difference(exported, found_in(folder, name)["tensors"]) == 0.0
+    assert len(AutoTokenizer.from_pretrained(folder / name / "model")) == model.config.vocab_size

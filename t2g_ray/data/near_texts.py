@@ -1,0 +1,88 @@
+"""Texts -> which of them are the same or nearly the same.
+
+Identical: equal but for spacing, case and Unicode form. Near: at least MIN_SHARED_WORDS of the
+distinct words of both are shared (Jaccard), and rapidfuzz.fuzz.ratio is at least MIN_RATIO.
+
+Invariant: every pair that is near by this definition is found. A look-up takes time in proportion
+to the places where its words are used, counted in one pass over arrays.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from rapidfuzz import fuzz, process
+
+MIN_RATIO = 90.0
+MIN_SHARED_WORDS = 0.7
+WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """The text that another one repeats, and how much of it (0 to 100)."""
+
+    index: int
+    ratio: float
+    is_identical: bool
+
+
+def plain_text(text: str) -> str:
+    """One form for texts that differ in spacing, case and Unicode form only."""
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
+
+
+class TextIndex:
+    """Texts by their place in `texts`, to be looked up among those that were added so far."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._plain = [plain_text(text) for text in texts]
+        self._words = [frozenset(WORD.findall(text)) or frozenset([text]) for text in self._plain]
+        self._num_words = np.array([len(words) for words in self._words], dtype=np.int64)
+        self._uses = _uses(self._words)
+        self._is_added = np.zeros(len(texts), dtype=np.bool_)
+        self._first: dict[str, int] = {}
+
+    def add(self, index: int) -> None:
+        """Let later look-ups find this text; of identical ones they find the first."""
+        if self._first.setdefault(self._plain[index], index) == index:
+            self._is_added[index] = True
+
+    def find(self, index: int) -> Match | None:
+        """The added text that is identical to this one, else the nearest, else None."""
+        plain = self._plain[index]
+        if plain in self._first:
+            return Match(index=self._first[plain], ratio=100.0, is_identical=True)
+        candidates = self._sharing_words(index)
+        if not candidates:
+            return None
+        choices = [self._plain[candidate] for candidate in candidates]
+        best = process.extractOne(plain, choices, scorer=fuzz.ratio, score_cutoff=MIN_RATIO)
+        if best is None:
+            return None
+        _, ratio, place = best
+        return Match(index=candidates[place], ratio=ratio, is_identical=False)
+
+    def _sharing_words(self, index: int) -> list[int]:
+        """Added texts that share enough words with this one."""
+        if not self._is_added.any():
+            return []
+        uses = np.concatenate([self._uses[word] for word in self._words[index]])
+        num_shared = np.bincount(uses, minlength=len(self._plain))
+        num_in_either = self._num_words + self._num_words[index] - num_shared
+        is_near = (num_shared >= MIN_SHARED_WORDS * num_in_either) & self._is_added
+        return [int(candidate) for candidate in np.flatnonzero(is_near)]
+
+
+def _uses(words: Sequence[frozenset[str]]) -> dict[str, npt.NDArray[np.int32]]:
+    """Word -> the texts that have it."""
+    uses: dict[str, list[int]] = {}
+    for index, own in enumerate(words):
+        for word in own:
+            uses.setdefault(word, []).append(index)
+    return {word: np.array(indices, dtype=np.int32) for word, indices in uses.items()}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from t2g_ray import __version__, commands
+from t2g_ray.data.commands import data_app
 from t2g_ray.exits import CommandGroup, notes_on_failure
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ app.command("extract")(commands.extract_command)
 app.command("score")(commands.score_command)
 app.command("report")(commands.report_command)
 app.command("doctor")(commands.doctor_command)
+app.add_typer(data_app, name="data")
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file, see configs/.")]
 Overrides = Annotated[

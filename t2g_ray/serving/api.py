@@ -1,0 +1,143 @@
+"""A backend that answers -> the HTTP application: routes, limits, errors, figures, pages.
+
+Invariant: every answer with a status of 400 or above is a short ErrorResponse in JSON, whatever
+the client sent.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+
+from t2g_ray import __version__
+from t2g_ray.serving.extractor import RequestRefused
+from t2g_ray.serving.guard import Guard
+from t2g_ray.serving.pages import page_response
+from t2g_ray.serving.schema import (
+    ErrorBody,
+    ErrorResponse,
+    ExtractRequest,
+    ExtractResponse,
+    Fault,
+    Health,
+)
+from t2g_ray.serving.usage import CONTENT_TYPE, Usage
+
+MAX_FAULTS = 20
+MAX_FAULT_CHARS = 200
+
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    413: {"model": ErrorResponse, "description": "The body is too long."},
+    422: {"model": ErrorResponse, "description": "The request must be changed; faults say where."},
+    503: {"model": ErrorResponse, "description": "Too many requests wait, or the engine ended."},
+}
+
+
+class Unavailable(RuntimeError):
+    """The request is right and cannot be answered now."""
+
+
+class Backend(Protocol):
+    """Whatever turns requests into answers."""
+
+    async def extract(self, request: ExtractRequest) -> ExtractResponse:
+        """Answer. Raises RequestRefused or Unavailable."""
+
+    async def health(self) -> Health:
+        """Whether answers come out; never raises."""
+
+
+def build_app(backend: Backend) -> FastAPI:
+    """The whole HTTP interface over one backend."""
+    usage = Usage()
+    # FastAPI's own documentation page loads its scripts from another host.
+    app = FastAPI(title="t2g-ray", version=__version__, docs_url=None, redoc_url=None)
+    app.add_middleware(Guard, usage=usage)
+    _add_errors(app)
+    _add_pages(app)
+
+    @app.post("/extract", responses=_ERRORS)
+    async def extract(request: ExtractRequest) -> ExtractResponse:
+        """Turn texts into graphs of the wanted types."""
+        response = await backend.extract(request)
+        usage.count(response)
+        return response
+
+    @app.get("/health", responses={503: {"model": Health}})
+    async def health(response: Response) -> Health:
+        """Whether answers come out: one did lately, or a probe does now."""
+        found = await backend.health()
+        response.status_code = 200 if found.healthy else 503
+        return found
+
+    @app.get("/metrics", response_class=Response)
+    async def metrics() -> Response:
+        """Requests, errors, seconds and tokens since the start, for Prometheus."""
+        return Response(usage.render(), media_type=CONTENT_TYPE)
+
+    return app
+
+
+def _add_pages(app: FastAPI) -> None:
+    page, docs = page_response("page.html"), page_response("docs.html")
+
+    @app.get("/", include_in_schema=False)
+    async def show_page() -> HTMLResponse:
+        return page
+
+    @app.get("/docs", include_in_schema=False)
+    async def show_docs() -> HTMLResponse:
+        return docs
+
+
+def _add_errors(app: FastAPI) -> None:
+    @app.exception_handler(RequestValidationError)
+    async def on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        faults = [_fault(one) for one in error.errors()[:MAX_FAULTS]]
+        return _error(422, "the request must be changed", faults)
+
+    @app.exception_handler(RequestRefused)
+    async def on_refused(request: Request, error: RequestRefused) -> JSONResponse:
+        fault = Fault(field=error.field, message=error.message)
+        return _error(422, "the request must be changed", [fault])
+
+    @app.exception_handler(Unavailable)
+    async def on_unavailable(request: Request, error: Unavailable) -> JSONResponse:
+        return _error(503, str(error), headers={"Retry-After": "1"})
+
+    @app.exception_handler(HTTPException)
+    async def on_http(request: Request, error: HTTPException) -> JSONResponse:
+        return _error(error.status_code, str(error.detail), headers=dict(error.headers or {}))
+
+    @app.exception_handler(Exception)
+    async def on_fault(request: Request, error: Exception) -> JSONResponse:
+        return _error(500, f"the server failed: {type(error).__name__}; its log says more")
+
+
+def _fault(error: dict[str, Any]) -> Fault:
+    # The first part of the place is "body".
+    place = ".".join(str(part) for part in error["loc"][1:])
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "json_invalid":
+        place, message = "", f"the body must be JSON: {error.get('ctx', {}).get('error', message)}"
+    return Fault(field=_short(place) or "body", message=_short(message))
+
+
+def _short(text: str) -> str:
+    # Keys of the client stand in places, and not all of JSON's strings can be encoded again.
+    return text.encode("ascii", "backslashreplace").decode()[:MAX_FAULT_CHARS]
+
+
+def _error(
+    status: int,
+    message: str,
+    faults: list[Fault] | None = None,
+    headers: dict[str, str] | None = None,
+) -> JSONResponse:
+    body = ErrorBody(status=status, message=message, faults=faults or [])
+    return JSONResponse(ErrorResponse(error=body).model_dump(), status, headers)

@@ -1,0 +1,205 @@
+"""What a client sends and what it gets, as pydantic models that the OpenAPI page shows.
+
+Invariant: a request that passes here can be turned into prompts and a grammar; only the model's
+own context can still refuse it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+MAX_TEXT_CHARS = 20_000
+MAX_TEXTS = 32
+MAX_TYPES = 64
+MAX_TYPE_CHARS = 64
+MAX_BODY_BYTES = 4 * 2**20
+
+ParseKind = Literal[
+    "ok",
+    "cut",
+    "empty",
+    "no_json",
+    "truncated",
+    "invalid_json",
+    "duplicate_key",
+    "wrong_shape",
+    "too_deep",
+    "too_long",
+]
+
+
+def _check_text(text: str) -> str:
+    if not text.strip():
+        raise ValueError("a text must hold more than blanks")
+    return text
+
+
+def _check_types(names: list[str]) -> list[str]:
+    for name in names:
+        # A type stands on one line of the prompt and in the grammar of the answer.
+        if name != name.strip() or not name.isprintable():
+            raise ValueError(
+                f"a type must be printable and without blanks at its ends, found {name!a}"
+            )
+    if len(set(names)) < len(names):
+        raise ValueError("each type must be named once")
+    return names
+
+
+Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT_CHARS), AfterValidator(_check_text)]
+TypeName = Annotated[str, Field(min_length=1, max_length=MAX_TYPE_CHARS)]
+
+
+class ExtractRequest(BaseModel):
+    """One text or several, and the types wanted in all of them."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {
+                "text": "Chen works for Jentek. Jentek is based in Seoul.",
+                "entity_types": ["person", "company", "city"],
+                "relation_types": ["works for", "based in"],
+            }
+        },
+    )
+
+    text: Text | None = Field(None, description="One text; give this or texts.")
+    texts: list[Text] | None = Field(
+        None, min_length=1, max_length=MAX_TEXTS, description="Several texts, answered in order."
+    )
+    entity_types: Annotated[
+        list[TypeName],
+        Field(min_length=1, max_length=MAX_TYPES, description="Types of entities to find."),
+        AfterValidator(_check_types),
+    ]
+    relation_types: Annotated[
+        list[TypeName],
+        Field(max_length=MAX_TYPES, description="Types of relations to find; none by default."),
+        AfterValidator(_check_types),
+    ] = []
+    thinking: bool | None = Field(
+        None,
+        description="Let the model reason first, which needs constrained=false. Null: as trained "
+        "where the answer is free, else not.",
+    )
+    constrained: bool = Field(
+        True,
+        description="Hold the answer to the JSON Schema of these types: it is a graph always.",
+    )
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if (self.text is None) == (self.texts is None):
+            found = "neither" if self.text is None else "both"
+            raise ValueError(f"give text or texts, found {found}")
+        if self.thinking and self.constrained:
+            raise ValueError(
+                "a constrained answer has no room for reasoning; set constrained to false, or "
+                "leave thinking out"
+            )
+        return self
+
+    @property
+    def all_texts(self) -> list[str]:
+        """The texts in order, one or several."""
+        return [self.text] if self.text is not None else self.texts or []
+
+
+class Span(BaseModel):
+    """A place in the text: characters (Unicode code points) from `start` up to before `end`."""
+
+    start: int
+    end: int
+
+
+class AnsweredEntity(BaseModel):
+    """An entity and where its text stands. start and end are null where it stands nowhere."""
+
+    id: int
+    text: str
+    type: str
+    start: int | None = Field(description="Start of the first place, in code points.")
+    end: int | None = Field(description="End of the first place, not included.")
+    spans: list[Span] = Field(description="All places, whole words before parts of words.")
+
+
+class AnsweredRelation(BaseModel):
+    """A directed link between entity texts."""
+
+    head: str
+    tail: str
+    type: str
+
+
+class AnsweredGraph(BaseModel):
+    """Entities and relations in the order in which the model wrote them."""
+
+    entities: list[AnsweredEntity]
+    relations: list[AnsweredRelation]
+
+
+class Tokens(BaseModel):
+    """Counts of one answer, its end token included."""
+
+    prompt: int
+    generated: int
+
+
+class Timing(BaseModel):
+    """Milliseconds: before the engine took the prompt, and from then to the last token."""
+
+    queue: float
+    generate: float
+
+
+class Answer(BaseModel):
+    """What one text became."""
+
+    graph: AnsweredGraph | None = Field(description="Null only where parse names a failure.")
+    parse: ParseKind = Field(
+        description="ok; cut: the length limit was reached, and the graph holds what was whole by "
+        "then (constrained answers only); else why the answer is no graph."
+    )
+    message: str | None = Field(description="In words, where parse is not ok.")
+    tokens: Tokens
+    timing_ms: Timing
+
+
+class ExtractResponse(BaseModel):
+    """Answers in the order of the texts."""
+
+    model: str
+    answers: list[Answer]
+    total_ms: float = Field(description="Milliseconds the whole request took behind the server.")
+
+
+class Health(BaseModel):
+    """Whether answers come out, shown by the last one and not by an open port."""
+
+    healthy: bool
+    seconds_since_answer: float | None = Field(description="Null before the first answer.")
+    message: str | None = None
+
+
+class Fault(BaseModel):
+    """One thing to correct: where in the request, and what must hold."""
+
+    field: str
+    message: str
+
+
+class ErrorBody(BaseModel):
+    """What went wrong; `faults` says where, for a request that must be changed."""
+
+    status: int
+    message: str
+    faults: list[Fault] = []
+
+
+class ErrorResponse(BaseModel):
+    """The body of every answer with a status of 400 or above."""
+
+    error: ErrorBody

@@ -6,6 +6,7 @@ that --help answers at once.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -190,6 +191,39 @@ def demo(
         page = write_result(folder, result)
     print_result(result)
     typer.echo(f"model: {run.model}\nreport: {page}")
+
+
+@app.command()
+def serve(
+    model: commands.Model,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
+    replicas: Annotated[int, typer.Option(min=1, help="Engines; one for each GPU at most.")] = 1,
+    max_ongoing: Annotated[
+        int, typer.Option(min=1, help="Requests that one replica works on at a time.")
+    ] = 64,
+    max_new_tokens: commands.MaxNewTokens = None,
+) -> None:
+    """Serve a model over HTTP, with a page to try it; Ctrl-C ends it.
+
+    Example: t2g serve --model runs/demo/grpo/model --port 8000
+    """
+    # A Ray of our own then listens on the loopback interface only. Read when ray is imported.
+    if "RAY_ADDRESS" not in os.environ:
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    from actors.serve import ServeSettings, run_server
+
+    with notes_on_failure(f"logs of the replicas: {RAY_LOGS}/serve on each node"):
+        run_server(
+            ServeSettings(
+                model=model,
+                host=host,
+                port=port,
+                replicas=replicas,
+                max_ongoing=max_ongoing,
+                max_new_tokens=max_new_tokens,
+            )
+        )
 
 
 def _places(run_dir: Path) -> tuple[str, ...]:

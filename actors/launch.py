@@ -14,7 +14,7 @@ from actors.groups import RayGroups
 from actors.placement import connect
 from actors.weights import RayWeights
 from t2g_ray.batching import balance
-from t2g_ray.checkpoint import begin, find_checkpoint, finish, keep_last
+from t2g_ray.checkpoint import begin, discard_after, find_checkpoint, finish, keep_last
 from t2g_ray.config import GrpoConfig, dump_config
 from t2g_ray.data.ledger import Ledger
 from t2g_ray.data.load import encode_prompts, load_split, resolve_model
@@ -150,6 +150,10 @@ class _Stage:
             return 0, Ledger()
         self.cluster.each_learner("load", found.path / "learner")
         version = int(found.state["version"])
+        # Later checkpoints were found damaged; kept, they would count as the newest.
+        discard_after(self.run_dir.checkpoints, version)
+        for reason in found.rejected:
+            print(f"left out: {reason}")
         print(f"resumed at step {version} from {found.path}")
         return version, Ledger.from_state(found.state["ledger"])
 

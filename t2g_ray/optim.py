@@ -72,11 +72,13 @@ def _optimizer_section(optimizer: OptimizerConfig) -> dict[str, Any]:
             "momentum": optimizer.muon_momentum,
             "betas": betas,
             "weight_decay": optimizer.weight_decay,
+            # torch's own AdamW, here and below: DeepSpeed's kernels are compiled at first use,
+            # and their result depends on where memory lies, so that a resume would not repeat.
+            "torch_adam": True,
         }
         return {"type": "Muon", "params": parameters}
     return {
         "type": "AdamW",
-        # The plain torch optimiser: DeepSpeed's own CPU kernels are compiled at first use.
         "params": {
             "lr": optimizer.lr,
             "betas": betas,

@@ -67,10 +67,13 @@ class StageConfig(Section):
     """What SFT and GRPO have in common."""
 
     run_dir: Path
+    """Folder of the run; must be empty or, to resume, hold this run."""
     seed: int = 0
+    """Seed of data, sampling and initial weights."""
     model: str = EMBEDDED
     """`embedded`, a folder in Hugging Face format, or a hub name."""
     resume: Literal["never", "auto"] = "never"
+    """auto: go on from the newest valid checkpoint, if there is one."""
     data: DataConfig = DataConfig()
     prompt: PromptConfig = PromptConfig()
     learner: LearnerConfig = LearnerConfig()
@@ -88,6 +91,7 @@ class SftConfig(StageConfig):
     """Supervised stage: records -> a policy that knows the output format."""
 
     steps: int | None = Field(default=None, ge=1)
+    """Optimiser steps; `epochs` decides when not given."""
     epochs: float = Field(default=2.0, gt=0)
     """Used when `steps` is not given."""
     batch_size: int = Field(default=16, ge=1)
@@ -98,6 +102,7 @@ class GrpoConfig(StageConfig):
     """GRPO stage: prompts -> groups -> rewards -> gradient steps."""
 
     steps: int = Field(default=100, ge=1)
+    """Optimiser steps."""
     prompts_per_step: int = Field(default=16, ge=1)
     """Groups that one optimiser step consumes."""
     group_size: int = Field(default=8, ge=2)

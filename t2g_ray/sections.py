@@ -16,7 +16,9 @@ EMBEDDED = "embedded"
 class Section(BaseModel):
     """Base of all sections: frozen, and closed to unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True
+    )
 
 
 class DataConfig(Section):
@@ -42,7 +44,9 @@ class PromptConfig(Section):
     """How a record is shown to the policy."""
 
     style: Literal["full", "compact"] = "full"
+    """`full` explains task and output; `compact` states types and text only (the tiny policy)."""
     thinking: bool = False
+    """Let the policy reason between think tags before it answers."""
     max_tokens: int = Field(default=1024, ge=8)
     """Prompts longer than this are counted and left out, never cut."""
 
@@ -51,7 +55,9 @@ class SamplingConfig(Section):
     """How completions are sampled."""
 
     temperature: float = Field(default=1.0, gt=0.0)
+    """Divides the logits on both sides, sampler and learner."""
     max_new_tokens: int = Field(default=512, ge=1)
+    """Longest completion, the end token included."""
     ignore_eos: bool = False
     """Write on past the end token, for measurements with completions of one known length."""
 
@@ -60,16 +66,21 @@ class RolloutConfig(Section):
     """vLLM rollout actors: how many, and what each one holds."""
 
     actors: int = Field(default=1, ge=1)
+    """Rollout actors, each with an engine of its own."""
     threads: int = Field(default=1, ge=1)
     """CPU threads of one actor; also the CPUs that its bundle reserves."""
     gpus: float = Field(default=0, ge=0)
     """GPUs of one actor: its tensor parallel size, or a share where a learner rank has the rest."""
     tensor_parallel: int = Field(default=1, ge=1)
+    """GPUs that one engine spreads its layers over."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Precision of the sampler."""
     kv_cache_gib: float = Field(default=1.0, gt=0)
     """Size of the KV cache on a CPU; a GPU uses `gpu_memory_utilization`."""
     gpu_memory_utilization: float = Field(default=0.85, gt=0, le=1)
+    """Share of a GPU that one engine may use."""
     max_sequences: int = Field(default=256, ge=1)
+    """Completions that one engine writes at a time."""
     engine: dict[str, Any] = Field(default_factory=dict)
     """More engine arguments, passed to vLLM as they are."""
 
@@ -78,7 +89,9 @@ class RewardConfig(Section):
     """Reward actors and what they compute."""
 
     actors: int = Field(default=1, ge=1)
+    """Reward actors; each takes groups as they finish."""
     preset: str = "default"
+    """Named weights of the reward parts."""
     weights: dict[str, float] | None = None
     """Named weights in place of a preset's."""
     max_error_rate: float = Field(default=0.01, ge=0, le=1)
@@ -89,32 +102,46 @@ class OptimizerConfig(Section):
     """AdamW, or Muon on hidden matrices with AdamW on the rest."""
 
     name: Literal["adamw", "muon"] = "adamw"
+    """Muon needs zero_stage 0."""
     lr: float = Field(default=1e-6, gt=0)
     """Learning rate of AdamW (and of the AdamW part under Muon)."""
     muon_lr: float = Field(default=0.02, gt=0)
+    """Learning rate of hidden matrices under Muon."""
     muon_momentum: float = Field(default=0.95, ge=0, lt=1)
+    """Momentum of Muon."""
     weight_decay: float = Field(default=0.0, ge=0)
+    """Decoupled weight decay."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
+    """First moment of AdamW."""
     beta2: float = Field(default=0.99, ge=0, lt=1)
+    """Second moment of AdamW."""
     warmup_steps: int = Field(default=0, ge=0)
+    """Steps of linear warm-up."""
     schedule: Literal["constant", "cosine", "linear"] = "constant"
+    """Learning rate after the warm-up."""
     final_lr_share: float = Field(default=0.0, ge=0, le=1)
     """Share of the peak learning rate that is left at the last step."""
     max_grad_norm: float = Field(default=1.0, gt=0)
+    """Gradients are clipped to this global norm."""
 
 
 class LearnerConfig(Section):
     """DeepSpeed learner ranks."""
 
     ranks: int = Field(default=1, ge=1)
+    """Data-parallel ranks."""
     threads: int = Field(default=1, ge=1)
+    """CPU threads of one rank; also the CPUs that it reserves."""
     gpus: float = Field(default=0, ge=0)
     """GPUs of one rank."""
     zero_stage: Literal[0, 1, 2, 3] = 0
+    """What DeepSpeed shards: nothing, optimiser state, gradients, parameters."""
     dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the learner; bfloat16 keeps fp32 master weights."""
     token_budget: int = Field(default=8192, ge=16)
     """Tokens of one micro-batch of one rank, padding included."""
     gradient_checkpointing: bool = False
+    """Compute activations again in place of keeping them; needs share_prompts false."""
     share_prompts: bool = True
     """Compute each prompt once for all completions of its group."""
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -140,8 +167,11 @@ class AlgorithmConfig(Section):
     """How rewards become a gradient; docs/algorithms.md has the equations."""
 
     advantage: Literal["group_std", "group_mean", "leave_one_out"] = "group_std"
+    """How rewards of a group become advantages."""
     clip_low: float = Field(default=0.2, gt=0, lt=1)
+    """Ratio is clipped below 1 - clip_low."""
     clip_high: float = Field(default=0.28, gt=0)
+    """Ratio is clipped above 1 + clip_high."""
     importance_cap: float = Field(default=2.0, gt=0)
     """Upper bound of the truncated importance weight of tokens an older policy wrote."""
     parity_tolerance: float | None = Field(default=None, gt=0)
@@ -153,6 +183,7 @@ class SyncConfig(Section):
     """Weights from the learner to the samplers."""
 
     bucket_mib: float = Field(default=64.0, gt=0)
+    """Size of one object of weights."""
     verify_every: int = Field(default=10, ge=1)
     """Compare all tensors at the first sync, after a resume and every so many syncs."""
 
@@ -163,6 +194,7 @@ class EvalConfig(Section):
     every: int = Field(default=0, ge=0)
     """Steps between evaluations; 0 evaluates only before and after."""
     max_new_tokens: int | None = None
+    """Longest answer in an evaluation; as in training when not given."""
 
 
 class CheckpointConfig(Section):
@@ -171,12 +203,17 @@ class CheckpointConfig(Section):
     every: int = Field(default=50, ge=0)
     """Steps between checkpoints; 0 keeps only the last state."""
     keep: int = Field(default=2, ge=1)
+    """How many of the newest checkpoints stay."""
 
 
 class DeadlineConfig(Section):
     """Seconds that each waiting phase may take before the run stops with its name."""
 
     start_s: float = Field(default=600, gt=0)
+    """All actors answer."""
     generate_s: float = Field(default=600, gt=0)
+    """The groups of a step arrive."""
     train_s: float = Field(default=600, gt=0)
+    """One optimiser step, or one checkpoint."""
     sync_s: float = Field(default=300, gt=0)
+    """A gather, or a load of new weights."""

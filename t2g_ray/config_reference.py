@@ -1,0 +1,67 @@
+"""Configuration models -> docs/configuration.md, so that the page never lags behind the code."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+from t2g_ray.config import GrpoConfig, SftConfig
+
+HEAD = """# Configuration
+
+A configuration is a YAML file; `key=value` on the command line overrides it, as in
+`t2g grpo configs/demo_grpo.yaml learner.ranks=2`. An unknown key is an error that names the nearest
+valid one. `t2g plan CONFIG` prints what a configuration comes to.
+
+This page is written by `python -m t2g_ray.config_reference`; a test keeps it equal to the code.
+"""
+
+
+def reference() -> str:
+    """The whole page."""
+    parts = [HEAD]
+    for title, model in (("t2g grpo", GrpoConfig), ("t2g sft", SftConfig)):
+        rows = "\n".join(_rows(model))
+        parts.append(
+            f"## `{title}`\n\n| key | values | default | meaning |\n|---|---|---|---|\n{rows}\n"
+        )
+    return "\n".join(parts)
+
+
+def _rows(model: type[BaseModel], prefix: str = "") -> list[str]:
+    rows: list[str] = []
+    for name, field in model.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            rows += _rows(annotation, f"{prefix}{name}.")
+            continue
+        default = "required" if field.is_required() else f"`{_plain(field)}`"
+        meaning = " ".join((field.description or "").split())
+        rows.append(f"| `{prefix}{name}` | {_values(annotation)} | {default} | {meaning} |")
+    return rows
+
+
+def _plain(field: Any) -> str:
+    value = field.get_default(call_default_factory=True)
+    return (
+        "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    )
+
+
+def _values(annotation: Any) -> str:
+    arguments = get_args(annotation)
+    if annotation is dict or getattr(annotation, "__origin__", None) is dict:
+        return "mapping"
+    if not arguments:
+        return getattr(annotation, "__name__", str(annotation))
+    if all(not isinstance(argument, type) for argument in arguments):
+        return ", ".join(str(argument) for argument in arguments)
+    names = [_values(a) for a in arguments if a is not type(None)]
+    return (
+        f"{annotation.__name__} of {', '.join(names)}" if annotation is dict else ", ".join(names)
+    )
+
+
+if __name__ == "__main__":
+    print(reference(), end="")

@@ -55,7 +55,8 @@ def disturb(policy: PreTrainedModel, *, seed: int, scale: float) -> PreTrainedMo
         for parameter in policy.parameters():
             noise = torch.randn(parameter.shape, generator=generator)
             parameter.add_(scale * noise.to(parameter.dtype))
-    return policy.eval()
+    policy.eval()
+    return policy
 
 
 def write_policy(folder: Path, policy: PreTrainedModel) -> Path:
@@ -169,8 +170,9 @@ def make_wavering_policy() -> PreTrainedModel:
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        if loss.item() * len(answer) < 0.5:
-            return policy.eval()
+        if loss.item() * len(answer) < 1.2:
+            policy.eval()
+            return policy
     raise RuntimeError(f"the policy must learn one answer in 400 steps, found a loss of {loss}")
 
 

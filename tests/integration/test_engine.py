@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import PreTrainedModel
 
 from t2g_ray.data.corpus import build_tokenizer
 from t2g_ray.engine import GenerationEngine, Sampling
@@ -142,7 +143,7 @@ def test_constrained_completions_of_an_untrained_policy_are_graphs(
     (group,) = generate(loaded, [Prompt(index=0, record=RECORD, token_ids=(301, 302))], sampling)
     for completion in group.completions:
         assert completion.finish_reason == "stop"
-        text = tokenizer.decode(completion.token_ids.tolist(), skip_special_tokens=True)
+        text = str(tokenizer.decode(completion.token_ids.tolist(), skip_special_tokens=True))
         outcome = parse_completion(text)
         assert isinstance(outcome, Parsed), text
         assert {entity.type for entity in outcome.graph.entities} <= {"person"}
@@ -172,8 +173,13 @@ def test_biases_and_a_head_of_its_own_load_and_verify(tmp_path: Path) -> None:
         engine.close()
 
 
+def in_bf16(policy: PreTrainedModel) -> PreTrainedModel:
+    policy.bfloat16()
+    return policy
+
+
 def test_bf16_weights_load_and_verify(tied_model: Path) -> None:
-    policy = make_policy("tied").to(torch.bfloat16)
+    policy = in_bf16(make_policy("tied"))
     engine = GenerationEngine(spec_of(tied_model, dtype="bfloat16"))
     try:
         engine.load(*pack(policy, 0), verify=True)
@@ -181,6 +187,6 @@ def test_bf16_weights_load_and_verify(tied_model: Path) -> None:
         assert differences(policy, groups, 1.0).mean() < 0.05
         engine.load(*pack(disturb(policy, seed=8, scale=0.05), 1), verify=True)
         with pytest.raises(WeightSyncError):
-            engine.verify(pack(make_policy("tied").to(torch.bfloat16), 0)[0])
+            engine.verify(pack(in_bf16(make_policy("tied")), 0)[0])
     finally:
         engine.close()

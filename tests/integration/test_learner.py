@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,7 +140,7 @@ def folder(tied_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Results of all cases, a folder each."""
     out = tmp_path_factory.mktemp("learner")
     for num_ranks, cases in ((1, ALONE), (2, TOGETHER)):
-        multiprocessing.spawn(
+        multiprocessing.spawn(  # type: ignore[attr-defined, no-untyped-call]
             run_rank, (num_ranks, free_port(), cases, tied_model, out), nprocs=num_ranks
         )
     return out
@@ -151,7 +151,9 @@ def found_in(folder: Path, name: str) -> dict[str, Any]:
     return result
 
 
-def largest_difference(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> float:
+def largest_difference(
+    ours: Mapping[str, torch.Tensor], theirs: Mapping[str, torch.Tensor]
+) -> float:
     assert ours.keys() == theirs.keys()
     return max(float((ours[name] - theirs[name]).detach().abs().max()) for name in ours)
 

@@ -1,0 +1,219 @@
+"""Whole runs on real Ray, vLLM and DeepSpeed: complete, repeatable, and stopped by bad input."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from actors import launch
+from actors.launch import run_grpo
+from actors.placement import PlacementError
+from t2g_ray.config import ConfigError, GrpoConfig, load_config
+from t2g_ray.jsonlines import read_json_lines
+from t2g_ray.loop import Ready
+from t2g_ray.metrics import MetricsLine, missing_keys, read_metrics
+from t2g_ray.rundir import RunDir
+from t2g_ray.stopping import RunStopped
+from tests.integration.parts import grpo_config
+
+STEPS = 4
+TWO_RANKS = {"ranks": 2, "token_budget": 256}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    """One Ray for all runs of this file."""
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def straight(wavering_model: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    """One sampler, one learner rank, from the first step to the last."""
+    return run_grpo(grpo_config(tmp_path_factory.mktemp("grpo") / "straight", wavering_model))
+
+
+def lines_of(run: RunDir) -> list[MetricsLine]:
+    return read_metrics(run.metrics)
+
+
+def column(run: RunDir, key: str) -> list[float]:
+    return [float(line[key] or 0.0) for line in lines_of(run)]
+
+
+def weights(run: RunDir) -> bytes:
+    return (run.model / "model.safetensors").read_bytes()
+
+
+def actors_of(run_dir: Path) -> list[str]:
+    """Names of the actors of one run that are still there."""
+    named = ray.util.list_named_actors(all_namespaces=True)
+    return [a["name"] for a in named if a["namespace"] == f"t2g:{run_dir.resolve()}"]
+
+
+def test_a_run_trains_and_leaves_a_whole_folder(straight: RunDir, wavering_model: Path) -> None:
+    lines = lines_of(straight)
+    assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
+    assert [missing_keys(line) for line in lines] == [[]] * STEPS
+    assert sum(column(straight, "groups/trained")) >= STEPS
+    assert all(value < 1e-5 for value in column(straight, "mismatch/logprob_difference"))
+    assert column(straight, "staleness/max") == [0.0] * STEPS
+    assert load_config(GrpoConfig, straight.config).steps == STEPS
+    names = {path.name for path in straight.path.iterdir()}
+    assert {"samples.jsonl", "ledger.jsonl", "evals.jsonl", "report.html", "model"} <= names
+    assert [p.name for p in sorted(straight.checkpoints.iterdir())] == [
+        "step_000002",
+        "step_000004",
+    ]
+    before = AutoModelForCausalLM.from_pretrained(wavering_model).state_dict()
+    after = AutoModelForCausalLM.from_pretrained(straight.model).state_dict()
+    assert before.keys() == after.keys()
+    assert not any(torch.equal(before[name], after[name]) for name in before)
+    assert AutoTokenizer.from_pretrained(straight.model).eos_token_id is not None
+
+
+def test_the_report_compares_before_and_after(straight: RunDir) -> None:
+    report = json.loads(straight.report_json.read_text())
+    assert (report["records"], report["seed"], report["steps"]) == (4, 0, STEPS)
+    for side in ("before", "after"):
+        scores = [report[side][k] for k in ("f1/entities", "f1/relations", "json_valid_rate")]
+        assert all(0 <= score <= 1 for score in scores)
+    assert 0 < report["grpo_wall_s"] < report["wall_s"]
+    assert {"learner/0", "rollout/0", "reward/0"} <= report["placement"].keys()
+    assert [(line["step"], line["split"]) for line in read_json_lines(straight.evals)] == [
+        (step, split) for step in (0, STEPS) for split in ("heldout", "heldout_names")
+    ]
+
+
+def test_the_trace_shows_every_actor_at_work(straight: RunDir) -> None:
+    events = json.loads(straight.trace.read_text())
+    rows = {e["pid"]: e["args"]["name"] for e in events if e["ph"] == "M"}
+    worked = {(rows[e["pid"]], e["name"]) for e in events if e["ph"] == "X"}
+    assert {
+        ("rollout/0", "generate"),
+        ("rollout/0", "load"),
+        ("reward/0", "score"),
+        ("learner/0", "train"),
+        ("learner/0", "gather"),
+        ("learner/0", "checkpoint"),
+    } <= worked
+
+
+def test_every_prompt_is_consumed_once(straight: RunDir) -> None:
+    positions = [p for line in read_json_lines(straight.ledger) for p in line["positions"]]
+    assert sorted(positions) == list(range(STEPS * 3))
+
+
+def test_no_actor_outlives_its_run(straight: RunDir) -> None:
+    end = time.monotonic() + 10
+    while (left := actors_of(straight.path)) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert left == []
+
+
+def test_the_same_seed_gives_the_same_model_bit_for_bit(
+    straight: RunDir, wavering_model: Path, tmp_path: Path
+) -> None:
+    again = run_grpo(grpo_config(tmp_path / "again", wavering_model))
+    assert weights(again) == weights(straight)
+    for key in ("loss", "reward/mean", "tokens/generated", "grad_norm"):
+        assert column(again, key) == column(straight, key), key
+
+
+def test_a_stopped_and_resumed_run_equals_the_straight_one_bit_for_bit(
+    straight: RunDir, wavering_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample, steps = launch._sample, list[int]()
+
+    def stop_in_the_third_step(ready: Ready) -> Any:
+        steps.append(ready.summary.index)
+        if len(steps) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return sample(ready)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(launch, "_sample", stop_in_the_third_step)
+        with pytest.raises(RunStopped, match=r"stopped at step 3 of 4; .* resume=auto goes on"):
+            run_grpo(grpo_config(tmp_path / "run", wavering_model))
+    stopped = RunDir(tmp_path / "run")
+    assert column(stopped, "step") == [1, 2, 3]
+    assert not stopped.report_json.exists()
+    resumed = run_grpo(grpo_config(tmp_path / "run", wavering_model, resume="auto"))
+    assert weights(resumed) == weights(straight)
+    for key in ("step", "loss", "reward/mean", "tokens/generated", "grad_norm"):
+        assert column(resumed, key) == column(straight, key), key
+    positions = [line["positions"] for line in read_json_lines(resumed.ledger)]
+    assert positions == [line["positions"] for line in read_json_lines(straight.ledger)]
+
+
+@pytest.mark.parametrize("zero_stage", [2, 3])
+def test_two_sharded_ranks_train_like_one(
+    straight: RunDir, wavering_model: Path, tmp_path: Path, zero_stage: int
+) -> None:
+    learner = {**TWO_RANKS, "zero_stage": zero_stage}
+    run = run_grpo(grpo_config(tmp_path / "run", wavering_model, learner=learner))
+    for key in ("loss", "entropy", "grad_norm", "reward/mean", "tokens/generated"):
+        assert column(run, key) == pytest.approx(column(straight, key), rel=1e-4, abs=1e-6), key
+    ours = AutoModelForCausalLM.from_pretrained(run.model).state_dict()
+    theirs = AutoModelForCausalLM.from_pretrained(straight.model).state_dict()
+    assert max(float((ours[n] - theirs[n]).abs().max()) for n in theirs) < 1e-3
+
+
+def test_two_samplers_and_two_ranks_train_with_staleness(
+    wavering_model: Path, tmp_path: Path
+) -> None:
+    config = grpo_config(
+        tmp_path / "run",
+        wavering_model,
+        max_staleness=1,
+        rollout={"actors": 2},
+        reward={"actors": 2},
+        learner={**TWO_RANKS, "zero_stage": 2},
+    )
+    run = run_grpo(config)
+    assert column(run, "step") == list(range(1, STEPS + 1))
+    assert [missing_keys(line) for line in lines_of(run)] == [[]] * STEPS
+    assert max(column(run, "staleness/max")) == 1.0
+    positions = [p for line in read_json_lines(run.ledger) for p in line["positions"]]
+    assert sorted(positions) == list(range(STEPS * 3))
+    events = json.loads(run.trace.read_text())
+    rows = {e["args"]["name"] for e in events if e["ph"] == "M"}
+    assert {"rollout/0", "rollout/1", "reward/1", "learner/0", "learner/1"} <= rows
+
+
+def test_a_misspelt_key_is_named_before_anything_starts(
+    wavering_model: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="unknown key group_sise: did you mean group_size"):
+        grpo_config(tmp_path / "run", wavering_model, group_sise=4)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_data_file_is_named_before_an_actor_starts(
+    wavering_model: Path, tmp_path: Path
+) -> None:
+    config = grpo_config(tmp_path / "run", wavering_model, data={"train": "nowhere.jsonl"})
+    with pytest.raises(
+        ValueError, match=r"data\.train must be .* found no file at 'nowhere\.jsonl'"
+    ):
+        run_grpo(config)
+    assert actors_of(tmp_path / "run") == []
+
+
+def test_gpus_that_are_not_there_are_refused_at_once(wavering_model: Path, tmp_path: Path) -> None:
+    started = time.monotonic()
+    config = grpo_config(tmp_path / "run", wavering_model, rollout={"gpus": 2})
+    with pytest.raises(PlacementError, match=r"2 GPUs asked for .* available: node 0: 0"):
+        run_grpo(config)
+    assert time.monotonic() - started < 10
+    assert actors_of(tmp_path / "run") == []

@@ -43,6 +43,10 @@ Overrides = Annotated[
 
 def main() -> None:
     """Entry point of the installed command."""
+    # Their options only; what they measure is imported when one runs.
+    from benchmarks.commands import bench_app
+
+    app.add_typer(bench_app, name="bench")
     app(prog_name="t2g")
 
 

@@ -1,0 +1,1 @@
+"""What a layout gives on this machine: one module a benchmark, each with `run(...)`."""

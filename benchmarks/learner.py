@@ -1,0 +1,214 @@
+"""Tokens a second of the optimiser step in both layouts, their padding, and the share of the peak.
+
+Real learner actors train on groups of realistic lengths; each layout has ranks of its own, and
+they take turns. A token counts once for each completion that it belongs to, its prompt included,
+so that both layouts are paid for the same work; what `shared` computes less shows as speed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+import ray
+
+from actors.learner import LearnerActor
+from actors.placement import connect
+from benchmarks.result import Row, make_row, ratio_row
+from benchmarks.workload import first_prompts, written_groups
+from t2g_ray.batching import MicroBatch, balance, collate, cut
+from t2g_ray.config import GrpoConfig
+from t2g_ray.data.load import resolve_model
+from t2g_ray.greedy import load_tokenizer
+from t2g_ray.learner import LearnerSpec
+from t2g_ray.rundir import RunDir
+from t2g_ray.samples import to_samples
+from t2g_ray.types import Group, Reward, Sample, ScoredGroup
+
+LAYOUTS = {"joined": False, "shared": True}
+MATMUL_SIZE = 2048
+
+
+class MeasuredLearner(LearnerActor):
+    """A learner rank that can also say what its hardware and its model are capable of."""
+
+    def peak_flops_per_s(self, repeats: int = 5) -> float:
+        """The best of `repeats` matrix products in the dtype of the model."""
+        import torch
+
+        parameter = next(self._learner.policy.parameters())
+        shape, best = (MATMUL_SIZE, MATMUL_SIZE), 0.0
+        left = torch.randn(shape, dtype=parameter.dtype, device=self._learner.device)
+        for _ in range(repeats):
+            started = time.perf_counter()
+            float((left @ left)[0, 0])  # reading a value waits for the device
+            best = max(best, 2 * MATMUL_SIZE**3 / (time.perf_counter() - started))
+        return best
+
+    def shape(self) -> tuple[int, int, int]:
+        """Parameters of the layers, parameters of the head, and layers x width of attention."""
+        config = self._learner.policy.config
+        head = config.vocab_size * config.hidden_size
+        num_tied = head if config.tie_word_embeddings else 2 * head
+        num_all = sum(getattr(p, "ds_numel", p.numel()) for p in self._learner.policy.parameters())
+        head_size = getattr(config, "head_dim", config.hidden_size // config.num_attention_heads)
+        width = config.num_hidden_layers * config.num_attention_heads * head_size
+        return num_all - num_tied, head, width
+
+
+def run(config: GrpoConfig, *, runs: int, steps: int = 5) -> list[Row]:
+    """Rows of both layouts; each run takes `steps` optimiser steps with either."""
+    connect()
+    model = resolve_model(config, RunDir(config.run_dir))
+    tokenizer = load_tokenizer(model)
+    prompts = first_prompts(config, tokenizer, config.prompts_per_step)
+    groups = written_groups(prompts, tokenizer, group_size=config.group_size, seed=config.seed)
+    shares = _shares(config, groups)
+    ranks = {name: _start(config, model, is_shared) for name, is_shared in LAYOUTS.items()}
+    try:
+        batches = {name: _Batch(config, shares, learners) for name, learners in ranks.items()}
+        seconds: dict[str, list[float]] = {name: [] for name in LAYOUTS}
+        for number in range(runs + 1):
+            for name, batch in batches.items():
+                elapsed = batch.time_steps(steps)
+                if number:  # the first round allocates
+                    seconds[name].append(elapsed / steps)
+        peak = sum(ray.get([rank.peak_flops_per_s.remote() for rank in ranks["shared"]]))
+        shape = ray.get(ranks["shared"][0].shape.remote())
+    finally:
+        for learner in (learner for learners in ranks.values() for learner in learners):
+            ray.kill(learner)
+    num_tokens = sum(
+        len(g.prompt.token_ids) + len(c.token_ids) for g in groups for c in g.completions
+    )
+    rows = [make_row("matmul_peak", [peak / 1e9], "GFLOP/s")]
+    for name, is_shared in LAYOUTS.items():
+        rows += _rows_of_layout(config, name, is_shared, shares, seconds[name], num_tokens)
+        flops = sum(step_flops(m, shape) for m in _micros(config, shares, is_shared))
+        rows.append(make_row(f"mfu/{name}", [flops / s / peak for s in seconds[name]], "share"))
+    return [*rows, ratio_row("shared_over_joined", seconds["joined"], seconds["shared"])]
+
+
+def _rows_of_layout(
+    config: GrpoConfig,
+    name: str,
+    is_shared: bool,
+    shares: Sequence[Sequence[Group]],
+    seconds: Sequence[float],
+    num_tokens: int,
+) -> list[Row]:
+    micros = _micros(config, shares, is_shared)
+    computed = sum(micro.num_tokens for micro in micros)
+    slots = sum(micro.num_slots for micro in micros)
+    return [
+        make_row(f"step_ms/{name}", [1000 * s for s in seconds], "ms"),
+        make_row(f"tokens_per_s/{name}", [num_tokens / s for s in seconds], "tokens/s"),
+        make_row(f"computed_share/{name}", [computed / num_tokens], "share"),
+        make_row(f"padding_share/{name}", [1 - computed / slots], "share"),
+    ]
+
+
+def step_flops(micro: MicroBatch, shape: tuple[int, int, int]) -> float:
+    """Operations that a training step of this micro-batch needs, padding left out.
+
+    6 a parameter and token (2 forward, 4 backward); the head only where a token is trained;
+    attention 12 x width x context, with the context of a causal row. Kaplan et al. 2020, "Scaling
+    laws for neural language models", table 1.
+    """
+    num_body, num_head, width = shape
+    prompts = micro.prompt_lengths.tolist()
+    lengths = micro.sample_of.bincount(minlength=len(micro.prompt_of)).tolist()
+    pairs = sum(length * length / 2 for length in prompts)
+    pairs += sum(
+        length * (prompts[unit] + length / 2)
+        for length, unit in zip(lengths, micro.prompt_of.tolist(), strict=True)
+    )
+    linear = num_body * micro.num_tokens + num_head * len(micro.targets)
+    return 6.0 * linear + 12.0 * width * float(pairs)
+
+
+class _Batch:
+    """One step's groups in the object store, shared over the ranks of one layout."""
+
+    def __init__(
+        self, config: GrpoConfig, shares: Sequence[Sequence[Group]], learners: Sequence[Any]
+    ) -> None:
+        self._learners = learners
+        self._handles = [[ray.put(_scored(group)) for group in share] for share in shares]
+        self._advantages = [_advantages(share, config.seed) for share in shares]
+        self._num_loss_tokens = sum(
+            len(c.token_ids) for share in shares for g in share for c in g.completions
+        )
+
+    def time_steps(self, count: int) -> float:
+        """Seconds of `count` optimiser steps, seen from the driver."""
+        started = time.perf_counter()
+        for _ in range(count):
+            calls = [
+                learner.step.remote(handles, advantages, self._num_loss_tokens)
+                for learner, handles, advantages in zip(
+                    self._learners, self._handles, self._advantages, strict=True
+                )
+            ]
+            ray.get(calls)
+        return time.perf_counter() - started
+
+
+def _start(config: GrpoConfig, model: str, is_shared: bool) -> list[Any]:
+    learner = config.learner
+    threads = {"OMP_NUM_THREADS": str(learner.threads)}
+    actor: Any = ray.remote(MeasuredLearner).options(
+        num_cpus=0, num_gpus=learner.gpus / len(LAYOUTS), runtime_env={"env_vars": threads}
+    )
+    ranks = [
+        actor.remote(i, learner.ranks, learner.threads, not learner.gpus)
+        for i in range(learner.ranks)
+    ]
+    spec = LearnerSpec(
+        model=model,
+        config=learner,
+        algorithm=config.algorithm,
+        temperature=config.sampling.temperature,
+        total_steps=config.steps,
+        seed=config.seed,
+        is_shared=is_shared,
+        objective="policy",
+    )
+    address, port = ray.get(ranks[0].address.remote())
+    ray.get([rank.start.remote(address, port, spec) for rank in ranks])
+    return ranks
+
+
+def _shares(config: GrpoConfig, groups: Sequence[Group]) -> list[list[Group]]:
+    costs = [sum(len(c.token_ids) for c in group.completions) for group in groups]
+    return [[groups[i] for i in share] for share in balance(costs, config.learner.ranks)]
+
+
+def _micros(
+    config: GrpoConfig, shares: Sequence[Sequence[Group]], is_shared: bool
+) -> list[MicroBatch]:
+    budget = config.learner.token_budget
+    return [
+        collate(part, is_shared=is_shared)
+        for share in shares
+        for part in cut(_samples(share, config.seed), token_budget=budget, is_shared=is_shared)
+    ]
+
+
+def _samples(groups: Sequence[Group], seed: int) -> list[Sample]:
+    return to_samples([_scored(group) for group in groups], _advantages(groups, seed))
+
+
+def _advantages(groups: Sequence[Group], seed: int) -> list[list[float | None]]:
+    rng = Random(seed)
+    return [[rng.gauss(0.0, 1.0) for _ in group.completions] for group in groups]
+
+
+def _scored(group: Group) -> ScoredGroup:
+    reward = Reward(
+        total=0.0, parts={}, tag="score", parse="ok", entities=(0, 0, 0), relations=(0, 0, 0)
+    )
+    size = len(group.completions)
+    return ScoredGroup(group=group, rewards=(reward,) * size, texts=("",) * size)

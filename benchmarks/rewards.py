@@ -1,0 +1,115 @@
+"""Completions graded a second by one thread, and what that is of a step of the demo.
+
+What is timed is `score_group`, as a reward actor calls it: decoding, parsing, scoring, summary.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from benchmarks.loop import Mode, throughput_run
+from benchmarks.result import Row, make_row
+from benchmarks.workload import completion_of, written_groups
+from t2g_ray.config import GrpoConfig
+from t2g_ray.data.corpus import build_tokenizer, generate_records
+from t2g_ray.grade import score_group
+from t2g_ray.graph import Entity, Graph
+from t2g_ray.prompts import encode_prompt
+from t2g_ray.rewards import RewardSpec, preset
+from t2g_ray.types import Completion, Group, Prompt, Record
+
+NUM_TOKENS = 100
+"""Mean length of the completions, roughly; the row completion_tokens has it exactly."""
+
+
+def run(config: GrpoConfig, *, runs: int, num_groups: int = 200) -> list[Row]:
+    """The grader's speed on groups of `config.group_size` completions of about NUM_TOKENS."""
+    tokenizer = build_tokenizer()
+    groups = hundred_token_groups(config, tokenizer, num_groups)
+    reward = config.reward
+    spec = RewardSpec(reward.weights) if reward.weights else preset(reward.preset)
+    score_group(groups[0], tokenizer, spec, thinking=False)
+    rates = [_rate(groups, tokenizer, spec) for _ in range(runs)]
+    lengths = [len(c.token_ids) for group in groups for c in group.completions]
+    a_step = config.prompts_per_step * config.group_size
+    return [
+        make_row("completions_per_s_per_core", rates, "completions/s"),
+        make_row("completion_tokens", [sum(lengths) / len(lengths)], "tokens"),
+        make_row("ms_per_step", [1000 * a_step / rate for rate in rates], "ms"),
+    ]
+
+
+def share_of_step(config: GrpoConfig, *, steps: int) -> Row:
+    """Share of the wall-clock of a run's steps in which a reward actor was scoring."""
+    lines = throughput_run(
+        config, Mode(max_staleness=config.max_staleness), steps=steps, seed=config.seed
+    )
+    scoring_s, wall_s = (
+        sum(line[key] or 0.0 for line in lines) for key in ("time/reward_s", "time/step_s")
+    )
+    return make_row("share_of_demo_step", [scoring_s / wall_s], "share")
+
+
+def hundred_token_groups(config: GrpoConfig, tokenizer: Any, count: int) -> list[Group]:
+    """Groups of answers with some items left out, the first of each group cut short."""
+    prompts = [
+        Prompt(
+            index=index,
+            record=record,
+            token_ids=encode_prompt(
+                tokenizer, record, style=config.prompt.style, thinking=False, max_tokens=None
+            ),
+        )
+        for index, record in enumerate(_long_records(config, tokenizer, count))
+    ]
+    groups = written_groups(prompts, tokenizer, group_size=config.group_size, seed=config.seed)
+    return [replace(group, completions=_with_one_cut(group.completions)) for group in groups]
+
+
+def _with_one_cut(completions: Sequence[Completion]) -> tuple[Completion, ...]:
+    first, *others = completions
+    return completion_of(first.token_ids[:-10].tolist()), *others
+
+
+def _long_records(config: GrpoConfig, tokenizer: Any, count: int) -> Iterator[Record]:
+    """Records of the embedded world put together until their answers are long enough."""
+    parts: list[Record] = []
+    source = generate_records("train", 8 * count, seed=config.data_seed, level="hard")
+    for record in source:
+        parts.append(record)
+        whole = _joined(parts)
+        # The last record overshoots about as much as what is left out of the completions.
+        if len(tokenizer(whole.graph.to_json())["input_ids"]) >= NUM_TOKENS:
+            yield whole
+            parts = []
+            count -= 1
+        if count == 0:
+            return
+
+
+def _joined(parts: Sequence[Record]) -> Record:
+    entities = {(e.text, e.type) for record in parts for e in record.graph.entities}
+    relations = {(r.head, r.tail, r.type): r for record in parts for r in record.graph.relations}
+    return Record(
+        text=" ".join(record.text for record in parts),
+        entity_types=tuple(sorted({t for record in parts for t in record.entity_types})),
+        relation_types=tuple(sorted({t for record in parts for t in record.relation_types})),
+        graph=Graph(
+            tuple(
+                Entity(id=number, text=text, type=kind)
+                for number, (text, kind) in enumerate(sorted(entities), start=1)
+            ),
+            tuple(relations.values()),
+        ),
+    )
+
+
+def _rate(groups: Sequence[Group], tokenizer: Any, spec: RewardSpec) -> float:
+    started = time.perf_counter()
+    for group in groups:
+        score_group(group, tokenizer, spec, thinking=False)
+    seconds = time.perf_counter() - started
+    return sum(len(group.completions) for group in groups) / seconds

@@ -1,0 +1,140 @@
+"""Generated tokens a second: the product's rollout actor against vLLM called directly.
+
+Both write the same prompts with the same sampling and log-probs, one step's share of a run at a
+time, each engine in a process of its own with the same threads. They take turns, so that the
+machine's moods hit both.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+
+from actors.placement import connect
+from actors.rollout import RolloutActor
+from benchmarks.result import Row, make_row, ratio_row
+from benchmarks.workload import engine_spec, first_prompts, sampling_of
+from t2g_ray.config import GrpoConfig
+from t2g_ray.data.load import resolve_model
+from t2g_ray.engine import EngineSpec, Sampling
+from t2g_ray.greedy import load_tokenizer
+from t2g_ray.rundir import RunDir
+from t2g_ray.types import Prompt
+
+
+class BareVllm:
+    """vLLM's own LLM class, with the engine settings of a rollout actor on the same hardware."""
+
+    def __init__(self, spec: EngineSpec) -> None:
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        os.environ["VLLM_LOGGING_LEVEL"] = "ERROR"
+        os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, round(spec.kv_cache_gib)))
+        os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+        from vllm import LLM
+
+        arguments: dict[str, Any] = {
+            "model": spec.model,
+            "dtype": spec.dtype,
+            "max_model_len": spec.max_model_len,
+            "max_num_seqs": spec.max_sequences,
+            "max_num_batched_tokens": max(4096, spec.max_model_len),
+            "tensor_parallel_size": spec.tensor_parallel,
+            "logprobs_mode": "processed_logprobs",
+            "generation_config": "vllm",
+            "seed": spec.seed,
+        }
+        if spec.gpus:
+            arguments["gpu_memory_utilization"] = spec.gpu_memory_utilization
+        else:
+            arguments["enforce_eager"] = True
+        self._llm = LLM(**arguments, **spec.more)
+
+    def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> tuple[int, float]:
+        """Tokens written, and the seconds from the call to the last one."""
+        from vllm import SamplingParams
+
+        parameters = SamplingParams(
+            n=sampling.group_size,
+            temperature=sampling.temperature,
+            max_tokens=sampling.max_new_tokens,
+            ignore_eos=sampling.ignore_eos,
+            logprobs=0,
+            flat_logprobs=True,
+            detokenize=False,
+        )
+        inputs: Any = [{"prompt_token_ids": list(ids)} for ids in prompts]
+        started = time.perf_counter()
+        outputs = self._llm.generate(inputs, parameters, use_tqdm=False)
+        seconds = time.perf_counter() - started
+        return sum(len(one.token_ids) for output in outputs for one in output.outputs), seconds
+
+
+def run(config: GrpoConfig, *, runs: int, calls: int = 4) -> list[Row]:
+    """Speed of one rollout actor and of bare vLLM, `calls` steps of prompts in each run."""
+    connect()
+    model = resolve_model(config, RunDir(config.run_dir))
+    a_call = config.prompts_per_step
+    prompts = first_prompts(config, load_tokenizer(model), (runs + 1) * calls * a_call)
+    parts = [prompts[i : i + a_call] for i in range(0, len(prompts), a_call)]
+    actor, bare = _start(config, model)
+    sampling = sampling_of(config)
+    rates: dict[str, list[float]] = {"actor": [], "vllm": []}
+    try:
+        # The first round warms both up and is not counted.
+        for number in range(runs + 1):
+            mine = parts[number * calls : (number + 1) * calls]
+            rates["actor"].append(_rate([_time_actor(actor, part, sampling) for part in mine]))
+            rates["vllm"].append(_rate([_time_bare(bare, part, sampling) for part in mine]))
+    finally:
+        ray.kill(actor)
+        ray.kill(bare)
+    actor_rates, bare_rates = rates["actor"][1:], rates["vllm"][1:]
+    return [
+        make_row("generated_tokens_per_s/actor", actor_rates, "tokens/s"),
+        make_row("generated_tokens_per_s/vllm", bare_rates, "tokens/s"),
+        ratio_row("actor_over_vllm", actor_rates, bare_rates),
+    ]
+
+
+def _start(config: GrpoConfig, model: str) -> tuple[Any, Any]:
+    rollout = config.rollout
+    # On GPUs both share the devices: they never work at the same time.
+    share = config.model_copy(
+        update={
+            "rollout": rollout.model_copy(
+                update={"gpu_memory_utilization": rollout.gpu_memory_utilization / 2}
+            )
+        }
+    )
+    spec = engine_spec(share, model)
+    options = {
+        "num_cpus": 0,
+        "num_gpus": rollout.gpus / 2,
+        "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(rollout.threads)}},
+    }
+    actor = ray.remote(RolloutActor).options(max_concurrency=4, **options).remote(spec)
+    bare = ray.remote(BareVllm).options(**options).remote(spec)
+    return actor, bare
+
+
+def _time_actor(actor: Any, prompts: Sequence[Prompt], sampling: Sampling) -> tuple[int, float]:
+    started = time.perf_counter()
+    stream = actor.generate.options(num_returns="streaming").remote(prompts, sampling, -1)
+    references = list(stream)
+    seconds = time.perf_counter() - started
+    groups = ray.get(references)
+    return sum(len(c.token_ids) for group in groups for c in group.completions), seconds
+
+
+def _time_bare(bare: Any, prompts: Sequence[Prompt], sampling: Sampling) -> tuple[int, float]:
+    ids = [prompt.token_ids for prompt in prompts]
+    result: tuple[int, float] = ray.get(bare.generate.remote(ids, sampling))
+    return result
+
+
+def _rate(calls: Sequence[tuple[int, float]]) -> float:
+    return sum(tokens for tokens, _ in calls) / sum(seconds for _, seconds in calls)

@@ -1,0 +1,175 @@
+"""1 to 64 rollout actors of known speed: how much of it arrives, and what the driver pays a group.
+
+The engines are simulated: they finish one group after a fixed time by sleeping, so that many of
+them fit on a machine. Everything else is the product's: the sampler threads, the streams, the
+hand-over to reward actors, and `RayGroups` in the driver.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import ray
+
+from actors.groups import RayGroups
+from actors.placement import connect
+from actors.rollout import RolloutActor
+from benchmarks.result import Row, make_row
+from benchmarks.workload import completion_of, engine_spec
+from t2g_ray.config import GrpoConfig
+from t2g_ray.engine import EngineSpec, Sampling
+from t2g_ray.grade import summarise
+from t2g_ray.graph import Graph
+from t2g_ray.sampler import SamplerThread
+from t2g_ray.types import Group, GroupSummary, Prompt, Record, Reward, ScoredGroup
+
+SIZES = (1, 4, 16, 64)
+NUM_TOKENS = 100
+"""Tokens of a simulated completion."""
+ROLLOUTS_PER_REWARD = 16
+QUEUED = 2
+"""Groups that each actor holds, so that none waits for the driver."""
+
+
+class SleepingEngine:
+    """What SamplerThread needs of an engine: one group every `group_s` seconds, no work."""
+
+    def __init__(self, number: int, group_s: float) -> None:
+        self.version, self.num_generated_tokens = 0, 0
+        self._number, self._group_s = number, group_s
+        self._open: deque[tuple[Prompt, Sampling]] = deque()
+        self._ready_s = 0.0
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether any group is unfinished."""
+        return bool(self._open)
+
+    def add(self, prompt: Prompt, sampling: Sampling) -> None:
+        """Queue a group; an idle engine starts on it now."""
+        if not self._open:
+            self._ready_s = time.perf_counter() + self._group_s
+        self._open.append((prompt, sampling))
+
+    def step(self) -> list[Group]:
+        """Sleep until the first group is due; groups are due at a fixed pace, late or not."""
+        time.sleep(max(0.0, self._ready_s - time.perf_counter()))
+        self._ready_s += self._group_s
+        prompt, sampling = self._open.popleft()
+        completion = completion_of(range(NUM_TOKENS))
+        self.num_generated_tokens += sampling.group_size * NUM_TOKENS
+        return [
+            Group(
+                prompt=prompt,
+                completions=(completion,) * sampling.group_size,
+                sampler=self._number,
+                generate_s=self._group_s,
+            )
+        ]
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class SimulatedRollout(RolloutActor):
+    """A rollout actor around a SleepingEngine."""
+
+    def __init__(self, spec: EngineSpec, group_s: float) -> None:
+        self._sampler = SamplerThread(
+            spec, start=lambda spec: SleepingEngine(spec.sampler, group_s)
+        )
+
+
+class SimulatedReward:
+    """A reward actor that gives every completion the same reward at once."""
+
+    @ray.method(num_returns=2)
+    def score(self, group: Group) -> tuple[GroupSummary, ScoredGroup]:
+        """As RewardActor.score."""
+        reward = Reward(
+            total=1.0, parts={}, tag="score", parse="ok", entities=(1, 0, 0), relations=(1, 0, 0)
+        )
+        size = len(group.completions)
+        scored = ScoredGroup(group=group, rewards=(reward,) * size, texts=("",) * size)
+        return summarise(scored, score_s=0.0), scored
+
+
+def run(
+    config: GrpoConfig,
+    *,
+    runs: int,
+    sizes: Sequence[int] = SIZES,
+    group_s: float = 0.5,
+    rounds: int = 20,
+) -> list[Row]:
+    """Rows of each size; a run waits `rounds` times for as many groups as there are actors."""
+    connect()
+    rollouts, rewards = _start(config, max(sizes), group_s)
+    try:
+        figures = {size: _measure(config, rollouts[:size], rewards, runs, rounds) for size in sizes}
+    finally:
+        for actor in (*rollouts, *rewards):
+            ray.kill(actor)
+    rows: list[Row] = []
+    for size, (rates, costs_ms) in figures.items():
+        ideal = size / group_s
+        rows += [
+            make_row(f"groups_per_s/{size}", rates, "groups/s"),
+            make_row(f"efficiency_{size}", [rate / ideal for rate in rates], "share"),
+            make_row(f"driver_ms_per_group/{size}", costs_ms, "ms"),
+        ]
+    return [*rows, make_row("driver_ms_per_group", figures[max(sizes)][1], "ms")]
+
+
+def _start(config: GrpoConfig, count: int, group_s: float) -> tuple[list[Any], list[Any]]:
+    """All actors, alive. They reserve nothing: a sleeping engine needs no core."""
+    spec = engine_spec(config, "simulated")
+    rollout: Any = ray.remote(SimulatedRollout).options(num_cpus=0, max_concurrency=16)
+    reward: Any = ray.remote(SimulatedReward).options(num_cpus=0)
+    rewards = [reward.remote() for _ in range(max(1, count // ROLLOUTS_PER_REWARD))]
+    rollouts: list[Any] = []
+    # A few at a time: processes that all start at once keep each other from starting.
+    wave = 2 * (os.cpu_count() or 1)
+    for first in range(0, count, wave):
+        numbers = range(first, min(first + wave, count))
+        rollouts += [rollout.remote(replace(spec, sampler=i), group_s) for i in numbers]
+        ray.get([actor.drain_spans.remote() for actor in rollouts[first:]])
+    ray.get([actor.__ray_ready__.remote() for actor in rewards])
+    return rollouts, rewards
+
+
+def _measure(
+    config: GrpoConfig, rollouts: Sequence[Any], rewards: Sequence[Any], runs: int, rounds: int
+) -> tuple[list[float], list[float]]:
+    """(groups a second, milliseconds of the driver's CPU a group) of each run."""
+    groups = RayGroups(config, rollouts=rollouts, rewards=rewards, prompt_at=_prompt_at)
+    count, position = len(rollouts), 0
+
+    def begin(num_groups: int) -> None:
+        nonlocal position
+        groups.start(range(position, position + num_groups), min_version=-1)
+        position += num_groups
+
+    begin(QUEUED * count)
+    rates, costs_ms = [], []
+    for number in range(runs + 1):
+        started_s, cpu_s = time.perf_counter(), time.process_time()
+        for _ in range(rounds if number else 1):
+            groups.take(count, dues=(), should_stop=lambda: False)
+            begin(count)
+        if number:  # the first round fills the pipeline
+            num_groups = rounds * count
+            rates.append(num_groups / (time.perf_counter() - started_s))
+            costs_ms.append(1000 * (time.process_time() - cpu_s) / num_groups)
+    groups.take(QUEUED * count, dues=(), should_stop=lambda: False)
+    return rates, costs_ms
+
+
+def _prompt_at(position: int) -> Prompt:
+    record = Record(text="", entity_types=(), relation_types=(), graph=Graph((), ()))
+    return Prompt(index=position, record=record, token_ids=tuple(range(NUM_TOKENS)))

@@ -1,0 +1,213 @@
+"""Learner tensors -> a loaded sampler, for random models of several sizes: seconds, bytes, calls.
+
+The way is the product's own: `RayWeights` between a learner actor and a rollout actor. Only the
+training state is left out, so that large models fit where their optimiser would not. A second
+pass takes the same way apart and times each part alone.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import psutil
+import ray
+
+from actors.learner import LearnerActor
+from actors.placement import connect
+from actors.rollout import RolloutActor
+from actors.weights import RayWeights
+from benchmarks.random_model import SIZES, write_random_model
+from benchmarks.result import Row, make_row
+from benchmarks.workload import engine_spec
+from t2g_ray.config import GrpoConfig
+from t2g_ray.trace import Tracer
+from t2g_ray.weights import MIB, ByteArray, Manifest, TensorEntry, check_received, pack_buckets
+
+PARTS = ("pack", "put", "get", "digest", "load", "pack_kernels", "verify")
+Figures = dict[str, list[float]]
+
+
+class _Tensors:
+    """What `LearnerActor.publish` needs of a learner: the policy's tensors, in order."""
+
+    def __init__(self, model: str) -> None:
+        from t2g_ray.policy import load_policy
+
+        self._policy, _ = load_policy(model)
+
+    def named_tensors(self) -> Iterator[tuple[str, Any]]:
+        for name, parameter in self._policy.named_parameters():
+            yield name, parameter.detach()
+
+
+class WeightSource(LearnerActor):
+    """A learner rank without optimiser: it only publishes."""
+
+    def __init__(self, model: str, threads: int) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        self._rank, self._tracer = 0, Tracer("learner/0")
+        self._learner: Any = _Tensors(model)
+
+    def timed_publish(self, version: int, bucket_mib: float) -> tuple[Any, dict[str, float]]:
+        """`publish`, and the seconds of its two halves."""
+        entries: list[TensorEntry] = []
+        references: list[Any] = []
+        pack_s = put_s = 0.0
+        mark = time.perf_counter()
+        tensors = self._learner.named_tensors()
+        for data, part in pack_buckets(tensors, bucket_bytes=int(bucket_mib * MIB)):
+            pack_s += time.perf_counter() - mark
+            mark = time.perf_counter()
+            references.append(ray.put(data))
+            put_s += time.perf_counter() - mark
+            entries.extend(part)
+            mark = time.perf_counter()
+        manifest = Manifest(version=version, entries=tuple(entries), num_buckets=len(references))
+        return (manifest, references), {"pack": pack_s, "put": put_s}
+
+
+class WeightSink(RolloutActor):
+    """A rollout actor that can also time the parts of a load."""
+
+    def timed_load(self, manifest: Manifest, buckets: Sequence[Any]) -> dict[str, float]:
+        """`load` with verification, and the seconds of its parts."""
+        started = time.perf_counter()
+        arrays = ray.get(list(buckets))
+        get_s = time.perf_counter() - started
+        parts: dict[str, float] = self._sampler.call(
+            lambda engine: _time_load(engine, manifest, arrays)
+        )
+        return {"get": get_s, **parts}
+
+
+def _time_load(engine: Any, manifest: Manifest, arrays: Sequence[ByteArray]) -> dict[str, float]:
+    marks = [time.perf_counter()]
+    parts = [
+        tuple(entry for entry in manifest.entries if entry.bucket == number)
+        for number in range(manifest.num_buckets)
+    ]
+    for data, entries in zip(arrays, parts, strict=True):
+        check_received(data, entries)
+    marks.append(time.perf_counter())
+    engine._call("start_weight_update")
+    for data, entries in zip(arrays, parts, strict=True):
+        engine._call("update_weights", {"data": data, "entries": entries})
+    marks.append(time.perf_counter())
+    engine._call("finish_weight_update")
+    marks.append(time.perf_counter())
+    engine.verify(manifest)
+    marks.append(time.perf_counter())
+    digest_s, load_s, kernels_s, verify_s = (b - a for a, b in pairwise(marks))
+    # `update_weights` compares the digests once more before it loads.
+    return {
+        "digest": digest_s,
+        "load": load_s - digest_s,
+        "pack_kernels": kernels_s,
+        "verify": verify_s,
+    }
+
+
+class _CountingHandle:
+    """An actor handle whose remote calls are counted."""
+
+    def __init__(self, actor: Any, calls: list[str]) -> None:
+        self._actor, self._calls = actor, calls
+
+    def __getattr__(self, name: str) -> Any:
+        self._calls.append(name)
+        return getattr(self._actor, name)
+
+
+def run(config: GrpoConfig, *, runs: int, sizes: Sequence[str] = tuple(SIZES)) -> list[Row]:
+    """Rows for each size, smallest first; the rows without a size are of the largest one."""
+    connect()
+    rows: list[Row] = []
+    figures: Figures = {}
+    for size in sizes:
+        # One size at a time: a large model is in memory four times, and the next one with it
+        # would be too much for a small machine.
+        with tempfile.TemporaryDirectory(prefix="t2g_sync_") as folder:
+            figures = _measure(config, write_random_model(Path(folder), size), runs)
+        rows += _rows_of_size(size, figures)
+        if size == "demo":
+            rows.append(make_row("demo_policy_ms", figures["ms"], "ms"))
+    return [
+        *rows,
+        make_row("gb_per_s", figures["gb_per_s"], "GB/s"),
+        make_row("messages", figures["messages"], "count"),
+        make_row("driver_rss_growth_mib", figures["driver_rss_growth_mib"], "MiB"),
+    ]
+
+
+def _rows_of_size(size: str, figures: Figures) -> list[Row]:
+    units = {"gb_per_s": "GB/s", "messages": "count", "driver_rss_growth_mib": "MiB"}
+    return [
+        make_row(f"{name}/{size}", values, units.get(name, "ms"))
+        for name, values in figures.items()
+    ]
+
+
+def _measure(config: GrpoConfig, model: str, runs: int) -> Figures:
+    threads = {"OMP_NUM_THREADS": str(config.rollout.threads)}
+    options = {"num_cpus": 0, "runtime_env": {"env_vars": threads}}
+    source: Any = ray.remote(WeightSource).options(**options)
+    sink: Any = ray.remote(WeightSink).options(
+        **options, max_concurrency=4, num_gpus=config.rollout.gpus
+    )
+    learner = source.remote(model, config.learner.threads)
+    spec = engine_spec(config, model)
+    rollout = sink.remote(spec)
+    try:
+        figures = _time_publish(config, learner, rollout, runs)
+        figures.update(_time_parts(config, learner, rollout, runs))
+    finally:
+        ray.kill(learner)
+        ray.kill(rollout)
+    return figures
+
+
+def _time_publish(config: GrpoConfig, learner: Any, rollout: Any, runs: int) -> Figures:
+    calls: list[str] = []
+    weights = RayWeights(
+        config.model_copy(update={"max_staleness": 0}),
+        learners=[_CountingHandle(learner, calls)],
+        rollouts=[_CountingHandle(rollout, calls)],
+    )
+    # The first two syncs are verified, as in a run; what is timed are those that follow.
+    versions = iter(v for v in range(1, 10**9) if v % config.sync.verify_every)
+    for _ in range(2):
+        weights.publish(next(versions))
+    names = ("ms", "gb_per_s", "messages", "driver_rss_growth_mib")
+    figures: Figures = {name: [] for name in names}
+    before = psutil.Process().memory_info().rss
+    for _ in range(runs):
+        calls.clear()
+        started = time.perf_counter()
+        metrics = weights.publish(next(versions))
+        seconds = time.perf_counter() - started
+        growth = psutil.Process().memory_info().rss - before
+        figures["ms"].append(1000 * seconds)
+        figures["gb_per_s"].append(metrics["sync/mib"] * MIB / 1e9 / seconds)
+        # Beside the calls, each bucket is put once and fetched once.
+        figures["messages"].append(len(calls) + 2 * metrics["sync/buckets"])
+        figures["driver_rss_growth_mib"].append(growth / MIB)
+    return figures
+
+
+def _time_parts(config: GrpoConfig, learner: Any, rollout: Any, runs: int) -> Figures:
+    figures: Figures = {f"{part}_ms": [] for part in PARTS}
+    for number in range(runs):
+        version = 10**9 + number
+        call = learner.timed_publish.remote(version, config.sync.bucket_mib)
+        (manifest, references), seconds = ray.get(call)
+        seconds |= ray.get(rollout.timed_load.remote(manifest, references))
+        for part in PARTS:
+            figures[f"{part}_ms"].append(1000 * seconds[part])
+    return figures

@@ -1,0 +1,154 @@
+"""One run of TRL's GRPOTrainer in a process of its own: a file of work in, a file of figures out.
+
+    python -m benchmarks.trl_side WORK.json ANSWER.json
+
+Settings are those that serve TRL best here: all samples of a step in one batch, no recomputation,
+no reference model, nothing logged that costs a pass.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrlWork:
+    """What TRL is to do; `prompt_ids` and `records` are in order of use."""
+
+    model: str
+    prompt_ids: list[list[int]]
+    records: list[dict[str, Any]]
+    reward: dict[str, Any]
+    prompts_per_step: int
+    group_size: int
+    max_new_tokens: int
+    temperature: float
+    lr: float
+    beta2: float
+    clip: tuple[float, float]
+    steps: int
+    warm_up_steps: int
+    seed: int
+
+
+def main(work_path: Path, answer_path: Path) -> None:
+    """Train as the work says and write the figures of its counted steps."""
+    work = TrlWork(**json.loads(work_path.read_text(encoding="utf-8")))
+    answer_path.write_text(json.dumps(run_trl(work)), encoding="utf-8")
+
+
+def run_trl(work: TrlWork) -> dict[str, float]:
+    """Completions a second over the steps after the warm-up, and what they were like."""
+    import torch
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+
+    # By name: it is installed for this benchmark only, and type checkers must do without it.
+    trl: Any = import_module("trl")
+
+    class Clock(TrainerCallback):
+        def __init__(self) -> None:
+            self.ends_s: list[float] = []
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            self.ends_s.append(time.perf_counter())
+
+    tokenizer = AutoTokenizer.from_pretrained(work.model)
+    texts = [str(tokenizer.decode(ids)) for ids in work.prompt_ids]
+    _check_prompts(tokenizer, texts, work.prompt_ids)
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = trl.GRPOTrainer(
+            model=AutoModelForCausalLM.from_pretrained(work.model, dtype=torch.float32),
+            processing_class=tokenizer,
+            reward_funcs=_reward_function(work),
+            args=_arguments(work, folder),
+            train_dataset=Dataset.from_dict({"prompt": texts, "record": list(range(len(texts)))}),
+            callbacks=[clock],
+        )
+        trainer.train()
+    return _figures(work, clock.ends_s, trainer.state.log_history)
+
+
+def _check_prompts(tokenizer: Any, texts: Sequence[str], ids: Sequence[Sequence[int]]) -> None:
+    if [list(one) for one in tokenizer(texts)["input_ids"]] != [list(one) for one in ids]:
+        raise ValueError(
+            "both sides must read the same prompt tokens, but this tokenizer reads the decoded "
+            "prompts otherwise; give another --model"
+        )
+
+
+def _reward_function(work: TrlWork) -> Any:
+    from t2g_ray.data.records import record_from_dict
+    from t2g_ray.rewards import RewardSpec, grade, preset
+
+    weights = work.reward["weights"]
+    spec = RewardSpec(weights) if weights else preset(work.reward["preset"])
+    records = [record_from_dict(value) for value in work.records]
+
+    def reward(completions: list[str], record: list[int], **_: Any) -> list[float]:
+        pairs = zip(completions, record, strict=True)
+        return [grade(text, records[index], spec).total for text, index in pairs]
+
+    return reward
+
+
+def _arguments(work: TrlWork, folder: str) -> Any:
+    from torch.cuda import is_available
+
+    trl: Any = import_module("trl")
+    return trl.GRPOConfig(
+        output_dir=folder,
+        use_cpu=not is_available(),
+        bf16=False,
+        seed=work.seed,
+        max_steps=work.steps,
+        per_device_train_batch_size=work.prompts_per_step * work.group_size,
+        num_generations=work.group_size,
+        steps_per_generation=1,
+        gradient_accumulation_steps=1,
+        gradient_checkpointing=False,
+        max_completion_length=work.max_new_tokens,
+        temperature=work.temperature,
+        epsilon=work.clip[0],
+        epsilon_high=work.clip[1],
+        beta=0.0,
+        learning_rate=work.lr,
+        adam_beta2=work.beta2,
+        lr_scheduler_type="constant",
+        shuffle_dataset=False,
+        dataloader_pin_memory=False,
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+
+
+def _figures(
+    work: TrlWork, ends_s: Sequence[float], log: Sequence[dict[str, Any]]
+) -> dict[str, float]:
+    first = work.warm_up_steps
+    lines = [line for line in log if "completions/mean_length" in line][first:]
+    completions = (work.steps - first) * work.prompts_per_step * work.group_size
+    return {
+        "completions_per_s": completions / (ends_s[-1] - ends_s[first - 1]),
+        "tokens_per_completion": _mean(lines, "completions/mean_length"),
+        "no_signal_share": _mean(lines, "frac_reward_zero_std"),
+    }
+
+
+def _mean(lines: Sequence[dict[str, Any]], key: str) -> float:
+    return float(sum(line[key] for line in lines) / len(lines))
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))

@@ -1,0 +1,96 @@
+"""Configuration -> prompts, engines and groups as a run would have them, without running one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+import numpy as np
+
+from t2g_ray.config import GrpoConfig
+from t2g_ray.data.load import encode_prompts, load_split
+from t2g_ray.data.records import PromptOrder
+from t2g_ray.engine import EngineSpec, Sampling
+from t2g_ray.graph import Graph
+from t2g_ray.types import Completion, Group, Prompt
+
+
+def first_prompts(config: GrpoConfig, tokenizer: Any, count: int) -> list[Prompt]:
+    """The first `count` prompts of a run, in its order; records repeat as in later epochs."""
+    pairs, _ = encode_prompts(tokenizer, load_split(config, "train"), config.prompt)
+    order = PromptOrder(len(pairs), config.data_seed)
+    records = [pairs[order.record_index(position)] for position in range(count)]
+    return [
+        Prompt(index=index, record=record, token_ids=ids)
+        for index, (record, ids) in enumerate(records)
+    ]
+
+
+def sampling_of(config: GrpoConfig) -> Sampling:
+    """How the configuration's groups are written."""
+    return Sampling(
+        group_size=config.group_size,
+        temperature=config.sampling.temperature,
+        max_new_tokens=config.sampling.max_new_tokens,
+        ignore_eos=config.sampling.ignore_eos,
+    )
+
+
+def engine_spec(config: GrpoConfig, model: str) -> EngineSpec:
+    """One rollout actor's engine, which reads the model's weights at its start."""
+    rollout = config.rollout
+    return EngineSpec(
+        model=model,
+        dtype=rollout.dtype,
+        max_model_len=config.prompt.max_tokens + config.sampling.max_new_tokens,
+        max_sequences=rollout.max_sequences,
+        threads=rollout.threads,
+        gpus=rollout.gpus,
+        tensor_parallel=rollout.tensor_parallel,
+        kv_cache_gib=rollout.kv_cache_gib,
+        gpu_memory_utilization=rollout.gpu_memory_utilization,
+        seed=config.seed,
+        sampler=0,
+        load_weights=True,
+        more=rollout.engine,
+    )
+
+
+def written_groups(
+    prompts: Sequence[Prompt], tokenizer: Any, *, group_size: int, seed: int
+) -> list[Group]:
+    """Groups as a half-trained policy writes them: the gold graph with items left out."""
+    rng = Random(seed)
+    return [
+        Group(
+            prompt=prompt,
+            completions=tuple(
+                completion_of(_answer_ids(tokenizer, prompt, rng)) for _ in range(group_size)
+            ),
+            sampler=0,
+            generate_s=0.0,
+        )
+        for prompt in prompts
+    ]
+
+
+def completion_of(token_ids: Sequence[int]) -> Completion:
+    """A finished completion of these tokens, with log-probs that no model gave."""
+    num_tokens = len(token_ids)
+    return Completion(
+        token_ids=np.asarray(token_ids, dtype=np.int32),
+        logprobs=np.full(num_tokens, -0.5, dtype=np.float32),
+        versions=np.zeros(num_tokens, dtype=np.int32),
+        finish_reason="stop",
+    )
+
+
+def _answer_ids(tokenizer: Any, prompt: Prompt, rng: Random) -> list[int]:
+    gold = prompt.record.graph
+    graph = Graph(
+        tuple(entity for entity in gold.entities if rng.random() < 0.9),
+        tuple(relation for relation in gold.relations if rng.random() < 0.8),
+    )
+    ids: list[int] = tokenizer(graph.to_json(), add_special_tokens=False)["input_ids"]
+    return [*ids, tokenizer.eos_token_id]

@@ -1,0 +1,141 @@
+"""What benchmarks compute from their measurements, on numbers worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks import scale
+from benchmarks.commands import _numbers
+from benchmarks.learner import step_flops
+from benchmarks.loop import (
+    Mode,
+    loop_figures,
+    modes_of,
+    training_seconds,
+    wall_ratio_at_equal_f1,
+)
+from benchmarks.scale import SleepingEngine
+from t2g_ray.batching import collate
+from t2g_ray.engine import Sampling
+from t2g_ray.graph import Graph
+from t2g_ray.types import Prompt, Record, Sample
+
+
+def line(step_s: float, generate_s: float, train_s: float) -> dict[str, float | None]:
+    return {
+        "time/step_s": step_s,
+        "time/generate_s": generate_s,
+        "time/train_s": train_s,
+        "time/sync_s": 0.1,
+        "idle/learner": 0.25,
+        "idle/samplers": 0.5,
+        "staleness/mean": 1.0,
+        "tokens/generated": 100.0,
+    }
+
+
+def test_a_step_that_hides_its_shorter_side_has_a_ratio_of_one() -> None:
+    figures = loop_figures([line(2.0, 2.0, 1.0), line(3.0, 1.0, 3.0)])
+    assert figures["step_over_max"] == pytest.approx(1.0)
+    assert figures["wall_s_per_step"] == pytest.approx(2.5)
+    assert figures["tokens_per_s"] == pytest.approx(200 / 5)
+
+
+def test_steps_one_after_the_other_have_the_ratio_of_the_sum_to_the_longer_side() -> None:
+    # 3 s for 2 s of generation and 1 s of training.
+    assert loop_figures([line(3.0, 2.0, 1.0)])["step_over_max"] == pytest.approx(1.5)
+
+
+def test_modes_hold_the_synchronous_one_and_both_kinds_of_length() -> None:
+    assert [mode.name for mode in modes_of((2, 1))] == [
+        "sync",
+        "async_1",
+        "async_2",
+        "fixed/sync",
+        "fixed/async_1",
+        "fixed/async_2",
+    ]
+    assert Mode(max_staleness=0).name == "sync"
+
+
+def test_equal_f1_compares_the_times_to_the_best_level_that_both_reach() -> None:
+    # The best of `below` is 0.6 at 40 s. `above` passes 0.6 half-way between 10 s and 20 s.
+    above = [(0.0, 0.2), (10.0, 0.5), (20.0, 0.7), (30.0, 0.65)]
+    below = [(0.0, 0.2), (20.0, 0.4), (40.0, 0.6)]
+    assert wall_ratio_at_equal_f1(above, below) == pytest.approx(15 / 40)
+    assert wall_ratio_at_equal_f1(below, above) == pytest.approx(40 / 15)
+
+
+def test_equal_f1_needs_curves_that_rise() -> None:
+    flat = [(0.0, 0.5), (10.0, 0.4)]
+    with pytest.raises(ValueError, match="must raise held-out F1"):
+        wall_ratio_at_equal_f1(flat, [(0.0, 0.5), (10.0, 0.9)])
+
+
+def test_seconds_of_evaluations_are_left_out_of_training_time() -> None:
+    # Evaluations after steps 2 and 4 lie in the walls of steps 3 and 5.
+    lines = [line(wall, 1.0, 1.0) for wall in (1.0, 1.0, 5.0, 1.0, 7.0, 1.0)]
+    assert training_seconds(lines, every=2) == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+
+
+def test_flops_count_what_is_computed_once_and_no_padding() -> None:
+    def sample(length: int) -> Sample:
+        ids = np.arange(length, dtype=np.int32)
+        return Sample(
+            group=0,
+            prompt_ids=(1, 2, 3, 4),
+            completion_ids=ids,
+            sampler_logprobs=np.zeros(length, dtype=np.float32),
+            versions=ids,
+            advantage=1.0,
+        )
+
+    samples = [sample(2), sample(6)]
+    # Linear: 6 x (10 x tokens + 100 x 8 trained). Attention: 12 x 1 x pairs, where a row of n
+    # tokens after p others has n x (p + n / 2) pairs.
+    shared = 6 * (10 * 12 + 100 * 8) + 12 * (8 + 2 * 5 + 6 * 7)
+    joined = 6 * (10 * 16 + 100 * 8) + 12 * (8 + 2 * 5 + 8 + 6 * 7)
+    assert step_flops(collate(samples, is_shared=True), (10, 100, 1)) == shared
+    assert step_flops(collate(samples, is_shared=False), (10, 100, 1)) == joined
+
+
+class Clock:
+    """Stands for the module `time`: sleeping moves it on."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+def test_a_simulated_engine_keeps_its_pace_when_its_caller_is_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(scale, "time", clock)
+    engine = SleepingEngine(3, group_s=1.0)
+    record = Record(text="", entity_types=(), relation_types=(), graph=Graph((), ()))
+    sampling = Sampling(group_size=2, temperature=1.0, max_new_tokens=5)
+    for index in range(4):
+        engine.add(Prompt(index=index, record=record, token_ids=(1,)), sampling)
+    groups, times_s = [], []
+    for wait_s in (0.0, 1.5, 0.0, 0.0):
+        clock.sleep(wait_s)
+        groups += engine.step()
+        times_s.append(clock.now_s)
+    assert [group.prompt.index for group in groups] == [0, 1, 2, 3]
+    assert [len(group.completions) for group in groups] == [2, 2, 2, 2]
+    # Due at 1, 2, 3 and 4 s; the second is fetched late, at 2.5 s, and delays nothing.
+    assert times_s == [1.0, 2.5, 3.0, 4.0]
+    assert not engine.is_busy
+
+
+def test_lists_of_numbers_are_read_with_spaces_and_refused_with_words() -> None:
+    assert _numbers("1, 4,16") == [1, 4, 16]
+    with pytest.raises(ValueError, match="whole numbers"):
+        _numbers("1,many")

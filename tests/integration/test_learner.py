@@ -45,7 +45,7 @@ TOGETHER = (
     Case("two ranks, ZeRO-3", zero_stage=3, token_budget=256),
     Case("two ranks, muon", optimizer="muon"),
 )
-SAVED = ("one piece", "two ranks, ZeRO-2", "two ranks, ZeRO-3")
+SAVED = ("one piece", "muon", "two ranks, ZeRO-2", "two ranks, ZeRO-3", "two ranks, muon")
 """Cases that also save after two steps, restore into a new learner, and take the third again."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t2g_ray.advantages import ADVANTAGES, group_mean, group_std, has_signal, leave_one_out
@@ -29,6 +29,7 @@ def test_leave_one_out_compares_with_the_mean_of_the_others() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(ADVANTAGES))
+@settings(deadline=None)
 @given(rewards=rewards_lists)
 def test_advantages_sum_to_nothing_and_keep_the_order(name: str, rewards: Sequence[float]) -> None:
     advantages = ADVANTAGES[name](rewards)

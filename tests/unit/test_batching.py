@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t2g_ray.batching import MicroBatch, balance, collate, cut
@@ -58,6 +58,7 @@ def histories(micro: MicroBatch) -> list[tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("is_shared", [True, False])
+@settings(deadline=None, max_examples=60)
 @given(samples=batches())
 def test_each_token_is_predicted_from_exactly_what_stands_before_it(
     is_shared: bool, samples: list[Sample]
@@ -77,6 +78,7 @@ def test_each_token_is_predicted_from_exactly_what_stands_before_it(
 
 
 @pytest.mark.parametrize("is_shared", [True, False])
+@settings(deadline=None, max_examples=60)
 @given(samples=batches(), token_budget=st.integers(12, 80))
 def test_every_sample_is_packed_once_within_the_budget(
     is_shared: bool, samples: list[Sample], token_budget: int
@@ -88,6 +90,7 @@ def test_every_sample_is_packed_once_within_the_budget(
         assert collate(part, is_shared=is_shared).num_slots <= token_budget
 
 
+@settings(deadline=None, max_examples=60)
 @given(samples=batches())
 def test_a_group_that_fits_is_never_torn_apart(samples: list[Sample]) -> None:
     parts = cut(samples, token_budget=36, is_shared=True)
@@ -124,6 +127,7 @@ def test_nothing_to_cut_gives_no_micro_batch() -> None:
     assert cut([], token_budget=16, is_shared=True) == []
 
 
+@settings(deadline=None, max_examples=60)
 @given(costs=st.lists(st.integers(1, 30), min_size=1, max_size=7), num_ranks=st.integers(1, 3))
 def test_balance_is_complete_repeatable_and_within_four_thirds(
     costs: list[int], num_ranks: int

@@ -6,7 +6,7 @@ import json
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t2g_ray.data.ledger import Ledger
@@ -46,6 +46,7 @@ def test_a_position_is_consumed_only_once_and_only_after_it_was_drawn(position: 
         ledger.consume([position])
 
 
+@settings(deadline=None)
 @given(
     steps=st.lists(st.sampled_from(["draw", "consume", "crash"]), max_size=60),
     seed=st.integers(0, 2**32 - 1),

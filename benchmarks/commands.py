@@ -176,6 +176,9 @@ def loop(
     config: ConfigFile = DEMO,
     steps: Steps = 40,
     staleness: Staleness = "1,2",
+    fixed: Annotated[
+        bool, typer.Option(help="Also run with completions of one fixed length.")
+    ] = True,
     f1_steps: Annotated[
         int, typer.Option(min=0, help="Steps of the runs compared at equal F1; 0: none.")
     ] = 150,
@@ -189,7 +192,7 @@ def loop(
         settings,
         runs=runs,
         steps=steps,
-        modes=bench.modes_of(_numbers(staleness)),
+        modes=bench.modes_of(_numbers(staleness), with_fixed=fixed),
         f1_steps=f1_steps,
         f1_every=f1_every,
     )

@@ -54,10 +54,10 @@ class Mode:
         return f"fixed/{kind}" if self.is_fixed else kind
 
 
-def modes_of(staleness: Sequence[int]) -> list[Mode]:
-    """The synchronous mode and one for each staleness, with natural and with fixed lengths."""
-    values = sorted({0, *staleness})
-    return [Mode(max_staleness=s, is_fixed=fixed) for fixed in (False, True) for s in values]
+def modes_of(staleness: Sequence[int], *, with_fixed: bool = True) -> list[Mode]:
+    """The synchronous mode and one for each staleness, of natural and then of fixed lengths."""
+    values, kinds = sorted({0, *staleness}), (False, True) if with_fixed else (False,)
+    return [Mode(max_staleness=s, is_fixed=is_fixed) for is_fixed in kinds for s in values]
 
 
 def run(

@@ -1,0 +1,110 @@
+"""Every benchmark runs whole in a tiny size and yields the rows that readers rely on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from benchmarks.commands import bench_app
+
+SMALL = (
+    "prompts_per_step=2",
+    "group_size=2",
+    "sampling.max_new_tokens=8",
+    "data.train_records=16",
+    "rollout.actors=1",
+    "learner.ranks=1",
+)
+
+
+def measure(folder: Path, bench: str, *options: str) -> dict[str, float]:
+    """Medians by metric, from the file that the command writes."""
+    path = folder / f"{bench}.json"
+    arguments = [bench, *SMALL, "--runs", "1", "--json", str(path), *options]
+    outcome = CliRunner().invoke(bench_app, arguments, catch_exceptions=False)
+    assert outcome.exit_code == 0, outcome.output
+    content = json.loads(path.read_text())
+    assert content["bench"] == bench
+    assert all(row["runs"] == 1 for row in content["rows"])
+    return {row["metric"]: row["median"] for row in content["rows"]}
+
+
+def with_model(folder: Path, model: Path) -> Sequence[str]:
+    return ("--model", str(model), "--cache", str(folder))
+
+
+def assert_positive(rows: dict[str, float], metrics: Iterable[str]) -> None:
+    assert {metric: rows[metric] > 0 for metric in metrics} == dict.fromkeys(metrics, True)
+
+
+def test_rewards(tmp_path: Path) -> None:
+    rows = measure(tmp_path, "rewards", "--steps", "0")
+    assert_positive(rows, ["completions_per_s_per_core", "ms_per_step"])
+    assert 90 <= rows["completion_tokens"] <= 130
+
+
+def test_scale(tmp_path: Path) -> None:
+    rows = measure(tmp_path, "scale", "--sizes", "1,2", "--group-s", "0.1", "--rounds", "4")
+    assert_positive(rows, ["driver_ms_per_group", "groups_per_s/1", "groups_per_s/2"])
+    # An engine that sleeps cannot be faster than it is; a queue that was full at the start can
+    # give one group a second early.
+    assert 0 < rows["efficiency_2"] <= 1.25
+
+
+def test_sync(tmp_path: Path) -> None:
+    rows = measure(tmp_path, "sync", "--sizes", "demo", "sync.bucket_mib=0.25")
+    parts = ("pack", "put", "get", "digest", "load", "pack_kernels", "verify")
+    assert_positive(rows, ["gb_per_s", "demo_policy_ms", *(f"{part}_ms/demo" for part in parts)])
+    assert "driver_rss_growth_mib" in rows
+    # One call to the learner, one to the sampler, and each bucket once put and once fetched:
+    # 0.9 MB in buckets of 0.25 MiB are 4 or 5, for some 40 tensors.
+    assert 2 + 2 * 3 <= rows["messages"] <= 2 + 2 * 6
+
+
+def test_learner(tmp_path: Path, tied_model: Path) -> None:
+    rows = measure(tmp_path, "learner", "--steps", "1", *with_model(tmp_path, tied_model))
+    for layout in ("joined", "shared"):
+        assert_positive(rows, [f"tokens_per_s/{layout}", f"mfu/{layout}"])
+        assert 0 <= rows[f"padding_share/{layout}"] < 1
+    assert rows["computed_share/joined"] == 1.0
+    assert rows["computed_share/shared"] < 1.0
+    assert_positive(rows, ["shared_over_joined", "matmul_peak"])
+
+
+def test_rollout(tmp_path: Path, tied_model: Path) -> None:
+    rows = measure(tmp_path, "rollout", "--calls", "1", *with_model(tmp_path, tied_model))
+    assert_positive(
+        rows, ["generated_tokens_per_s/actor", "generated_tokens_per_s/vllm", "actor_over_vllm"]
+    )
+
+
+def test_loop(tmp_path: Path, tied_model: Path) -> None:
+    rows = measure(
+        tmp_path,
+        "loop",
+        *("--steps", "2", "--staleness", "1", "--f1-steps", "0", "--no-fixed"),
+        *with_model(tmp_path, tied_model),
+    )
+    for mode in ("sync", "async_1"):
+        assert_positive(rows, [f"wall_s_per_step/{mode}", f"step_over_max/{mode}"])
+        assert 0 <= rows[f"learner_idle/{mode}"] <= 1
+        assert 0 <= rows[f"samplers_idle/{mode}"] <= 1
+    assert rows["staleness/sync"] == 0
+    assert rows["staleness/async_1"] <= 1
+    assert_positive(rows, ["wall_over_sync/async_1"])
+
+
+def test_peers(tmp_path: Path, tied_model: Path) -> None:
+    pytest.importorskip("trl", reason="TRL is installed for this comparison only")
+    rows = measure(
+        tmp_path, "peers", "--steps", "1", "--staleness", "0", *with_model(tmp_path, tied_model)
+    )
+    assert_positive(rows, ["completions_per_s/trl", "completions_per_s/sync", "ratio_vs_trl"])
+    assert rows["ratio_vs_trl"] == rows["ratio_vs_trl/sync"]
+    # An untrained policy stops nowhere: both sides write up to the limit.
+    assert rows["tokens_per_completion/trl"] <= 8
+    assert rows["tokens_per_completion/sync"] <= 8

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t2g_ray.data.corpus import (
@@ -191,6 +191,7 @@ def test_an_unknown_split_is_refused_with_the_known_ones() -> None:
         generate_records("train", -1, seed=0)
 
 
+@settings(deadline=None)  # a busy machine says nothing about exactness
 @given(st.text())
 def test_any_text_without_special_tokens_survives_encoding(text: str) -> None:
     assert TOKENIZER.decode(encode(text)) == text

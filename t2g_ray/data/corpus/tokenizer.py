@@ -3,6 +3,9 @@
 A name, a type, a phrase between two names and a joint of the canonical JSON are one token each,
 so a name is the same token in the text and between JSON quotes. Everything else is spelled in
 UTF-8 bytes. Invariant: decode(encode(text)) == text, for any text free of special tokens.
+
+A policy with this vocabulary learns to copy the names that it was trained on and no others: the
+names of the split `heldout_names` have tokens, but training only ever lowers their odds.
 """
 
 from __future__ import annotations
@@ -38,7 +41,7 @@ _SCORE = -1.0
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """The tokenizer of the embedded policy: 541 tokens, the same in every process."""
+    """The tokenizer of the embedded policy: 538 tokens, the same in every process."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

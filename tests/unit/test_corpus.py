@@ -159,12 +159,12 @@ def test_every_fact_of_a_template_has_the_end_types_of_its_relation() -> None:
 
 
 def test_every_level_can_fill_its_templates() -> None:
-    for settings in LEVELS.values():
-        for template in settings.stating + settings.mentioning:
+    for level in LEVELS.values():
+        for template in level.stating + level.mentioning:
             needed = Counter(slot_type(slot) for slot in template.slots)
-            assert all(count <= settings.names_per_type for count in needed.values())
-        assert settings.facts[1] <= len(settings.stating)
-        assert settings.mentions[1] <= len(settings.mentioning)
+            assert all(count <= level.names_per_type for count in needed.values())
+        assert level.facts[1] <= len(level.stating)
+        assert level.mentions[1] <= len(level.mentioning)
 
 
 def test_names_are_unique_and_heldout_names_stay_out_of_the_other_splits() -> None:

@@ -188,7 +188,8 @@ def build_deployments(
             f"{settings.replicas}; ask for fewer"
         )
     cores = int(min(node.get("CPU", 1) for node in nodes))
-    threads = max(1, min(cores, cores * len(nodes) // settings.replicas))
+    # One core stays for HTTP: engine threads that wait for each other spin when they lack one.
+    threads = max(1, min(cores, cores * len(nodes) // settings.replicas) - 1)
     spec = replace(_spec(settings), num_threads=threads)
     replicas = serve.deployment(
         name="Extractor",

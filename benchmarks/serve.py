@@ -1,0 +1,163 @@
+"""Requests a second of `t2g serve` against vLLM called directly with the same prompts.
+
+Both hold their answers to the JSON Schema of each request's types and keep the same number of
+requests in flight. They take turns, so that the machine's moods hit both; clients, server and
+engines share it, as they do where a service runs beside its users.
+
+    python -m benchmarks.serve --model DIR [--json OUT]
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import numpy as np
+import numpy.typing as npt
+import ray
+import typer
+
+from actors.serve import ServeSettings, start_server, stop_server, url_of
+from benchmarks.result import Row, make_row, ratio_row, report
+from benchmarks.rollout import BareVllm
+from t2g_ray.data.corpus import generate_records
+from t2g_ray.graph import graph_json_schema
+from t2g_ray.greedy import load_tokenizer, local_spec
+from t2g_ray.prompt_settings import read_prompt_settings
+from t2g_ray.prompts import encode_prompt
+from t2g_ray.types import Record
+
+PORT = 8765
+
+
+class BareAnswers(BareVllm):
+    """vLLM's own LLM class, held to one schema a prompt."""
+
+    def answer(
+        self,
+        prompts: Sequence[Sequence[int]],
+        schemas: Sequence[Mapping[str, Any]],
+        max_new_tokens: int,
+    ) -> float:
+        """Seconds to answer all prompts."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import StructuredOutputsParams
+
+        parameters = [
+            SamplingParams(
+                temperature=0.0,
+                max_tokens=max_new_tokens,
+                structured_outputs=StructuredOutputsParams(json=dict(schema)),
+            )
+            for schema in schemas
+        ]
+        inputs: Any = [{"prompt_token_ids": list(ids)} for ids in prompts]
+        started = time.perf_counter()
+        self._llm.generate(inputs, parameters, use_tqdm=False)
+        return time.perf_counter() - started
+
+
+def run(model: str, *, runs: int, clients: int, requests: int) -> list[Row]:
+    """Speed of both sides over `runs` rounds of `requests` each; times as the clients see them."""
+    records = generate_records("heldout", (runs + 1) * requests, seed=0)
+    settings = ServeSettings(model=model, port=PORT, max_ongoing=clients)
+    start_server(settings)
+    try:
+        bare = _start_bare(settings, clients)
+        server_rates, bare_rates, times_ms = [], [], []
+        for number in range(runs + 1):
+            part = records[number * requests : (number + 1) * requests]
+            seconds, each = _ask_server(f"{url_of(settings)}/extract", part, clients)
+            server_rates.append(requests / seconds)
+            times_ms.append(1000 * each)
+            bare_rates.append(requests / _ask_bare(bare, model, part))
+        ray.kill(bare)
+    finally:
+        stop_server()
+    # The first round warms both up and is not counted.
+    server_rates, bare_rates, times_ms = server_rates[1:], bare_rates[1:], times_ms[1:]
+    return [
+        make_row("requests_per_s/server", server_rates, "requests/s"),
+        make_row("requests_per_s/vllm", bare_rates, "requests/s"),
+        ratio_row("server_over_vllm", server_rates, bare_rates),
+        make_row("latency_ms/p50", [float(np.percentile(one, 50)) for one in times_ms], "ms"),
+        make_row("latency_ms/p99", [float(np.percentile(one, 99)) for one in times_ms], "ms"),
+    ]
+
+
+def _start_bare(settings: ServeSettings, clients: int) -> Any:
+    own = read_prompt_settings(settings.model)
+    spec = local_spec(
+        settings.model,
+        max_prompt_tokens=settings.max_prompt_tokens,
+        max_new_tokens=own.max_new_tokens,
+    )
+    # As many threads as the one replica has.
+    spec = replace(spec, threads=max(1, spec.threads - 1), max_sequences=clients)
+    options: dict[str, Any] = {
+        "num_cpus": 0,
+        "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(spec.threads)}},
+    }
+    actor: Any = ray.remote(BareAnswers).options(**options)
+    return actor.remote(spec)
+
+
+def _ask_bare(bare: Any, model: str, records: Sequence[Record]) -> float:
+    own, tokenizer = read_prompt_settings(model), load_tokenizer(model)
+    prompts = [
+        encode_prompt(tokenizer, record, style=own.style, thinking=False, max_tokens=None)
+        for record in records
+    ]
+    schemas = [
+        graph_json_schema(record.entity_types, record.relation_types, max_text_chars=None)
+        for record in records
+    ]
+    seconds: float = ray.get(bare.answer.remote(prompts, schemas, own.max_new_tokens))
+    return seconds
+
+
+def _ask_server(
+    url: str, records: Sequence[Record], clients: int
+) -> tuple[float, npt.NDArray[np.float64]]:
+    """Seconds for all requests, and those of each one."""
+    bodies = [
+        {
+            "text": record.text,
+            "entity_types": record.entity_types,
+            "relation_types": record.relation_types,
+        }
+        for record in records
+    ]
+    with httpx.Client(timeout=600, limits=httpx.Limits(max_connections=clients)) as client:
+
+        def ask(body: dict[str, Any]) -> float:
+            started = time.perf_counter()
+            client.post(url, json=body).raise_for_status()
+            return time.perf_counter() - started
+
+        started = time.perf_counter()
+        with ThreadPoolExecutor(clients) as threads:
+            each = list(threads.map(ask, bodies))
+        return time.perf_counter() - started, np.array(each)
+
+
+def main(
+    model: Annotated[Path, typer.Option(exists=True, file_okay=False, help="A trained policy.")],
+    runs: Annotated[int, typer.Option(min=1, help="How often everything is repeated.")] = 3,
+    clients: Annotated[int, typer.Option(min=1, help="Requests in flight.")] = 16,
+    requests: Annotated[int, typer.Option(min=1, help="Requests of each run.")] = 160,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", help="Write the result as JSON here.")
+    ] = None,
+) -> None:
+    """Measure the server against vLLM called directly."""
+    report("serve", run(str(model), runs=runs, clients=clients, requests=requests), json_out)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -137,29 +137,24 @@ def _shown(value: object) -> str:
     return ascii(value[:40] if isinstance(value, str) else value)[:200]
 
 
-_STRING_CHARACTER = r'^([^"\\\u0000-\u001f]|\\["\\/bfnrt])'
-"""One character of a JSON string as it is written: plain, or a short escape."""
-
-
 def graph_json_schema(
     entity_types: Sequence[str],
     relation_types: Sequence[str],
     *,
     max_entities: int = 64,
     max_relations: int = 128,
-    max_text_chars: int | None = 200,
+    max_text_chars: int | None = None,
 ) -> dict[str, Any]:
     """JSON Schema of a graph with only the wanted types, for constrained decoding.
 
-    Counts and string lengths (in characters) are bounded, so that a constrained sampler always
-    comes to an end. Without wanted types the matching array must be empty. The bound is a
-    pattern over the written characters, as grammar compilers read it, because xgrammar (0.2)
-    otherwise admits raw control characters and no escapes: so it is for decoding, not for a
-    validator, which reads a pattern on the decoded value.
+    Without wanted types the matching array must be empty. Texts are not bounded unless asked:
+    xgrammar (0.2) lets a bounded string hold raw control characters and no escapes, and a pattern
+    that says otherwise does not compile as it reads. An answer cut by its length limit is closed
+    by `greedy.close_graph`.
     """
     text: dict[str, Any] = {"type": "string"}
     if max_text_chars is not None:
-        text["pattern"] = _STRING_CHARACTER + "{1," + str(max_text_chars) + "}$"
+        text |= {"minLength": 1, "maxLength": max_text_chars}
     id_ = {"type": "integer", "minimum": 0, "maximum": max_entities - 1}
     entity = {"id": id_, "text": text, "type": _type_schema(entity_types)}
     relation = {"head": text, "tail": text, "type": _type_schema(relation_types)}

@@ -46,7 +46,8 @@ def connect() -> None:
         return
     address = os.environ.get("RAY_ADDRESS")
     ray.init(
-        address=address,
+        # "local": Ray would otherwise look for a cluster once started on this machine, dead or not.
+        address=address or "local",
         include_dashboard=None if address else False,
         log_to_driver=bool(os.environ.get("T2G_ACTOR_LOGS")),
         configure_logging=True,

@@ -250,7 +250,7 @@ class CorruptingLearner(LearnerActor):
 @pytest.fixture(scope="module")
 def ray_here() -> Iterator[None]:
     # The actors of this file live in a module that only the tests can import.
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 

@@ -82,6 +82,10 @@ def nodes() -> Iterator[Nodes]:
                 child.kill()
         process.kill()
         process.wait()
+    # `ray start` notes its address for later programs; killed, it leaves the note behind.
+    note = Path("/tmp/ray/ray_current_cluster")
+    if note.exists() and note.read_text().endswith(f":{port}"):
+        note.unlink()
 
 
 def _answers(port: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -60,7 +61,14 @@ def run_grpo(config: GrpoConfig) -> RunDir:
     is_resumed = run.prepare(resume=config.resume == "auto")
     write_text(run.config, dump_config(config))
     connect()
-    _Stage(config, run).run(is_resumed, started)
+    try:
+        stage = _Stage(config, run)
+    except BaseException:
+        # Nothing was trained: the corrected command must find the folder as empty as it was.
+        if not is_resumed:
+            shutil.rmtree(run.path)
+        raise
+    stage.run(is_resumed, started)
     return run
 
 

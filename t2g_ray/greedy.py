@@ -76,6 +76,11 @@ def generate_texts(
         answers.update((group.prompt.index, group.completions[0]) for group in engine.step())
     ids = [answers[i].token_ids.tolist() if i in answers else [] for i in range(len(records))]
     texts = [tokenizer.decode(one, skip_special_tokens=True) for one in ids]
+    if not answers:
+        raise ValueError(
+            f"at least one prompt must fit the model's context, found none among {len(records)} "
+            "records; a model trained with short prompts needs --style compact"
+        )
     return Generated(
         texts=tuple(close_graph(text) if text and is_constrained else text for text in texts),
         lengths=tuple(len(one) for one in ids),

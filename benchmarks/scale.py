@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import psutil
 import ray
 
 from actors.groups import RayGroups
@@ -27,11 +28,14 @@ from t2g_ray.grade import summarise
 from t2g_ray.graph import Graph
 from t2g_ray.sampler import SamplerThread
 from t2g_ray.types import Group, GroupSummary, Prompt, Record, Reward, ScoredGroup
+from t2g_ray.weights import MIB
 
 SIZES = (1, 4, 16, 64)
 NUM_TOKENS = 100
 """Tokens of a simulated completion."""
 ROLLOUTS_PER_REWARD = 16
+MIB_PER_ACTOR = 190
+"""Memory that no two of the actors share, most of it PyTorch's; measured on Linux."""
 QUEUED = 2
 """Groups that each actor holds, so that none waits for the driver."""
 
@@ -107,7 +111,11 @@ def run(
     group_s: float = 0.5,
     rounds: int = 20,
 ) -> list[Row]:
-    """Rows of each size; a run waits `rounds` times for as many groups as there are actors."""
+    """Rows of each size; a run waits `rounds` times for as many groups as there are actors.
+
+    Raises ValueError where the machine's free memory cannot hold so many processes.
+    """
+    _check_memory(max(sizes))
     connect()
     rollouts, rewards = _start(config, max(sizes), group_s)
     try:
@@ -124,6 +132,16 @@ def run(
             make_row(f"driver_ms_per_group/{size}", costs_ms, "ms"),
         ]
     return [*rows, make_row("driver_ms_per_group", figures[max(sizes)][1], "ms")]
+
+
+def _check_memory(count: int) -> None:
+    available = psutil.virtual_memory().available // MIB
+    needed = MIB_PER_ACTOR * (count + max(1, count // ROLLOUTS_PER_REWARD))
+    if needed > available:
+        raise ValueError(
+            f"{count} simulated actors must fit into memory ({needed} MiB), found {available} MiB "
+            "available; give smaller --sizes"
+        )
 
 
 def _start(config: GrpoConfig, count: int, group_s: float) -> tuple[list[Any], list[Any]]:

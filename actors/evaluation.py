@@ -13,8 +13,8 @@ from actors.groups import RayGroups
 from t2g_ray.config import EMBEDDED, GrpoConfig
 from t2g_ray.data.load import LoadedSplit, load_split
 from t2g_ray.evaluate import EvalResult, bootstrap_interval, evaluate_texts
+from t2g_ray.grade import sample_line
 from t2g_ray.jsonlines import JsonLinesWriter, read_json_lines
-from t2g_ray.parsing import parse_completion
 from t2g_ray.prompts import PromptTooLong, encode_prompt
 from t2g_ray.rundir import RunDir
 from t2g_ray.scoring import Counts, GraphCounts
@@ -113,20 +113,13 @@ class Evaluator:
     ) -> None:
         shown = zip(records, texts, result.by_record, strict=False)
         for number, (record, text, counts) in enumerate(shown):
-            outcome = parse_completion(text, thinking=self._config.prompt.thinking)
+            line = sample_line(-1 - number, record, text, thinking=self._config.prompt.thinking)
             self._samples.append(
                 {
                     "step": version,
                     "policy_version": version,
                     "split": "heldout",
-                    "prompt_index": -1 - number,
-                    "text": record.text,
-                    "entity_types": list(record.entity_types),
-                    "relation_types": list(record.relation_types),
-                    "gold": record.graph.to_dict(),
-                    "completion": text,
-                    "predicted": outcome.graph.to_dict() if outcome.graph is not None else None,
-                    "parse": outcome.kind,
+                    **line,
                     "reward": (counts.entities.f1 + counts.relations.f1) / 2,
                     "parts": {
                         "f1_entities": counts.entities.f1,

@@ -20,11 +20,11 @@ from t2g_ray.config import GrpoConfig, dump_config
 from t2g_ray.data.ledger import Ledger
 from t2g_ray.data.load import encode_prompts, load_split, resolve_model
 from t2g_ray.data.records import PromptOrder
+from t2g_ray.grade import sample_line
 from t2g_ray.greedy import load_tokenizer
 from t2g_ray.jsonlines import JsonLinesWriter
 from t2g_ray.loop import GrpoLoop, Ready, TrainGroup
 from t2g_ray.machine import describe_machine
-from t2g_ray.parsing import parse_completion
 from t2g_ray.prompt_settings import write_prompt_settings
 from t2g_ray.rundir import RunDir, write_json, write_text
 from t2g_ray.stopping import RunStopped, StopSignal
@@ -118,7 +118,7 @@ class _Stage:
                 drain_spans=self.cluster.drain_spans,
                 evaluate=evaluator.during,
                 checkpoint=self._checkpoint,
-                sample=_sample,
+                sample=self._sample,
                 samples=samples,
             )
             loop_started = time.time()
@@ -140,6 +140,15 @@ class _Stage:
             self._report({**report, "grpo_wall_s": loop_s, "wall_s": time.time() - started})
         finally:
             self.cluster.close()
+
+    def _sample(self, ready: Ready) -> Mapping[str, object]:
+        """The best completion of a group, as a line of samples.jsonl."""
+        scored: ScoredGroup = ray.get(ready.handle)
+        best = max(range(len(scored.rewards)), key=lambda i: scored.rewards[i].total)
+        prompt, reward = scored.group.prompt, scored.rewards[best]
+        thinking = self.config.prompt.thinking
+        line = sample_line(prompt.index, prompt.record, scored.texts[best], thinking=thinking)
+        return {**line, "reward": reward.total, "parts": dict(reward.parts)}
 
     def _run_loop(self, loop: GrpoLoop, ledger: Ledger) -> None:
         try:
@@ -193,23 +202,3 @@ class _Stage:
         }
         write_json(self.run_dir.report_json, report)
         write_report(self.run_dir)
-
-
-def _sample(ready: Ready) -> Mapping[str, object]:
-    """The best completion of a group, as a line of samples.jsonl."""
-    scored: ScoredGroup = ray.get(ready.handle)
-    best = max(range(len(scored.rewards)), key=lambda i: scored.rewards[i].total)
-    record, reward = scored.group.prompt.record, scored.rewards[best]
-    graph = parse_completion(scored.texts[best]).graph
-    return {
-        "prompt_index": scored.group.prompt.index,
-        "text": record.text,
-        "entity_types": list(record.entity_types),
-        "relation_types": list(record.relation_types),
-        "gold": record.graph.to_dict(),
-        "completion": scored.texts[best],
-        "predicted": graph.to_dict() if graph is not None else None,
-        "parse": reward.parse,
-        "reward": reward.total,
-        "parts": dict(reward.parts),
-    }

@@ -10,8 +10,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from t2g_ray.parsing import parse_completion
 from t2g_ray.rewards import RewardSpec, grade
-from t2g_ray.types import Group, GroupSummary, Reward, ScoredGroup
+from t2g_ray.types import Group, GroupSummary, Record, Reward, ScoredGroup
 
 
 def score_group(
@@ -60,3 +61,18 @@ def _mean_parts(rewards: Sequence[Reward]) -> dict[str, float]:
 def _add(counts: Sequence[tuple[int, int, int]]) -> tuple[int, int, int]:
     tp, fp, fn = (sum(triple[i] for triple in counts) for i in range(3))
     return tp, fp, fn
+
+
+def sample_line(index: int, record: Record, text: str, *, thinking: bool) -> dict[str, Any]:
+    """What samples.jsonl keeps of a completion, beside its reward and when it was written."""
+    outcome = parse_completion(text, thinking=thinking)
+    return {
+        "prompt_index": index,
+        "text": record.text,
+        "entity_types": list(record.entity_types),
+        "relation_types": list(record.relation_types),
+        "gold": record.graph.to_dict(),
+        "completion": text,
+        "predicted": outcome.graph.to_dict() if outcome.graph is not None else None,
+        "parse": outcome.kind,
+    }

@@ -8,11 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from t2g_ray.sections import EMBEDDED
+
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, Qwen3ForCausalLM
 
-EMBEDDED = "embedded"
 MAX_POSITIONS = 1024
 EMBEDDING_STD = 0.1
 """Wider than the usual 0.02: names then differ enough for copying to form sooner."""

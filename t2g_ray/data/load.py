@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from t2g_ray.config import PromptConfig, StageConfig
+from t2g_ray.config import EMBEDDED, PromptConfig, StageConfig
 from t2g_ray.data.corpus import generate_records
 from t2g_ray.data.records import load_records
-from t2g_ray.policy import EMBEDDED, build_tiny_policy, is_embedded, save_policy
+from t2g_ray.policy import build_tiny_policy, is_embedded, save_policy
 from t2g_ray.prompts import PromptTooLong, encode_prompt
 from t2g_ray.rundir import RunDir
 from t2g_ray.types import Record

@@ -1,12 +1,21 @@
-"""Policies that several files share."""
+"""Policies that several files share, and no Ray left behind by any file."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import ray
 
 from tests.integration.parts import make_policy, make_wavering_policy, write_policy
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_ray_left_behind() -> Iterator[None]:
+    """Every file starts and ends without a cluster, whichever way its tests started one."""
+    yield
+    ray.shutdown()
 
 
 @pytest.fixture(scope="session")

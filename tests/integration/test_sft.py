@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -19,13 +18,6 @@ from t2g_ray.rundir import RunDir
 
 CONFIG = Path(__file__).parents[2] / "configs" / "demo_sft.yaml"
 STEPS = 12
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    """Ray as the command starts it, and stopped for the next file."""
-    yield
-    ray.shutdown()
 
 
 def config_of(run_dir: Path, *overrides: str) -> SftConfig:

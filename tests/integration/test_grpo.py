@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,14 @@ import ray
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from actors import launch
 from actors.launch import run_grpo
 from actors.placement import PlacementError
 from t2g_ray.config import ConfigError, GrpoConfig, load_config
 from t2g_ray.jsonlines import read_json_lines
-from t2g_ray.loop import Ready
 from t2g_ray.metrics import MetricsLine, missing_keys, read_metrics
 from t2g_ray.rundir import RunDir
 from t2g_ray.stopping import RunStopped
+from t2g_ray.watch import RunLog
 from tests.integration.parts import grpo_config
 
 STEPS = 4
@@ -133,16 +132,15 @@ def test_the_same_seed_gives_the_same_model_bit_for_bit(
 def test_a_stopped_and_resumed_run_equals_the_straight_one_bit_for_bit(
     straight: RunDir, wavering_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sample, steps = launch._sample, list[int]()
+    after_step = RunLog.after_step
 
-    def stop_in_the_third_step(ready: Ready) -> Any:
-        steps.append(ready.summary.index)
-        if len(steps) == 3:
+    def stop_in_the_third_step(log: RunLog, line: Mapping[str, float], *rest: Any) -> None:
+        if line["step"] == 3:
             signal.raise_signal(signal.SIGINT)
-        return sample(ready)
+        after_step(log, line, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(launch, "_sample", stop_in_the_third_step)
+        patch.setattr(RunLog, "after_step", stop_in_the_third_step)
         with pytest.raises(RunStopped, match=r"stopped at step 3 of 4; .* resume=auto goes on"):
             run_grpo(grpo_config(tmp_path / "run", wavering_model))
     stopped = RunDir(tmp_path / "run")

@@ -2,7 +2,8 @@
 #   DEVICE=cpu|gpu     chosen by whether `nvidia-smi -L` works; PYTHON=... names the interpreter
 BIN     := .venv/bin
 CODE    := t2g_ray actors benchmarks
-BENCHES := rollout sync learner loop
+# All but `peers`, which needs TRL (the extra "bench").
+BENCHES := rollout rewards sync learner loop scale serve
 
 DEVICE := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 LOCK   := requirements/$(DEVICE).txt

@@ -12,9 +12,8 @@ import ray
 from actors.learner import LearnerActor
 from actors.placement import Bundle, bundles_of, cluster_nodes, place
 from actors.reward import RewardActor
-from actors.rollout import RolloutActor
+from actors.rollout import RolloutActor, rollout_spec
 from t2g_ray.config import GrpoConfig
-from t2g_ray.engine import EngineSpec
 from t2g_ray.learner import LearnerSpec
 from t2g_ray.progress import announced_wait
 from t2g_ray.rewards import RewardSpec, preset
@@ -59,9 +58,7 @@ class Cluster:
             ray.kill(actor)
 
 
-def start_cluster(
-    config: GrpoConfig, model: str, tokenizer_path: str, max_model_len: int
-) -> Cluster:
+def start_cluster(config: GrpoConfig, model: str, tokenizer_path: str) -> Cluster:
     """Check that everything fits, then start all actors and wait until each one answers.
 
     Raises PlacementError before anything was started.
@@ -71,7 +68,7 @@ def start_cluster(
         role: [b for b in bundles if b.role == role] for role in ("learner", "rollout", "reward")
     }
     cluster = Cluster(
-        rollouts=_start_rollouts(config, by_role["rollout"], model, max_model_len),
+        rollouts=_start_rollouts(config, by_role["rollout"], model),
         rewards=_start_rewards(config, by_role["reward"], tokenizer_path),
         learners=_start_learners(config, by_role["learner"], model),
     )
@@ -86,34 +83,16 @@ def _thread_variables(threads: int) -> dict[str, str]:
     return {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
 
 
-def _start_rollouts(
-    config: GrpoConfig, bundles: Sequence[Bundle], model: str, max_model_len: int
-) -> tuple[Any, ...]:
-    rollout = config.rollout
+def _start_rollouts(config: GrpoConfig, bundles: Sequence[Bundle], model: str) -> tuple[Any, ...]:
     actor = ray.remote(RolloutActor)
     return tuple(
         actor.options(
             name=f"rollout/{bundle.number}",
             namespace=_namespace(config),
             max_concurrency=_ROLLOUT_THREADS,
-            runtime_env={"env_vars": _thread_variables(rollout.threads)},
+            runtime_env={"env_vars": _thread_variables(config.rollout.threads)},
             **bundle.options,
-        ).remote(
-            EngineSpec(
-                model=model,
-                dtype=rollout.dtype,
-                max_model_len=max_model_len,
-                max_sequences=rollout.max_sequences,
-                threads=rollout.threads,
-                gpus=rollout.gpus,
-                tensor_parallel=rollout.tensor_parallel,
-                kv_cache_gib=rollout.kv_cache_gib,
-                gpu_memory_utilization=rollout.gpu_memory_utilization,
-                seed=config.seed,
-                sampler=bundle.number,
-                more=rollout.engine,
-            )
-        )
+        ).remote(rollout_spec(config, model, sampler=bundle.number))
         for bundle in bundles
     )
 

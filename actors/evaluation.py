@@ -12,10 +12,10 @@ from typing import Any
 from actors.groups import RayGroups
 from t2g_ray.config import EMBEDDED, GrpoConfig
 from t2g_ray.data.load import LoadedSplit, load_split
-from t2g_ray.evaluate import EvalResult, bootstrap_interval, evaluate_texts
+from t2g_ray.evaluate import EvalResult, bootstrap_interval, evaluate_texts, paired_interval
 from t2g_ray.grade import sample_line
-from t2g_ray.jsonlines import JsonLinesWriter, read_json_lines
-from t2g_ray.prompts import PromptTooLong, encode_prompt
+from t2g_ray.jsonlines import JsonLinesWriter, last_json_line, read_json_lines
+from t2g_ray.prompts import fitting_prompts
 from t2g_ray.rundir import RunDir
 from t2g_ray.scoring import Counts, GraphCounts
 from t2g_ray.types import Prompt, Record
@@ -37,6 +37,7 @@ class Evaluator:
         resume_step: int | None,
     ) -> None:
         self._config, self._groups, self._tokenizer = config, groups, tokenizer
+        self._metrics = run.metrics
         self._evals = JsonLinesWriter(run.evals, resume_step=resume_step)
         self._samples = samples
         splits: list[LoadedSplit] = ["heldout"]
@@ -52,19 +53,12 @@ class Evaluator:
 
     def _encode(self, records: Sequence[Record]) -> list[Prompt]:
         """Prompts of the records that fit; the others count as empty answers."""
-        style, thinking = self._config.prompt.style, self._config.prompt.thinking
-        limit = self._config.prompt.max_tokens
-        prompts: list[Prompt] = []
-        for number, record in enumerate(records):
-            try:
-                ids = encode_prompt(
-                    self._tokenizer, record, style=style, thinking=thinking, max_tokens=limit
-                )
-            except PromptTooLong:
-                continue
-            # Negative, so that they never meet the index of a training prompt.
-            prompts.append(Prompt(index=-1 - number, record=record, token_ids=ids))
-        return prompts
+        fitting = fitting_prompts(self._tokenizer, records, self._config.prompt)
+        # Negative, so that they never meet the index of a training prompt.
+        return [
+            Prompt(index=-1 - number, record=records[number], token_ids=ids)
+            for number, ids in fitting
+        ]
 
     def before(self, version: int) -> None:
         """Evaluate all splits, unless a resumed run already did."""
@@ -102,11 +96,20 @@ class Evaluator:
             thinking=self._config.prompt.thinking,
             lengths=[len(answer) for answer in answers],
         )
-        line = {**result.line(version, version, split), "by_record": _plain(result)}
+        line = {
+            **result.line(version, version, split),
+            "time_s": self._training_s(),
+            "by_record": _plain(result),
+        }
         self._evals.append(line)
         if split == "heldout":
             self._show(records[:_SHOWN], texts, result, version)
         return line
+
+    def _training_s(self) -> float:
+        """Seconds of the run at its newest step, on the clock of metrics.jsonl."""
+        line = last_json_line(self._metrics)
+        return float(line["time_s"]) if line else 0.0
 
     def _show(
         self, records: Sequence[Record], texts: Sequence[str], result: EvalResult, version: int
@@ -129,13 +132,19 @@ class Evaluator:
             )
 
     def _compare(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-        interval = bootstrap_interval(
-            _counts(before["by_record"]), _counts(after["by_record"]), seed=self._config.seed
-        )
+        counts = [_counts(line["by_record"]) for line in (before, after)]
+        seed = self._config.seed
+        blocks = [
+            {
+                **{key: value for key, value in line.items() if key != "by_record"},
+                "interval": bootstrap_interval(of_line, seed=seed),
+            }
+            for line, of_line in zip((before, after), counts, strict=True)
+        ]
         return {
-            "before": {k: v for k, v in before.items() if k != "by_record"},
-            "after": {k: v for k, v in after.items() if k != "by_record"},
-            "interval": {name: list(ends) for name, ends in interval.items()},
+            "before": blocks[0],
+            "after": blocks[1],
+            "interval": paired_interval(*counts, seed=seed),
         }
 
 

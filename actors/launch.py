@@ -84,8 +84,7 @@ class _Stage:
         )
         self._pairs, self.num_too_long = pairs, num_too_long
         self._order = PromptOrder(len(pairs), config.data_seed)
-        max_model_len = config.prompt.max_tokens + config.sampling.max_new_tokens
-        self.cluster = start_cluster(config, self.model, self.model, max_model_len)
+        self.cluster = start_cluster(config, self.model, self.model)
         self.groups = RayGroups(
             config,
             rollouts=self.cluster.rollouts,

@@ -7,11 +7,36 @@ from typing import Any
 
 import ray
 
+from t2g_ray.config import GrpoConfig
 from t2g_ray.engine import EngineSpec, Sampling
 from t2g_ray.sampler import SamplerThread
 from t2g_ray.trace import Span
 from t2g_ray.types import Group, Prompt
 from t2g_ray.weights import Manifest
+
+
+def rollout_spec(
+    config: GrpoConfig, model: str, *, sampler: int = 0, load_weights: bool = False
+) -> EngineSpec:
+    """The engine of rollout actor number `sampler`, as the configuration sizes it."""
+    rollout = config.rollout
+    # An evaluation may allow longer answers than training does.
+    max_new_tokens = max(config.sampling.max_new_tokens, config.eval.max_new_tokens or 0)
+    return EngineSpec(
+        model=model,
+        dtype=rollout.dtype,
+        max_model_len=config.prompt.max_tokens + max_new_tokens,
+        max_sequences=rollout.max_sequences,
+        threads=rollout.threads,
+        gpus=rollout.gpus,
+        tensor_parallel=rollout.tensor_parallel,
+        kv_cache_gib=rollout.kv_cache_gib,
+        gpu_memory_utilization=rollout.gpu_memory_utilization,
+        seed=config.seed,
+        sampler=sampler,
+        load_weights=load_weights,
+        more=rollout.engine,
+    )
 
 
 class RolloutActor:

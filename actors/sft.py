@@ -6,13 +6,11 @@ tried again in silence.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -21,13 +19,12 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from actors.placement import Bundle, cluster_nodes, connect, place
 from t2g_ray.config import LearnerConfig, SftConfig
+from t2g_ray.jsonlines import last_json_line
 from t2g_ray.progress import StageProgress
 from t2g_ray.rundir import RunDir
 from t2g_ray.sft import SftPlan, num_steps, plan_sft
 
 LOOK_EVERY_S = 0.5
-TAIL_BYTES = 1 << 14
-"""More than a line of metrics takes."""
 
 _log = logging.getLogger(__name__)
 
@@ -153,7 +150,7 @@ def _follow(plan: SftPlan, progress: StageProgress, is_over: threading.Event) ->
     has_warned = is_last_look = False
     while not is_last_look:
         is_last_look = is_over.wait(LOOK_EVERY_S)
-        line = _last_line(metrics)
+        line = last_json_line(metrics)
         if line is None or line["step"] <= shown_step:
             continue
         shown_step = int(line["step"])
@@ -167,13 +164,3 @@ def _follow(plan: SftPlan, progress: StageProgress, is_over: threading.Event) ->
                 line["records/long_prompts"],
                 line["records/long_answers"],
             )
-
-
-def _last_line(path: Path) -> dict[str, Any] | None:
-    """The last complete line of a JSON Lines file, if there is one."""
-    if not path.exists():
-        return None
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - TAIL_BYTES))
-        lines = file.read().split(b"\n")
-    return json.loads(lines[-2]) if len(lines) > 1 else None

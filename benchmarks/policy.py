@@ -33,7 +33,7 @@ def measured_config(
 
     Where `is_trained` is False the untrained tiny policy does: only sizes matter then.
     """
-    model = _model(policy) if is_trained or policy.model else "embedded"
+    model = trained_model(policy) if is_trained or policy.model else "embedded"
     return load_config(
         GrpoConfig,
         path,
@@ -41,7 +41,8 @@ def measured_config(
     )
 
 
-def _model(policy: Policy) -> str:
+def trained_model(policy: Policy) -> str:
+    """The folder of the policy; trains it where it is not there yet."""
     if policy.model is not None:
         return str(policy.model.resolve())
     name = "policy" if policy.steps is None else f"policy_{policy.steps}"

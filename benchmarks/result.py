@@ -1,5 +1,9 @@
 """Repeated measurements -> rows -> a table, a JSON file, and a comparison with a baseline.
 
+    python -m benchmarks.result FILES > tables.md
+
+turns JSON files into the tables of docs/performance.md.
+
 A baseline is a result file kept in `baselines/`; `baselines/limits.json` says how far a row may lie
 from it: {bench: {metric: {"goal": [low, high], "of_baseline": [low, high]}}}, null for no bound.
 "goal" bounds the median itself. "of_baseline" bounds median / baseline median.
@@ -10,6 +14,7 @@ figure with a unit of time or speed is only compared with one from the same hard
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -76,15 +81,16 @@ def ratio_row(metric: str, above: Sequence[float], below: Sequence[float]) -> Ro
     return make_row(metric, [a / b for a, b in zip(above, below, strict=True)], "ratio")
 
 
-def document(bench: str, rows: Sequence[Row]) -> dict[str, Any]:
-    """The JSON form of a result."""
-    return {"bench": bench, **describe_machine(), "rows": [asdict(row) for row in rows]}
+def document(bench: str, rows: Sequence[Row], command: str) -> dict[str, Any]:
+    """The JSON form of a result, with the command line that made it."""
+    facts = {"bench": bench, "command": command, **describe_machine()}
+    return {**facts, "rows": [asdict(row) for row in rows]}
 
 
-def report(bench: str, rows: Sequence[Row], json_out: Path | None) -> list[Verdict]:
+def report(bench: str, rows: Sequence[Row], command: str, json_out: Path | None) -> list[Verdict]:
     """Print the table, write the file if wanted, and return what the limits say."""
-    result = document(bench, rows)
-    verdicts = compare(result, _read(BASELINES / f"{bench}.json"), _limits(bench))
+    result = document(bench, rows, command)
+    verdicts = _verdicts(result)
     # A file has no width of its own, and a cut figure is no figure.
     console = Console() if Console().is_terminal else Console(width=WIDTH)
     console.print(_table(bench, verdicts))
@@ -92,6 +98,12 @@ def report(bench: str, rows: Sequence[Row], json_out: Path | None) -> list[Verdi
         json_out.parent.mkdir(parents=True, exist_ok=True)
         write_json(json_out, result)
     return verdicts
+
+
+def _verdicts(result: Mapping[str, Any]) -> list[Verdict]:
+    bench = result["bench"]
+    limits = _read(BASELINES / "limits.json").get(bench, {})
+    return compare(result, _read(BASELINES / f"{bench}.json"), limits)
 
 
 def compare(
@@ -144,11 +156,6 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _limits(bench: str) -> Mapping[str, Mapping[str, Bounds]]:
-    limits: Mapping[str, Mapping[str, Bounds]] = _read(BASELINES / "limits.json").get(bench, {})
-    return limits
-
-
 def _table(bench: str, verdicts: Sequence[Verdict]) -> Table:
     table = Table(title=f"t2g bench {bench}", title_justify="left", box=SIMPLE)
     columns = ("median", "min", "max", "unit", "runs", "baseline", "expected", "")
@@ -172,3 +179,36 @@ def _table(bench: str, verdicts: Sequence[Verdict]) -> Table:
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """A result as a section: command, table, and what it was measured on."""
+    lines = [
+        f"### {result['bench']}",
+        "",
+        f"`{result['command']}`",
+        "",
+        "| metric | median | min | max | unit | runs | target | met |",
+        "|---|--:|--:|--:|---|--:|---|---|",
+    ]
+    marks = {None: "", True: "yes", False: "no"}
+    for verdict in _verdicts(result):
+        row = verdict.row
+        numbers = " | ".join(_number(value) for value in (row.median, row.min, row.max))
+        end = f"{row.unit} | {row.runs} | {verdict.expected} | {marks[verdict.is_ok]}"
+        lines.append(f"| `{row.metric}` | {numbers} | {end} |")
+    facts = {**result["machine"], **result["versions"]}
+    place = ", ".join(f"{name} {value}" for name, value in facts.items())
+    return "\n".join([*lines, "", f"Measured on: {place}.", ""])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the sections of all files."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.result", description=main.__doc__)
+    parser.add_argument("files", type=Path, nargs="+", help="written by `t2g bench X --json FILE`")
+    for path in parser.parse_args(arguments).files:
+        print(markdown(json.loads(path.read_text(encoding="utf-8"))))
+
+
+if __name__ == "__main__":
+    main()

@@ -15,9 +15,9 @@ from typing import Any
 import ray
 
 from actors.placement import connect
-from actors.rollout import RolloutActor
+from actors.rollout import RolloutActor, rollout_spec
 from benchmarks.result import Row, make_row, ratio_row
-from benchmarks.workload import engine_spec, first_prompts, sampling_of
+from benchmarks.workload import first_prompts, sampling_of
 from t2g_ray.config import GrpoConfig
 from t2g_ray.data.load import resolve_model
 from t2g_ray.engine import EngineSpec, Sampling
@@ -110,7 +110,7 @@ def _start(config: GrpoConfig, model: str) -> tuple[Any, Any]:
             )
         }
     )
-    spec = engine_spec(share, model)
+    spec = rollout_spec(share, model, load_weights=True)
     options = {
         "num_cpus": 0,
         "num_gpus": rollout.gpus / 2,

@@ -19,9 +19,9 @@ import ray
 
 from actors.groups import RayGroups
 from actors.placement import connect
-from actors.rollout import RolloutActor
+from actors.rollout import RolloutActor, rollout_spec
 from benchmarks.result import Row, make_row
-from benchmarks.workload import completion_of, engine_spec
+from benchmarks.workload import completion_of
 from t2g_ray.config import GrpoConfig
 from t2g_ray.engine import EngineSpec, Sampling
 from t2g_ray.grade import summarise
@@ -146,7 +146,7 @@ def _check_memory(count: int) -> None:
 
 def _start(config: GrpoConfig, count: int, group_s: float) -> tuple[list[Any], list[Any]]:
     """All actors, alive. They reserve nothing: a sleeping engine needs no core."""
-    spec = engine_spec(config, "simulated")
+    spec = rollout_spec(config, "simulated")
     rollout: Any = ray.remote(SimulatedRollout).options(num_cpus=0, max_concurrency=16)
     reward: Any = ray.remote(SimulatedReward).options(num_cpus=0)
     rewards = [reward.remote() for _ in range(max(1, count // ROLLOUTS_PER_REWARD))]

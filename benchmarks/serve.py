@@ -3,8 +3,6 @@
 Both hold their answers to the JSON Schema of each request's types and keep the same number of
 requests in flight. They take turns, so that the machine's moods hit both; clients, server and
 engines share it, as they do where a service runs beside its users.
-
-    python -m benchmarks.serve --model DIR [--json OUT]
 """
 
 from __future__ import annotations
@@ -13,17 +11,15 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import httpx
 import numpy as np
 import numpy.typing as npt
 import ray
-import typer
 
 from actors.serve import ServeSettings, start_server, stop_server, url_of
-from benchmarks.result import Row, make_row, ratio_row, report
+from benchmarks.result import Row, make_row, ratio_row
 from benchmarks.rollout import BareVllm
 from t2g_ray.data.corpus import generate_records
 from t2g_ray.graph import graph_json_schema
@@ -144,20 +140,3 @@ def _ask_server(
         with ThreadPoolExecutor(clients) as threads:
             each = list(threads.map(ask, bodies))
         return time.perf_counter() - started, np.array(each)
-
-
-def main(
-    model: Annotated[Path, typer.Option(exists=True, file_okay=False, help="A trained policy.")],
-    runs: Annotated[int, typer.Option(min=1, help="How often everything is repeated.")] = 3,
-    clients: Annotated[int, typer.Option(min=1, help="Requests in flight.")] = 16,
-    requests: Annotated[int, typer.Option(min=1, help="Requests of each run.")] = 160,
-    json_out: Annotated[
-        Path | None, typer.Option("--json", help="Write the result as JSON here.")
-    ] = None,
-) -> None:
-    """Measure the server against vLLM called directly."""
-    report("serve", run(str(model), runs=runs, clients=clients, requests=requests), json_out)
-
-
-if __name__ == "__main__":
-    typer.run(main)

@@ -19,11 +19,10 @@ import ray
 
 from actors.learner import LearnerActor
 from actors.placement import connect
-from actors.rollout import RolloutActor
+from actors.rollout import RolloutActor, rollout_spec
 from actors.weights import RayWeights
 from benchmarks.random_model import SIZES, write_random_model
 from benchmarks.result import Row, make_row
-from benchmarks.workload import engine_spec
 from t2g_ray.config import GrpoConfig
 from t2g_ray.trace import Tracer
 from t2g_ray.weights import MIB, ByteArray, Manifest, TensorEntry, check_received, pack_buckets
@@ -162,7 +161,7 @@ def _measure(config: GrpoConfig, model: str, runs: int) -> Figures:
         **options, max_concurrency=4, num_gpus=config.rollout.gpus
     )
     learner = source.remote(model, config.learner.threads)
-    spec = engine_spec(config, model)
+    spec = rollout_spec(config, model, load_weights=True)
     rollout = sink.remote(spec)
     try:
         figures = _time_publish(config, learner, rollout, runs)

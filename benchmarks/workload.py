@@ -11,7 +11,7 @@ import numpy as np
 from t2g_ray.config import GrpoConfig
 from t2g_ray.data.load import encode_prompts, load_split
 from t2g_ray.data.records import PromptOrder
-from t2g_ray.engine import EngineSpec, Sampling
+from t2g_ray.engine import Sampling
 from t2g_ray.graph import Graph
 from t2g_ray.types import Completion, Group, Prompt
 
@@ -34,26 +34,6 @@ def sampling_of(config: GrpoConfig) -> Sampling:
         temperature=config.sampling.temperature,
         max_new_tokens=config.sampling.max_new_tokens,
         ignore_eos=config.sampling.ignore_eos,
-    )
-
-
-def engine_spec(config: GrpoConfig, model: str) -> EngineSpec:
-    """One rollout actor's engine, which reads the model's weights at its start."""
-    rollout = config.rollout
-    return EngineSpec(
-        model=model,
-        dtype=rollout.dtype,
-        max_model_len=config.prompt.max_tokens + config.sampling.max_new_tokens,
-        max_sequences=rollout.max_sequences,
-        threads=rollout.threads,
-        gpus=rollout.gpus,
-        tensor_parallel=rollout.tensor_parallel,
-        kv_cache_gib=rollout.kv_cache_gib,
-        gpu_memory_utilization=rollout.gpu_memory_utilization,
-        seed=config.seed,
-        sampler=0,
-        load_weights=True,
-        more=rollout.engine,
     )
 
 

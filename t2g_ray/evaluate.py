@@ -78,8 +78,8 @@ class EvalResult:
         return {"step": step, "policy_version": version, "split": split, **self.figures()}
 
     def intervals(self, *, seed: int, samples: int = 2000) -> dict[str, Interval]:
-        """95 % bootstrap intervals over records of INTERVAL_KEYS."""
-        return _ends(_resampled_f1([self.by_record], seed=seed, samples=samples)[0])
+        """`bootstrap_interval` of this result."""
+        return bootstrap_interval(self.by_record, seed=seed, samples=samples)
 
     def type_table(self) -> dict[str, dict[str, dict[str, float]]]:
         """{"entities" | "relations": {type: precision, recall, f1, tp, fp, fn}}, exact."""
@@ -122,6 +122,16 @@ def evaluate_texts(
 
 
 def bootstrap_interval(
+    counts: Sequence[GraphCounts], *, seed: int, samples: int = 2000
+) -> dict[str, Interval]:
+    """95 % percentile bootstrap intervals over records of INTERVAL_KEYS.
+
+    "f1/mean" is the mean of entity and relation F1. Efron and Tibshirani 1993, chapter 13.
+    """
+    return _ends(_resampled_f1([counts], seed=seed, samples=samples)[0])
+
+
+def paired_interval(
     before_counts: Sequence[GraphCounts],
     after_counts: Sequence[GraphCounts],
     *,
@@ -131,7 +141,7 @@ def bootstrap_interval(
     """95 % intervals of the change (after - before) of INTERVAL_KEYS, paired over records.
 
     Both sides are resampled by the same draw of records, so what makes a record hard cancels.
-    "f1/mean" is the mean of entity and relation F1. Raises ValueError when the sides do not pair.
+    Raises ValueError when the sides do not pair.
     """
     if not before_counts or len(before_counts) != len(after_counts):
         raise ValueError(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from t2g_ray.graph import Graph, graph_json_schema
 from t2g_ray.parsing import Parsed, parse_completion
-from t2g_ray.prompts import PromptTooLong, encode_prompt
+from t2g_ray.prompts import fitting_prompts
 from t2g_ray.types import Completion, Prompt, Record
 
 if TYPE_CHECKING:
@@ -51,17 +51,9 @@ def generate_texts(
     from t2g_ray.engine import Sampling
 
     max_prompt_tokens = min(prompt.max_tokens, engine.spec.max_model_len - max_new_tokens)
-    for index, record in enumerate(records):
-        try:
-            token_ids = encode_prompt(
-                tokenizer,
-                record,
-                style=prompt.style,
-                thinking=prompt.thinking,
-                max_tokens=max_prompt_tokens,
-            )
-        except PromptTooLong:
-            continue
+    fitting = prompt.model_copy(update={"max_tokens": max_prompt_tokens})
+    for index, token_ids in fitting_prompts(tokenizer, records, fitting):
+        record = records[index]
         sampling = Sampling(
             group_size=1,
             temperature=0.0,

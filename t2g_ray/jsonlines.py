@@ -12,6 +12,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+TAIL_BYTES = 1 << 16
+"""More than a line of metrics takes."""
+
 
 class JsonLinesWriter:
     """Appends one object a line and hands each line to the operating system at once.
@@ -56,6 +59,19 @@ def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
                 yield _parse(raw, path, number)
 
 
+def last_json_line(path: Path) -> dict[str, Any] | None:
+    """The last complete line of a file, if there is one, without reading what comes before.
+
+    ValueError when it is no JSON object; lines of up to TAIL_BYTES are found.
+    """
+    if not path.exists():
+        return None
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - TAIL_BYTES))
+        lines = file.read().split(b"\n")
+    return _parse(lines[-2], path, "its last line") if len(lines) > 1 else None
+
+
 def cut_after_step(path: Path, step: int) -> None:
     """Keep the lines whose "step" is at most `step`; the file is replaced in one move."""
     if not path.exists():
@@ -70,7 +86,7 @@ def cut_after_step(path: Path, step: int) -> None:
     kept.replace(path)
 
 
-def _parse(raw: bytes, path: Path, number: int) -> dict[str, Any]:
+def _parse(raw: bytes, path: Path, number: int | str) -> dict[str, Any]:
     try:
         value = json.loads(raw)
     except ValueError as error:

@@ -104,6 +104,20 @@ class Learner:
         metrics = self._metrics(totals, max_ratio)
         return {**metrics, "grad_norm": grad_norm, "time/learner_s": time.perf_counter() - started}
 
+    def held_out_loss(self, samples: Sequence[Sample]) -> float:
+        """Mean negative log-likelihood of a completion token, in nats, over all ranks' samples.
+
+        Collective, without a gradient; the same on every rank.
+        """
+        self._engine.eval()
+        totals = torch.zeros(2, dtype=torch.float64)
+        with torch.no_grad():
+            for micro, weight in self._micro_batches(samples):
+                logprobs, _ = self._engine(micro, self.spec.temperature)
+                totals += weight * torch.tensor([-float(logprobs.sum()), logprobs.numel()])
+        dist.all_reduce(totals)
+        return float(totals[0] / totals[1])
+
     def _grad_norm_before_step(self) -> float:
         # DeepSpeed reports a norm only where it shards; at stage 0 the gradients lie here whole.
         if self.spec.config.zero_stage > 0:

@@ -7,9 +7,10 @@ stand first and a cut prompt would lose them without a word.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
+from t2g_ray.config import PromptConfig
 from t2g_ray.graph import Graph
 from t2g_ray.parsing import THINK_CLOSE, THINK_OPEN
 from t2g_ray.types import Record
@@ -112,6 +113,24 @@ def encode_prompt(
     if max_tokens is not None and len(token_ids) > max_tokens:
         raise PromptTooLong(len(token_ids), max_tokens)
     return token_ids
+
+
+def fitting_prompts(
+    tokenizer: Any, records: Sequence[Record], config: PromptConfig
+) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """(position, token ids) of each record whose whole prompt fits `max_tokens`, in order."""
+    for position, record in enumerate(records):
+        try:
+            token_ids = encode_prompt(
+                tokenizer,
+                record,
+                style=config.style,
+                thinking=config.thinking,
+                max_tokens=config.max_tokens,
+            )
+        except PromptTooLong:
+            continue
+        yield position, token_ids
 
 
 def encode_answer(

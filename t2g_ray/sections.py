@@ -189,10 +189,11 @@ class SyncConfig(Section):
 
 
 class EvalConfig(Section):
-    """Greedy evaluation on the held-out records during the run."""
+    """Evaluation on the held-out records: of greedy answers in GRPO, of the loss in SFT."""
 
     every: int = Field(default=0, ge=0)
-    """Steps between evaluations; 0 evaluates only before and after."""
+    """Steps between evaluations, beside those before and after; 0: GRPO has only these two, SFT
+    none."""
     max_new_tokens: int | None = None
     """Longest answer in an evaluation; as in training when not given."""
 

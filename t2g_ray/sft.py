@@ -20,6 +20,7 @@ from t2g_ray import checkpoint
 from t2g_ray.batching import balance
 from t2g_ray.config import AlgorithmConfig, SftConfig, dump_config
 from t2g_ray.data.load import load_split, resolve_model
+from t2g_ray.jsonlines import JsonLinesWriter
 from t2g_ray.learner import Learner, LearnerSpec
 from t2g_ray.metrics import MetricsWriter, throughput_metrics
 from t2g_ray.prompt_settings import write_prompt_settings
@@ -36,6 +37,8 @@ class SftPlan:
 
     config: SftConfig
     records: Sequence[Record]
+    heldout: Sequence[Record]
+    """Empty where the run does not evaluate."""
     is_new: bool
     start: checkpoint.Found | None
     """The checkpoint to continue from."""
@@ -56,13 +59,14 @@ def plan_sft(config: SftConfig) -> SftPlan:
     Raises ValueError for what is wrong with the configuration, the records or the run folder.
     """
     records = load_split(config, "train")
+    heldout = load_split(config, "heldout") if config.eval.every else []
     run_dir = RunDir(config.run_dir.resolve())
     # Workers may run in other folders.
     model = str(Path(config.model).resolve()) if Path(config.model).is_dir() else config.model
     config = config.model_copy(update={"run_dir": run_dir.path, "model": model})
     is_new = not run_dir.prepare(resume=config.resume == "auto")
     start = checkpoint.find_checkpoint(run_dir.checkpoints)
-    plan = SftPlan(config=config, records=records, is_new=is_new, start=start)
+    plan = SftPlan(config=config, records=records, heldout=heldout, is_new=is_new, start=start)
     if start is not None:
         for reason in start.rejected:
             _log.warning("resuming from %s: %s", start.path.name, reason)
@@ -85,14 +89,15 @@ def num_steps(config: SftConfig, num_samples: int) -> int:
 def run_sft_rank(plan: SftPlan, *, rank: int, num_ranks: int) -> None:
     """Train on this rank's share of every batch; collective over the ranks (`join_ranks`).
 
-    Rank 0 writes metrics. All ranks write checkpoints and, at the end, the model.
+    Rank 0 writes metrics and evaluations. All ranks write checkpoints and, at the end, the model.
     """
     config, run_dir = plan.config, RunDir(plan.config.run_dir)
     if rank == 0:
         resolve_model(config, run_dir)
     dist.barrier()  # the other ranks find the folder that rank 0 made
     model = resolve_model(config, run_dir)
-    encoded = _encode(plan, model)
+    encoded = _encode(config, model, plan.records)
+    heldout = _encode(config, model, plan.heldout) if plan.heldout else None
     data = SftData(
         samples=encoded.samples,
         batch_size=config.batch_size,
@@ -103,6 +108,8 @@ def run_sft_rank(plan: SftPlan, *, rank: int, num_ranks: int) -> None:
     if plan.start is not None:
         learner.load(plan.start.path)
     record = _Recorder(plan, encoded, num_ranks) if rank == 0 else None
+    if heldout and plan.start is None:
+        _evaluate(learner, heldout, record)
     for step in range(learner.step_count, data.num_steps):
         batch = data.batch(step)
         share = balance([num_tokens(sample) for sample in batch], num_ranks)[rank]
@@ -111,23 +118,30 @@ def run_sft_rank(plan: SftPlan, *, rank: int, num_ranks: int) -> None:
         )
         if record is not None:
             record.step(step + 1, batch, metrics)
-        every = config.checkpoint.every
-        if step + 1 == data.num_steps or (every and (step + 1) % every == 0):
+        is_last = step + 1 == data.num_steps
+        if heldout and (is_last or _is_due(step + 1, config.eval.every)):
+            _evaluate(learner, heldout, record)
+        # After the evaluation: a run that is resumed here does not take it again.
+        if is_last or _is_due(step + 1, config.checkpoint.every):
             _save(learner, plan, record)
     _export(learner, config, data.samples, rank=rank)
 
 
-def _encode(plan: SftPlan, model: str) -> Encoded:
+def _is_due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _encode(config: SftConfig, model: str, records: Sequence[Record]) -> Encoded:
     from transformers import AutoConfig, AutoTokenizer
 
     return encode_samples(
         AutoTokenizer.from_pretrained(model),
-        plan.records,
-        plan.config.prompt,
+        records,
+        config.prompt,
         max_positions=getattr(
             AutoConfig.from_pretrained(model).get_text_config(), "max_position_embeddings", None
         ),
-        token_budget=plan.config.learner.token_budget,
+        token_budget=config.learner.token_budget,
     )
 
 
@@ -144,8 +158,17 @@ def _spec(config: SftConfig, model: str, total_steps: int) -> LearnerSpec:
     )
 
 
+def _evaluate(learner: Learner, heldout: Encoded, record: _Recorder | None) -> None:
+    """The held-out loss of all ranks' shares; the one that keeps the record writes it."""
+    samples, num_ranks = heldout.samples, dist.get_world_size()
+    share = balance([num_tokens(sample) for sample in samples], num_ranks)[dist.get_rank()]
+    loss = learner.held_out_loss([samples[position] for position in share])
+    if record is not None:
+        record.evaluation(learner.step_count, loss, heldout)
+
+
 class _Recorder:
-    """Rank 0's view of the run: one line of metrics a step."""
+    """Rank 0's view of the run: a line of metrics a step, and one an evaluation."""
 
     def __init__(self, plan: SftPlan, encoded: Encoded, num_ranks: int) -> None:
         self._num_ranks = num_ranks
@@ -154,8 +177,10 @@ class _Recorder:
             "records/long_prompts": encoded.num_long_prompts,
             "records/long_answers": encoded.num_long_answers,
         }
-        resume_step = None if plan.is_new else plan.start.step if plan.start else 0
-        self._writer = MetricsWriter(RunDir(plan.config.run_dir).metrics, resume_step=resume_step)
+        resume_step = None if plan.is_new else plan.start.step if plan.start else -1
+        run_dir = RunDir(plan.config.run_dir)
+        self._writer = MetricsWriter(run_dir.metrics, resume_step=resume_step)
+        self._evals = JsonLinesWriter(run_dir.evals, resume_step=resume_step)
         self.time_s = float(plan.start.state["time_s"]) if plan.start else 0.0
         self._last_s = time.perf_counter()
 
@@ -184,6 +209,19 @@ class _Recorder:
                     wall_s=wall_s,
                     num_devices=self._num_ranks,
                 ),
+            }
+        )
+
+    def evaluation(self, step: int, loss: float, heldout: Encoded) -> None:
+        self._evals.append(
+            {
+                "step": step,
+                "policy_version": step,
+                "split": "heldout",
+                "time_s": self.time_s,
+                "loss": loss,
+                "records": len(heldout.samples),
+                "records/left_out": heldout.num_long_prompts + heldout.num_long_answers,
             }
         )
 

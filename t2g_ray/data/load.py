@@ -15,7 +15,7 @@ from t2g_ray.config import EMBEDDED, PromptConfig, StageConfig
 from t2g_ray.data.corpus import generate_records
 from t2g_ray.data.records import load_records
 from t2g_ray.policy import build_tiny_policy, is_embedded, save_policy
-from t2g_ray.prompts import PromptTooLong, encode_prompt
+from t2g_ray.prompts import fitting_prompts
 from t2g_ray.rundir import RunDir
 from t2g_ray.types import Record
 
@@ -65,19 +65,7 @@ def encode_prompts(
 
     Raises ValueError when none is left.
     """
-    kept: list[tuple[Record, tuple[int, ...]]] = []
-    for record in records:
-        try:
-            token_ids = encode_prompt(
-                tokenizer,
-                record,
-                style=config.style,
-                thinking=config.thinking,
-                max_tokens=config.max_tokens,
-            )
-        except PromptTooLong:
-            continue
-        kept.append((record, token_ids))
+    kept = [(records[i], token_ids) for i, token_ids in fitting_prompts(tokenizer, records, config)]
     if not kept:
         raise ValueError(
             f"at least one prompt must fit prompt.max_tokens={config.max_tokens}, found none "

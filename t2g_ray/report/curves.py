@@ -109,8 +109,7 @@ def _figure(chart: Chart, metrics: Lines, held_out: Lines) -> dict[str, Any]:
         if xs:
             draw = _bars if chart.is_stacked else _curve
             data += draw(label, xs, ys, style)
-        if key.startswith("f1/") or key == "json_valid_rate":
-            data += _markers(f"{label}, held out", held_out, key, style)
+        data += _markers(f"{label}, held out", held_out, key, style)
     layout: dict[str, Any] = {"yaxis": {"title": {"text": chart.unit}, "rangemode": "tozero"}}
     if chart.is_stacked:
         layout["barmode"] = "stack"

@@ -55,7 +55,8 @@ def tables(summary: Mapping[str, Any], evals: list[dict[str, Any]]) -> list[Tabl
         "after": f"Newest, step {held_out[-1]['step']}",
     }
     pair = {"before": held_out[0], "after": held_out[-1]}
-    return [_table("Held-out records so far", pair, stages)]
+    table = _table("Held-out records so far", pair, stages)
+    return [table] if table.rows else []  # SFT evaluates the loss only, which is a curve
 
 
 def cards(table: Table) -> list[tuple[str, Cell, Cell, Cell]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.commands import bench_app
+from t2g_ray.config import PromptConfig
+from t2g_ray.prompt_settings import write_prompt_settings
 
 SMALL = (
     "prompts_per_step=2",
@@ -21,10 +24,12 @@ SMALL = (
 )
 
 
-def measure(folder: Path, bench: str, *options: str) -> dict[str, float]:
+def measure(
+    folder: Path, bench: str, *options: str, small: Sequence[str] = SMALL
+) -> dict[str, float]:
     """Medians by metric, from the file that the command writes."""
     path = folder / f"{bench}.json"
-    arguments = [bench, *SMALL, "--runs", "1", "--json", str(path), *options]
+    arguments = [bench, *small, "--runs", "1", "--json", str(path), *options]
     outcome = CliRunner().invoke(bench_app, arguments, catch_exceptions=False)
     assert outcome.exit_code == 0, outcome.output
     content = json.loads(path.read_text())
@@ -96,6 +101,17 @@ def test_loop(tmp_path: Path, tied_model: Path) -> None:
     assert rows["staleness/sync"] == 0
     assert rows["staleness/async_1"] <= 1
     assert_positive(rows, ["wall_over_sync/async_1"])
+
+
+def test_serve(tmp_path: Path, tied_model: Path) -> None:
+    model = shutil.copytree(tied_model, tmp_path / "model")
+    write_prompt_settings(model, PromptConfig(style="compact"), 64)
+    rows = measure(
+        tmp_path, "serve", "--clients", "2", "--requests", "2", "--model", str(model), small=()
+    )
+    both = ["requests_per_s/server", "requests_per_s/vllm", "server_over_vllm"]
+    assert_positive(rows, [*both, "latency_ms/p50"])
+    assert rows["latency_ms/p50"] <= rows["latency_ms/p99"]
 
 
 def test_peers(tmp_path: Path, tied_model: Path) -> None:

@@ -87,11 +87,15 @@ def test_the_report_compares_before_and_after(straight: RunDir) -> None:
     for side in ("before", "after"):
         scores = [report[side][k] for k in ("f1/entities", "f1/relations", "json_valid_rate")]
         assert all(0 <= score <= 1 for score in scores)
+        low, high = report[side]["interval"]["f1/entities"]
+        assert low <= report[side]["f1/entities"] <= high
     assert 0 < report["grpo_wall_s"] < report["wall_s"]
     assert {"learner/0", "rollout/0", "reward/0"} <= report["placement"].keys()
     assert [(line["step"], line["split"]) for line in read_json_lines(straight.evals)] == [
         (step, split) for step in (0, STEPS) for split in ("heldout", "heldout_names")
     ]
+    times = [line["time_s"] for line in read_json_lines(straight.evals)]
+    assert times == [0.0, 0.0] + [column(straight, "time_s")[-1]] * 2
 
 
 def test_the_trace_shows_every_actor_at_work(straight: RunDir) -> None:

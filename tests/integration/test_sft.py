@@ -13,19 +13,24 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from actors.sft import run_sft
 from t2g_ray.config import SftConfig, load_config
+from t2g_ray.data.load import load_split
+from t2g_ray.jsonlines import read_json_lines
 from t2g_ray.metrics import read_metrics
 from t2g_ray.rundir import RunDir
+from t2g_ray.sft_data import encode_samples
 
 CONFIG = Path(__file__).parents[2] / "configs" / "demo_sft.yaml"
 STEPS = 12
+NUM_HELDOUT = 9  # an odd number: the ranks' shares differ
 
 
 def config_of(run_dir: Path, *overrides: str) -> SftConfig:
     few = ("data.train_records=200", f"steps={STEPS}", "checkpoint.every=5")
+    evaluation = ("eval.every=5", f"data.heldout_records={NUM_HELDOUT}")
     return load_config(
         SftConfig,
         CONFIG,
-        [f"run_dir={run_dir}", *few, "learner.optimizer.warmup_steps=2", *overrides],
+        [f"run_dir={run_dir}", *few, *evaluation, "learner.optimizer.warmup_steps=2", *overrides],
     )
 
 
@@ -38,6 +43,11 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
 def weights(run_dir: RunDir) -> Mapping[str, Any]:
     state: Mapping[str, Any] = AutoModelForCausalLM.from_pretrained(run_dir.model).state_dict()
     return state
+
+
+def held_out(run_dir: RunDir) -> dict[int, float]:
+    """Held-out loss by step."""
+    return {line["step"]: line["loss"] for line in read_json_lines(run_dir.evals)}
 
 
 def losses(run_dir: RunDir) -> list[float]:
@@ -58,6 +68,34 @@ def test_two_ranks_learn_and_leave_a_whole_run_folder(straight: RunDir) -> None:
     assert (straight.model / "t2g.json").exists()
 
 
+def test_the_held_out_loss_is_that_of_the_exported_model(straight: RunDir) -> None:
+    lines = list(read_json_lines(straight.evals))
+    assert [line["step"] for line in lines] == [0, 5, 10, STEPS]
+    assert all((line["records"], line["records/left_out"]) == (NUM_HELDOUT, 0) for line in lines)
+    assert [line["time_s"] for line in lines] == [0.0] + [
+        read_metrics(straight.metrics)[step - 1]["time_s"] for step in (5, 10, STEPS)
+    ]
+    config = config_of(straight.path)
+    model = AutoModelForCausalLM.from_pretrained(straight.model).eval()
+    tokenizer = AutoTokenizer.from_pretrained(straight.model)
+    encoded = encode_samples(
+        tokenizer,
+        load_split(config, "heldout"),
+        config.prompt,
+        max_positions=None,
+        token_budget=4096,
+    )
+    total, num_tokens = 0.0, 0
+    for sample in encoded.samples:
+        ids = torch.tensor([[*sample.prompt_ids, *sample.completion_ids.tolist()]])
+        with torch.no_grad():
+            log_p = torch.log_softmax(model(ids).logits[0, :-1], dim=-1)
+        answer = log_p.gather(-1, ids[0, 1:, None])[len(sample.prompt_ids) - 1 :]
+        total, num_tokens = total - float(answer.sum()), num_tokens + len(answer)
+    assert held_out(straight)[STEPS] == pytest.approx(total / num_tokens, rel=1e-4)
+    assert held_out(straight)[STEPS] < held_out(straight)[0]
+
+
 def test_a_resumed_run_gives_the_same_weights_bit_for_bit(straight: RunDir) -> None:
     killed = RunDir(straight.path.with_name("killed"))
     shutil.copytree(straight.path, killed.path)
@@ -68,6 +106,7 @@ def test_a_resumed_run_gives_the_same_weights_bit_for_bit(straight: RunDir) -> N
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     assert losses(killed) == losses(straight)
+    assert held_out(killed) == held_out(straight)
     times = [line["time_s"] or 0.0 for line in read_metrics(killed.metrics)]
     assert times == sorted(times)
 
@@ -75,6 +114,7 @@ def test_a_resumed_run_gives_the_same_weights_bit_for_bit(straight: RunDir) -> N
 def test_one_rank_gives_the_losses_of_two(straight: RunDir) -> None:
     single = run_sft(config_of(straight.path.with_name("single"), "learner.ranks=1"))
     assert losses(single) == pytest.approx(losses(straight), rel=1e-4)
+    assert held_out(single) == pytest.approx(held_out(straight), rel=1e-4)
 
 
 def test_a_failing_rank_ends_the_run_in_its_own_words(straight: RunDir) -> None:

@@ -13,6 +13,7 @@ from benchmarks.result import (
     Row,
     compare,
     document,
+    main,
     make_row,
     ratio_row,
     report,
@@ -59,8 +60,9 @@ def test_sides_of_a_ratio_must_have_the_same_runs() -> None:
 
 
 def test_the_document_has_the_keys_that_readers_rely_on() -> None:
-    content = document("rollout", [make_row("speed", [1.0, 2.0, 3.0], "tokens/s")])
-    assert list(content) == ["bench", "machine", "versions", "rows"]
+    rows = [make_row("speed", [1.0, 2.0, 3.0], "tokens/s")]
+    content = document("rollout", rows, "t2g bench rollout")
+    assert list(content) == ["bench", "command", "machine", "versions", "rows"]
     assert content["rows"] == [
         {"metric": "speed", "median": 2.0, "min": 1.0, "max": 3.0, "unit": "tokens/s", "runs": 3}
     ]
@@ -108,12 +110,35 @@ def test_the_report_writes_the_file_and_prints_every_figure(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "deep" / "rollout.json"
-    verdicts = report("rollout", [make_row("actor_over_vllm", [0.9], "ratio")], path)
+    verdicts = report("rollout", [make_row("actor_over_vllm", [0.9], "ratio")], "", path)
     assert verdicts[0].is_ok is False  # the goal in limits.json is 0.95
     assert json.loads(path.read_text())["rows"][0]["median"] == 0.9
     printed = capsys.readouterr().out
     assert "actor_over_vllm" in printed
     assert "outside" in printed
+
+
+def test_files_become_sections_with_command_figures_target_and_machine(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "rollout.json"
+    rows = [row("actor_over_vllm", 0.9, "ratio"), row("generated_tokens_per_s/vllm", 12345.6)]
+    facts = {"bench": "rollout", "command": "t2g bench rollout", "versions": {"ray": "1.2"}}
+    path.write_text(json.dumps({**facts, "machine": {"cores": 3}, "rows": rows}))
+    main([str(path)])
+    assert capsys.readouterr().out.splitlines() == [
+        "### rollout",
+        "",
+        "`t2g bench rollout`",
+        "",
+        "| metric | median | min | max | unit | runs | target | met |",
+        "|---|--:|--:|--:|---|--:|---|---|",
+        "| `actor_over_vllm` | 0.9 | 0.9 | 0.9 | ratio | 1 | >= 0.95 | no |",
+        "| `generated_tokens_per_s/vllm` | 12,346 | 12,346 | 12,346 | tokens/s | 1 |  |  |",
+        "",
+        "Measured on: cores 3, ray 1.2.",
+        "",
+    ]
 
 
 def test_limits_are_pairs_of_bounds_of_known_benchmarks() -> None:

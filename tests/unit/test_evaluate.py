@@ -2,7 +2,7 @@
 
 import pytest
 
-from t2g_ray.evaluate import EvalResult, bootstrap_interval, evaluate_texts
+from t2g_ray.evaluate import EvalResult, evaluate_texts, paired_interval
 from t2g_ray.graph import Entity, Graph, Relation
 from t2g_ray.scoring import Counts, GraphCounts
 from t2g_ray.types import Record
@@ -93,7 +93,7 @@ def counts(entities: tuple[int, int, int], relations: tuple[int, int, int]) -> G
 def test_equal_records_leave_no_doubt_about_the_change() -> None:
     before = [counts((1, 1, 1), (0, 0, 2))] * 7  # F1 0.5 and 0.0
     after = [counts((2, 0, 0), (1, 1, 1))] * 7  # F1 1.0 and 0.5
-    interval = bootstrap_interval(before, after, seed=0)
+    interval = paired_interval(before, after, seed=0)
     assert interval == {
         "f1/entities": (0.5, 0.5),
         "f1/relations": (0.5, 0.5),
@@ -103,13 +103,13 @@ def test_equal_records_leave_no_doubt_about_the_change() -> None:
 
 def test_the_sides_are_paired_so_that_unlike_records_with_one_result_give_no_change() -> None:
     mixed = [counts((i % 3, 0, 1), (0, i % 2, 1)) for i in range(20)]
-    interval = bootstrap_interval(mixed, mixed, seed=3)
+    interval = paired_interval(mixed, mixed, seed=3)
     assert set(interval.values()) == {(0.0, 0.0)}
 
 
 def test_nothing_to_find_and_nothing_found_is_right() -> None:
     silent, noisy = [counts((0, 0, 0), (0, 0, 0))] * 3, [counts((0, 1, 0), (0, 1, 0))] * 3
-    assert bootstrap_interval(noisy, silent, seed=0)["f1/mean"] == (1.0, 1.0)
+    assert paired_interval(noisy, silent, seed=0)["f1/mean"] == (1.0, 1.0)
 
 
 def test_the_interval_of_one_evaluation_is_that_of_the_binomial_distribution() -> None:
@@ -126,12 +126,12 @@ def test_the_interval_of_one_evaluation_is_that_of_the_binomial_distribution() -
 def test_a_seed_gives_one_interval() -> None:
     before = [counts((i % 2, 1, 0), (0, 0, 1)) for i in range(9)]
     after = [counts((1, i % 2, 0), (i % 3, 0, 1)) for i in range(9)]
-    first = bootstrap_interval(before, after, seed=5)
-    assert bootstrap_interval(before, after, seed=5) == first
-    assert bootstrap_interval(before, after, seed=6) != first
+    first = paired_interval(before, after, seed=5)
+    assert paired_interval(before, after, seed=5) == first
+    assert paired_interval(before, after, seed=6) != first
 
 
 def test_unpaired_sides_are_refused() -> None:
     one = counts((1, 0, 0), (1, 0, 0))
     with pytest.raises(ValueError, match=r"same records.*found 1 and 2"):
-        bootstrap_interval([one], [one, one], seed=0)
+        paired_interval([one], [one, one], seed=0)

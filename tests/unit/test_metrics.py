@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from t2g_ray.jsonlines import JsonLinesWriter, read_json_lines
+from t2g_ray.jsonlines import JsonLinesWriter, last_json_line, read_json_lines
 from t2g_ray.metrics import (
     METRIC_KEYS,
     ConservationError,
@@ -101,6 +101,18 @@ def test_a_torn_last_line_is_skipped_and_a_damaged_one_is_named(tmp_path: Path) 
     with pytest.raises(ValueError, match="found list"):
         read_metrics(path)
     assert read_metrics(tmp_path / "none.jsonl") == []
+
+
+def test_the_last_line_is_the_last_that_is_complete(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    assert last_json_line(path) is None
+    path.write_text('{"step": 1')
+    assert last_json_line(path) is None
+    path.write_text('{"step": 1}\n{"step": 2}\n{"st')
+    assert last_json_line(path) == {"step": 2}
+    path.write_text('{"step": 1}\n[2]\n')
+    with pytest.raises(ValueError, match=r"its last line must be a JSON object, found list"):
+        last_json_line(path)
 
 
 def test_json_lines_hold_any_text_on_one_line(tmp_path: Path) -> None:

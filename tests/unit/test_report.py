@@ -162,6 +162,7 @@ def test_a_running_run_shows_its_first_and_newest_evaluation() -> None:
         ("Entity F1, exact", (Cell("20.0"), Cell("30.0"), Cell("+10.0", "", True))),
     )
     assert tables({}, []) == []
+    assert tables({}, [{"step": 5, "split": "heldout", "loss": 0.5}]) == []
 
 
 def test_the_table_shows_intervals_more_sft_and_unseen_names() -> None:
@@ -272,6 +273,8 @@ def test_figures_hold_only_what_the_run_has() -> None:
     assert [trace["name"] for trace in shown["Parts of the reward"]] == ["json"]
     assert [trace["name"] for trace in shown["F1, exact micro"]] == ["entities, held out"]
     assert figures([], []) == []
+    (held_out,) = figures([], [{"step": 5, "split": "heldout", "loss": 0.75}])
+    assert (held_out["title"], held_out["data"][0]["y"]) == ("Loss", [0.75])
 
 
 def test_long_runs_are_thinned_to_means_of_neighbours() -> None:

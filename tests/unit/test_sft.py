@@ -11,7 +11,7 @@ import pytest
 import torch
 from ray.train.v2.api.exceptions import WorkerGroupError
 
-from actors.sft import _failure, _last_line
+from actors.sft import _failure
 from t2g_ray.batching import collate
 from t2g_ray.checkpoint import write_checkpoint
 from t2g_ray.config import PromptConfig, SftConfig, build_config
@@ -179,6 +179,14 @@ def test_a_plan_enters_a_new_folder_with_its_configuration(tmp_path: Path) -> No
         plan_sft(config_of(tmp_path / "run"))
 
 
+def test_held_out_records_are_read_only_where_the_run_evaluates(tmp_path: Path) -> None:
+    data = {"heldout_records": 4}
+    assert plan_sft(config_of(tmp_path / "without", data=data)).heldout == []
+    plan = plan_sft(config_of(tmp_path / "with", data=data, eval={"every": 5}))
+    assert len(plan.heldout) == 4
+    assert not {record.text for record in plan.heldout} & {record.text for record in plan.records}
+
+
 def test_bad_data_is_refused_before_the_folder_is_made(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="found no file"):
         plan_sft(config_of(tmp_path / "run", data={"train": "missing.jsonl"}))
@@ -220,12 +228,3 @@ def test_other_failures_name_every_rank_that_failed() -> None:
     failure = _failure(WorkerGroupError("two failed", dict(failures)))
     assert isinstance(failure, RuntimeError)
     assert str(failure) == "SFT failed: rank 0: connection closed; rank 1: no space left"
-
-
-def test_progress_reads_the_last_line_that_is_complete(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    assert _last_line(path) is None
-    path.write_text('{"step": 1')
-    assert _last_line(path) is None
-    path.write_text('{"step": 1}\n{"step": 2}\n{"st')
-    assert _last_line(path) == {"step": 2}

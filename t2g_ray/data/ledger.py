@@ -49,6 +49,8 @@ class Ledger:
         while self._watermark in self._ahead:
             self._ahead.remove(self._watermark)
             self._watermark += 1
+        # What was consumed ahead, before a resume, may now lie below the watermark.
+        self._next = max(self._next, self._watermark)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""

@@ -37,6 +37,12 @@ def test_a_resumed_ledger_draws_first_what_was_drawn_and_not_consumed() -> None:
     assert resumed.draw(4) == [0, 2, 3, 5]
 
 
+def test_what_was_consumed_ahead_of_a_resume_is_not_drawn_again_once_the_gap_is_closed() -> None:
+    ledger = Ledger(watermark=0, ahead=[2])
+    ledger.consume(ledger.draw(2))
+    assert ledger.draw(2) == [3, 4]
+
+
 @pytest.mark.parametrize("position", [7, 0])
 def test_a_position_is_consumed_only_once_and_only_after_it_was_drawn(position: int) -> None:
     ledger = Ledger()

@@ -12,6 +12,7 @@ from typing import Any
 
 from t2g_ray.parsing import parse_completion
 from t2g_ray.rewards import RewardSpec, grade
+from t2g_ray.scoring import Counts
 from t2g_ray.types import Group, GroupSummary, Record, Reward, ScoredGroup
 
 
@@ -37,6 +38,7 @@ def summarise(scored: ScoredGroup, *, score_s: float) -> GroupSummary:
     return GroupSummary(
         index=group.prompt.index,
         rewards=tuple(reward.total for reward in rewards),
+        f1=tuple((Counts(*r.entities) + Counts(*r.relations)).f1 for r in rewards),
         is_valid=is_valid,
         lengths=tuple(len(completion.token_ids) for completion in group.completions),
         prompt_tokens=len(group.prompt.token_ids),

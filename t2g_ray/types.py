@@ -117,11 +117,15 @@ class GroupSummary:
     """The numbers of a scored group: all that the loop sees of it, a few hundred bytes.
 
     Lists are [G]. `is_valid[i]` is False where the grader failed, so that the reward must not be
-    used. Example: GroupSummary(index=17, rewards=(1.5, 0.2), is_valid=(True, True), ...).
+    used. Example: GroupSummary(index=17, rewards=(1.5, 0.2), f1=(0.8, 0.0), is_valid=(True, True),
+    ...).
     """
 
     index: int
     rewards: tuple[float, ...]
+    f1: tuple[float, ...]
+    """Exact F1 over entities and relations together, before any shaping: what filters look at,
+    where `is_valid`."""
     is_valid: tuple[bool, ...]
     lengths: tuple[int, ...]
     prompt_tokens: int

@@ -31,6 +31,7 @@ def summary(
     return GroupSummary(
         index=index,
         rewards=tuple(rewards),
+        f1=tuple(rewards),
         is_valid=tuple(is_valid or [True] * len(rewards)),
         lengths=tuple(range(2, 2 + len(rewards))),
         prompt_tokens=4,

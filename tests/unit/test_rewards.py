@@ -1,4 +1,4 @@
-"""Parts by hand, the ordering of honest and dishonest answers, and the grader's boundary."""
+"""Parts by hand, presets and specifications, and the grader's boundary."""
 
 import logging
 import math
@@ -107,59 +107,6 @@ def test_silence_earns_everything_where_nothing_is_and_only_json_elsewhere() -> 
     silent = parts(f"<think>Hm</think>{EMPTY}", thinking=True)
     assert silent.pop("json") == 1.0
     assert set(silent.values()) == {0.0}
-
-
-def _all_pairs() -> Graph:
-    texts = [entity.text for entity in GOLD.entities]
-    pairs = [(head, tail) for head in texts for tail in texts if head != tail]
-    return Graph(
-        GOLD.entities,
-        tuple(Relation(h, t, type_) for h, t in pairs for type_ in RECORD.relation_types),
-    )
-
-
-WRONG = Graph(
-    (Entity(0, "Lee and", "city"), Entity(1, "work", "person")), (Relation("work", "in", "owns"),)
-)
-DISHONEST = {
-    "an empty graph": EMPTY,
-    "all pairs": _all_pairs().to_json(),
-    "triples fifty times": Graph(GOLD.entities, GOLD.relations * 50).to_json(),
-    "entities fifty times": Graph(GOLD.entities * 50, ()).to_json(),
-    "the source text": RECORD.text,
-    "the source text as one entity": Graph((Entity(0, RECORD.text, "person"),), ()).to_json(),
-    "every word an entity": Graph(
-        tuple(Entity(i, w, "person") for i, w in enumerate(RECORD.text.split())), ()
-    ).to_json(),
-    "valid JSON with a wrong graph": WRONG.to_json(),
-    "valid JSON of another shape": '{"answer":"Ann Lee"}',
-    "tags only": "<think>Ann</think>",
-    "tags the wrong way round": "</think><think>",
-    "tags and an empty graph": f"<think>Ann</think>{EMPTY}",
-    "the answer inside the reasoning": f"<think>{PARTIAL.to_json()}</think>",
-}
-
-
-@pytest.mark.parametrize("thinking", [False, True])
-@pytest.mark.parametrize("name", PRESETS)
-@pytest.mark.parametrize("trick", DISHONEST)
-def test_no_trick_reaches_an_honest_partial_answer(trick: str, name: str, thinking: bool) -> None:
-    honest = PARTIAL.to_json()
-    tricky = DISHONEST[trick]
-    if thinking:
-        honest = f"<think>Ann</think>{honest}"
-        tricky = tricky if "think>" in tricky else f"<think>Ann</think>{tricky}"
-    spec = PRESETS[name]
-    best = score_completion(honest, RECORD, spec, thinking=thinking).total
-    assert score_completion(tricky, RECORD, spec, thinking=thinking).total < best
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_even_one_right_entity_beats_silence_and_noise(name: str) -> None:
-    one = Graph(GOLD.entities[:1], ()).to_json()
-    honest = score_completion(one, RECORD, PRESETS[name]).total
-    for dishonest in (EMPTY, WRONG.to_json(), RECORD.text, ""):
-        assert score_completion(dishonest, RECORD, PRESETS[name]).total < honest
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -27,6 +27,7 @@ FROM_THE_TRACE = {
 A = GroupSummary(
     index=0,
     rewards=(1.0, 0.0),
+    f1=(1.0, 0.0),
     is_valid=(True, True),
     lengths=(10, 20),
     prompt_tokens=7,
@@ -43,13 +44,21 @@ A = GroupSummary(
 )
 # Equal rewards: no signal.
 B = dataclasses.replace(
-    A, index=1, rewards=(1.0, 1.0), lengths=(5, 5), num_parsed=2, parts={"json": 1.0}, min_version=3
+    A,
+    index=1,
+    rewards=(1.0, 1.0),
+    f1=(1.0, 1.0),
+    lengths=(5, 5),
+    num_parsed=2,
+    parts={"json": 1.0},
+    min_version=3,
 )
 # One of three completions was not graded; two versions behind.
 C = dataclasses.replace(
     A,
     index=2,
     rewards=(2.0, 0.0, 0.0),
+    f1=(1.0, 0.0, 0.0),
     is_valid=(True, False, True),
     lengths=(4, 40, 6),
     num_truncated=0,

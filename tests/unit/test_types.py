@@ -28,6 +28,7 @@ def summary(lengths: tuple[int, ...]) -> GroupSummary:
     return GroupSummary(
         index=17,
         rewards=(1.5, 0.2),
+        f1=(1.0, 0.0),
         is_valid=(True, True),
         lengths=lengths,
         prompt_tokens=3,

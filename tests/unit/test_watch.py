@@ -23,6 +23,7 @@ def ready(index: int) -> Ready:
     summary = GroupSummary(
         index=index,
         rewards=(1.0, 0.0),
+        f1=(1.0, 0.0),
         is_valid=(True, True),
         lengths=(2, 3),
         prompt_tokens=4,

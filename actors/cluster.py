@@ -16,7 +16,6 @@ from actors.rollout import RolloutActor, rollout_spec
 from t2g_ray.config import GrpoConfig
 from t2g_ray.learner import LearnerSpec
 from t2g_ray.progress import announced_wait
-from t2g_ray.rewards import RewardSpec, preset
 from t2g_ray.trace import Span
 
 _ROLLOUT_THREADS = 16
@@ -100,8 +99,6 @@ def _start_rollouts(config: GrpoConfig, bundles: Sequence[Bundle], model: str) -
 def _start_rewards(
     config: GrpoConfig, bundles: Sequence[Bundle], tokenizer_path: str
 ) -> tuple[Any, ...]:
-    reward = config.reward
-    spec = RewardSpec(reward.weights) if reward.weights else preset(reward.preset)
     actor = ray.remote(RewardActor)
     return tuple(
         actor.options(
@@ -109,7 +106,7 @@ def _start_rewards(
             namespace=_namespace(config),
             runtime_env={"env_vars": _thread_variables(1)},
             **bundle.options,
-        ).remote(bundle.number, tokenizer_path, spec, config.prompt.thinking)
+        ).remote(bundle.number, tokenizer_path, config.reward_spec, config.prompt.thinking)
         for bundle in bundles
     )
 

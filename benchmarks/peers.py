@@ -16,7 +16,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from benchmarks.loop import WARM_UP_STEPS, Mode, throughput_run
 from benchmarks.result import Row, make_row, ratio_row
@@ -124,12 +123,11 @@ def _trl_work(config: GrpoConfig, steps: int, seed: int) -> TrlWork:
     model = resolve_model(config, RunDir(config.run_dir))
     num_steps = steps + WARM_UP_STEPS
     prompts = first_prompts(config, load_tokenizer(model), num_steps * config.prompts_per_step)
-    reward: dict[str, Any] = {"preset": config.reward.preset, "weights": config.reward.weights}
     return TrlWork(
         model=model,
         prompt_ids=[list(prompt.token_ids) for prompt in prompts],
         records=[record_to_dict(prompt.record) for prompt in prompts],
-        reward=reward,
+        reward=config.reward.model_dump(mode="json"),
         prompts_per_step=config.prompts_per_step,
         group_size=config.group_size,
         max_new_tokens=config.sampling.max_new_tokens,

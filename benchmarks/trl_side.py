@@ -88,10 +88,10 @@ def _check_prompts(tokenizer: Any, texts: Sequence[str], ids: Sequence[Sequence[
 
 def _reward_function(work: TrlWork) -> Any:
     from t2g_ray.data.records import record_from_dict
-    from t2g_ray.rewards import RewardSpec, grade, preset
+    from t2g_ray.rewards import grade
+    from t2g_ray.sections import RewardConfig
 
-    weights = work.reward["weights"]
-    spec = RewardSpec(weights) if weights else preset(work.reward["preset"])
+    spec = RewardConfig.model_validate(work.reward).spec(max_new_tokens=work.max_new_tokens)
     records = [record_from_dict(value) for value in work.records]
 
     def reward(completions: list[str], record: list[int], **_: Any) -> list[float]:

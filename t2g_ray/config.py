@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from t2g_ray.rewards import RewardSpec
 from t2g_ray.sections import (
     EMBEDDED,
     AlgorithmConfig,
@@ -122,6 +123,11 @@ class GrpoConfig(StageConfig):
         """GPUs of the run; on CPUs, the processes that hold a model."""
         gpus = self.rollout.actors * self.rollout.gpus + self.learner.ranks * self.learner.gpus
         return math.ceil(gpus) or self.rollout.actors + self.learner.ranks
+
+    @property
+    def reward_spec(self) -> RewardSpec:
+        """What the reward actors compute."""
+        return self.reward.spec(max_new_tokens=self.sampling.max_new_tokens)
 
     @property
     def parity_tolerance(self) -> float:

@@ -10,8 +10,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from t2g_ray.parsing import parse_completion
-from t2g_ray.rewards import RewardSpec, grade
+from t2g_ray.rewards import RewardSpec, grade_all
 from t2g_ray.scoring import Counts
 from t2g_ray.types import Group, GroupSummary, Record, Reward, ScoredGroup
 
@@ -21,12 +23,25 @@ def score_group(
 ) -> tuple[GroupSummary, ScoredGroup]:
     """Decode and grade all completions of a group; the special tokens are not part of a text."""
     started = time.time()
-    ids = [completion.token_ids.tolist() for completion in group.completions]
-    texts = tuple(tokenizer.batch_decode(ids, skip_special_tokens=True))
-    record = group.prompt.record
-    rewards = tuple(grade(text, record, spec, thinking=thinking) for text in texts)
-    scored = ScoredGroup(group=group, rewards=rewards, texts=texts)
+    texts = decode(tokenizer, [completion.token_ids.tolist() for completion in group.completions])
+    rewards = grade_all(
+        texts,
+        group.prompt.record,
+        spec,
+        thinking=thinking,
+        num_tokens=[len(completion.token_ids) for completion in group.completions],
+    )
+    scored = ScoredGroup(group=group, rewards=tuple(rewards), texts=texts)
     return summarise(scored, score_s=time.time() - started), scored
+
+
+def decode(tokenizer: Any, ids: Sequence[list[int]]) -> tuple[str, ...]:
+    """Text of each completion without its special tokens."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None or tokenizer.clean_up_tokenization_spaces:
+        return tuple(tokenizer.batch_decode(ids, skip_special_tokens=True))
+    # batch_decode walks all ids in Python before it asks the backend for the same text.
+    return tuple(backend.decode(one, skip_special_tokens=True) for one in ids)
 
 
 def summarise(scored: ScoredGroup, *, score_s: float) -> GroupSummary:
@@ -34,7 +49,7 @@ def summarise(scored: ScoredGroup, *, score_s: float) -> GroupSummary:
     group, rewards = scored.group, scored.rewards
     is_valid = tuple(reward.tag in ("score", "invalid_output") for reward in rewards)
     valid = [reward for reward, ok in zip(rewards, is_valid, strict=True) if ok]
-    versions = [completion.versions for completion in group.completions]
+    versions = np.concatenate([completion.versions for completion in group.completions])
     return GroupSummary(
         index=group.prompt.index,
         rewards=tuple(reward.total for reward in rewards),
@@ -44,8 +59,8 @@ def summarise(scored: ScoredGroup, *, score_s: float) -> GroupSummary:
         prompt_tokens=len(group.prompt.token_ids),
         num_truncated=sum(c.finish_reason == "length" for c in group.completions),
         num_parsed=sum(reward.parse == "ok" for reward in valid),
-        min_version=min(int(v.min()) for v in versions),
-        max_version=max(int(v.max()) for v in versions),
+        min_version=int(versions.min()),
+        max_version=int(versions.max()),
         parts=_mean_parts(valid),
         entities=_add([reward.entities for reward in valid]),
         relations=_add([reward.relations for reward in valid]),

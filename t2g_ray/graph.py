@@ -99,8 +99,11 @@ def _relation(item: object, index: int) -> Relation:
 
 def _values(obj: object, keys: tuple[str, ...], where: str, index: int) -> list[object]:
     """The values of `keys` in their order; `obj` must have these keys and no others."""
-    if isinstance(obj, dict) and len(obj) == len(keys) and all(key in obj for key in keys):
-        return [obj[key] for key in keys]
+    if isinstance(obj, dict) and len(obj) == len(keys):
+        try:
+            return [obj[key] for key in keys]
+        except KeyError:
+            pass
     found = f"the keys {_shown(list(obj))}" if isinstance(obj, dict) else _shown(obj)
     place = where if where == "graph" else f"{where}[{index}]"
     raise GraphError(f"{place} must be an object with exactly the keys {keys}, found {found}")

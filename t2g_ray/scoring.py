@@ -3,7 +3,7 @@
 An entity is the key (text, type), a relation (head, tail, type), compared as tuples, so that no
 separator can make two of them equal. Keys are multisets: a copy of a right answer is one more
 false positive. Exact keys are trimmed and in Unicode NFC; relaxed keys also ignore case, articles
-and surrounding punctuation; soft scores give part of a point for a near miss.
+and surrounding punctuation; `matching` gives part of a point for a near miss.
 
 Invariant: counts of any set of records are the sum of the counts of its parts, so micro totals do
 not depend on how the records were cut.
@@ -25,8 +25,6 @@ Key = tuple[str, ...]  # the type comes last
 ARTICLES = frozenset(("a", "an", "the"))
 # Composing takes quadratic time on long runs of combining marks, so longer texts stay as they are.
 MAX_COMPOSED_CHARS = 1000
-# Near misses are searched among all pairs of leftovers; beyond this an answer is noise.
-MAX_SOFT_PAIRS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,63 +189,3 @@ def _add_types(left: Mapping[str, Counts], right: Mapping[str, Counts]) -> dict[
         name: left.get(name, Counts()) + right.get(name, Counts())
         for name in dict.fromkeys([*left, *right])
     }
-
-
-def soft_f1_entities(gold: Graph, predicted: Graph) -> float:
-    """F1 of one record in which each near miss counts by its word overlap, in [0, 1]."""
-    return _soft_f1(entity_keys(gold), entity_keys(predicted))
-
-
-def soft_f1_relations(gold: Graph, predicted: Graph) -> float:
-    """Like `soft_f1_entities`: the overlap is the mean over head and tail."""
-    return _soft_f1(relation_keys(gold), relation_keys(predicted))
-
-
-def _soft_f1(gold: list[Key], predicted: list[Key]) -> float:
-    if not gold and not predicted:
-        return 1.0
-    left_gold, left_predicted = Counter(gold), Counter(predicted)
-    credit = float((left_gold & left_predicted).total())
-    credit += _near_misses(
-        list((left_gold - left_predicted).elements()),
-        list((left_predicted - left_gold).elements()),
-    )
-    return 2 * credit / (len(gold) + len(predicted))
-
-
-def _near_misses(gold: list[Key], predicted: list[Key]) -> float:
-    """Total similarity of a one-to-one matching that takes the most similar pair first."""
-    if not gold or not predicted or len(gold) * len(predicted) > MAX_SOFT_PAIRS:
-        return 0.0
-    gold_words = [_words(key) for key in gold]
-    pairs = []
-    for column, key in enumerate(predicted):
-        words = _words(key)
-        for row, wanted in enumerate(gold_words):
-            similarity = _similarity(words, wanted)
-            if similarity > 0.0:
-                is_same_type = key[-1] == gold[row][-1]
-                pairs.append((similarity if is_same_type else 0.5 * similarity, row, column))
-    pairs.sort(key=lambda pair: -pair[0])
-    rows: set[int] = set()
-    columns: set[int] = set()
-    credit = 0.0
-    for similarity, row, column in pairs:
-        if row not in rows and column not in columns:
-            rows.add(row)
-            columns.add(column)
-            credit += similarity
-    return credit
-
-
-def _words(key: Key) -> list[frozenset[str]]:
-    return [frozenset(relaxed_form(text).split()) for text in key[:-1]]
-
-
-def _similarity(left: list[frozenset[str]], right: list[frozenset[str]]) -> float:
-    """Mean Dice overlap of the words of matching texts, in [0, 1]."""
-    total = 0.0
-    for ours, theirs in zip(left, right, strict=True):
-        if shared := len(ours & theirs):
-            total += 2 * shared / (len(ours) + len(theirs))
-    return total / len(left)

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from t2g_ray.rewards import PENALTIES, RewardSpec, Shaping, preset
+
 EMBEDDED = "embedded"
 
 
@@ -94,8 +96,34 @@ class RewardConfig(Section):
     """Named weights of the reward parts."""
     weights: dict[str, float] | None = None
     """Named weights in place of a preset's."""
+    penalties: dict[str, float] = Field(default_factory=dict)
+    """Weights of the penalties `duplicates` and `overlong`, on top of the preset or the weights."""
+    beta: float = Field(default=1.0, gt=0)
+    """F-beta in place of F1 in the reward: above 1 recall weighs more, below 1 precision."""
+    power: float = Field(default=1.0, gt=0)
+    """The F1 parts of the reward are raised to this power: 0.5 is the square root."""
+    overlong_share: float = Field(default=0.2, gt=0, le=1)
+    """Last share of sampling.max_new_tokens over which the overlong penalty grows to its whole."""
     max_error_rate: float = Field(default=0.01, ge=0, le=1)
     """Share of completions whose grader failed above which the run stops."""
+
+    @model_validator(mode="after")
+    def _spec_is_valid(self) -> RewardConfig:
+        self.spec(max_new_tokens=1)
+        return self
+
+    def spec(self, *, max_new_tokens: int) -> RewardSpec:
+        """What the reward actors compute. Raises ValueError for unknown names and bad weights."""
+        if wrong := sorted(set(self.penalties) - PENALTIES):
+            raise ValueError(f"penalties must be among {sorted(PENALTIES)}, found {wrong}")
+        weights = preset(self.preset).weights if self.weights is None else self.weights
+        shaping = Shaping(
+            beta=self.beta,
+            power=self.power,
+            max_new_tokens=max_new_tokens,
+            overlong_share=self.overlong_share,
+        )
+        return RewardSpec({**weights, **self.penalties}, shaping)
 
 
 class OptimizerConfig(Section):

@@ -16,6 +16,7 @@ from t2g_ray.config import (
     dump_config,
     load_config,
 )
+from t2g_ray.rewards import Shaping
 
 ROOT = Path(__file__).parents[2]
 
@@ -184,3 +185,32 @@ def test_the_data_have_a_seed_of_their_own_or_the_runs() -> None:
 def test_a_configuration_cannot_be_changed_after_it_was_checked() -> None:
     with pytest.raises(ValueError, match="frozen"):
         build().steps = 3
+
+
+def test_the_reward_is_the_preset_with_penalties_and_shaping() -> None:
+    config = build(
+        reward={"preset": "f1", "penalties": {"overlong": 0.5}, "beta": 0.5, "power": 2.0},
+        sampling={"max_new_tokens": 64},
+    )
+    spec = config.reward_spec
+    assert spec.weights == {"f1_entities": 1.0, "f1_relations": 1.0, "overlong": 0.5}
+    assert spec.shaping == Shaping(beta=0.5, power=2.0, max_new_tokens=64, overlong_share=0.2)
+    assert build(reward={"weights": {"json": 2.0}}).reward_spec.weights == {"json": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("reward", "message"),
+    [
+        ({"preset": "best"}, "unknown reward preset 'best'; use one of"),
+        ({"weights": {"f1_entites": 1.0}}, "unknown reward part 'f1_entites'; use"),
+        ({"weights": {"json": -1.0}}, "the weight of json must be finite and above 0, found -1.0"),
+        ({"penalties": {"overlong": 0.0}}, "the weight of overlong must be finite and above 0"),
+        ({"penalties": {"json": 1.0}}, "penalties must be among .* found \\['json'\\]"),
+        ({"power": 0.0}, "reward.power"),
+    ],
+)
+def test_a_reward_that_cannot_be_is_refused_at_load(
+    reward: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build(reward=reward)

@@ -7,11 +7,11 @@ import logging
 import numpy as np
 import pytest
 
-from t2g_ray import rewards
 from t2g_ray.data.corpus import build_tokenizer
 from t2g_ray.grade import score_group, summarise
 from t2g_ray.graph import Entity, Graph
-from t2g_ray.rewards import RewardSpec
+from t2g_ray.rewards import PARTS, RewardSpec, Shaping
+from t2g_ray.rewards.answer import Answer
 from t2g_ray.types import Completion, FinishReason, Group, Prompt, Record, Reward, ScoredGroup
 
 TOKENIZER = build_tokenizer()
@@ -63,14 +63,14 @@ def test_a_group_is_decoded_scored_and_summed_up() -> None:
 def test_a_grader_that_fails_marks_its_completion_and_the_others_count(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    honest = rewards.score_completion
+    honest = PARTS["json"]
 
-    def breaks_on_half(text: str, *args: object, **kwargs: object) -> Reward:
-        if text == HALF.to_json():
+    def breaks_on_half(answer: Answer, shaping: Shaping) -> float:
+        if answer.graph == HALF:
             raise RuntimeError("grader broke")
-        return honest(text, *args, **kwargs)  # type: ignore[arg-type]
+        return honest(answer, shaping)
 
-    monkeypatch.setattr(rewards, "score_completion", breaks_on_half)
+    monkeypatch.setitem(PARTS, "json", breaks_on_half)
     made = group(completion(GOLD.to_json(), (3, 3)), completion(HALF.to_json(), (3, 3)))
     with caplog.at_level(logging.CRITICAL):
         summary, scored = score_group(made, TOKENIZER, SPEC, thinking=False)

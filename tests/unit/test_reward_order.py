@@ -13,7 +13,7 @@ import pytest
 
 from t2g_ray.data.corpus import generate_records
 from t2g_ray.graph import Entity, Graph, Relation
-from t2g_ray.rewards import PRESETS, RewardSpec, score_completion
+from t2g_ray.rewards import PRESETS, RewardSpec, Shaping, score_completion
 from t2g_ray.types import Record
 
 WRITTEN = Record(
@@ -93,6 +93,17 @@ def embedded(count: int) -> list[Record]:
     return [next(rich) for _ in range(count)]
 
 
+SPECS = {
+    **PRESETS,
+    "square root": RewardSpec(PRESETS["default"].weights, Shaping(power=0.5)),
+    "precision": RewardSpec(PRESETS["default"].weights, Shaping(beta=0.5)),
+    "penalties": RewardSpec(
+        {**PRESETS["default"].weights, "duplicates": 0.5, "overlong": 0.5},
+        Shaping(max_new_tokens=1000),
+    ),
+}
+"""The presets, and what the configuration can make of the default."""
+
 RECORDS = [WRITTEN, FREE_TYPES, NO_RELATIONS, *embedded(5)]
 
 
@@ -148,12 +159,12 @@ def total(text: str, record: Record, spec: RewardSpec, thinking: bool) -> float:
 
 
 @pytest.mark.parametrize("thinking", [False, True])
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", SPECS)
 @pytest.mark.parametrize("record", RECORDS, ids=[record.text[:20] for record in RECORDS])
 def test_every_trick_scores_below_an_honest_partial_answer(
     record: Record, name: str, thinking: bool
 ) -> None:
-    spec = PRESETS[name]
+    spec = SPECS[name]
     reasoning = "<think>I look for names.</think>" if thinking else ""
     honest = total(reasoning + half(record.graph).to_json(), record, spec, thinking)
     for trick, text in tricks(record).items():
@@ -163,12 +174,12 @@ def test_every_trick_scores_below_an_honest_partial_answer(
 
 
 @pytest.mark.parametrize("thinking", [False, True])
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", SPECS)
 @pytest.mark.parametrize("record", RECORDS, ids=[record.text[:20] for record in RECORDS])
 def test_one_right_entity_beats_silence_and_noise(
     record: Record, name: str, thinking: bool
 ) -> None:
-    spec = PRESETS[name]
+    spec = SPECS[name]
     reasoning = "<think>I look for names.</think>" if thinking else ""
     one = Graph(record.graph.entities[:1], ()).to_json()
     honest = total(reasoning + one, record, spec, thinking)
@@ -176,19 +187,19 @@ def test_one_right_entity_beats_silence_and_noise(
         assert total(reasoning + noise, record, spec, thinking) < honest
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", SPECS)
 @pytest.mark.parametrize("record", RECORDS, ids=[record.text[:20] for record in RECORDS])
 def test_each_further_right_item_earns_more_up_to_the_gold_graph(record: Record, name: str) -> None:
     gold = record.graph
     answers = [Graph(gold.entities[:n], ()) for n in range(1, len(gold.entities) + 1)]
     answers += [Graph(gold.entities, gold.relations[:n]) for n in range(len(gold.relations) + 1)]
-    totals = [total(graph.to_json(), record, PRESETS[name], False) for graph in answers]
+    totals = [total(graph.to_json(), record, SPECS[name], False) for graph in answers]
     distinct = list(dict.fromkeys(totals))
     assert distinct == sorted(distinct)
     assert len(distinct) == len(gold.entities) + len(gold.relations)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", SPECS)
 def test_where_nothing_is_to_find_silence_beats_every_guess(name: str) -> None:
     record = Record(
         text="It rained.",
@@ -196,11 +207,11 @@ def test_where_nothing_is_to_find_silence_beats_every_guess(name: str) -> None:
         relation_types=("knows",),
         graph=Graph((), ()),
     )
-    silence = total(Graph((), ()).to_json(), record, PRESETS[name], False)
+    silence = total(Graph((), ()).to_json(), record, SPECS[name], False)
     guesses = [
         wrong_graph(record).to_json(),
         Graph((Entity(0, "It", "person"),), ()).to_json(),
         record.text,
         "",
     ]
-    assert all(total(guess, record, PRESETS[name], False) < silence for guess in guesses)
+    assert all(total(guess, record, SPECS[name], False) < silence for guess in guesses)

@@ -8,7 +8,16 @@ import pytest
 
 from t2g_ray import rewards
 from t2g_ray.graph import Entity, Graph, Relation
-from t2g_ray.rewards import PARTS, PRESETS, RewardSpec, grade, preset, score_completion
+from t2g_ray.rewards import (
+    PARTS,
+    PENALTIES,
+    PRESETS,
+    RewardSpec,
+    Shaping,
+    grade,
+    preset,
+    score_completion,
+)
 from t2g_ray.types import Record
 
 GOLD = Graph(
@@ -38,11 +47,11 @@ NOTHING = Record(
 )
 EMPTY = Graph((), ()).to_json()
 PARTIAL = Graph(GOLD.entities[:3], GOLD.relations[:2])
-EVERY_PART = RewardSpec(dict.fromkeys(PARTS, 1.0))
+EVERY_SCORE = RewardSpec(dict.fromkeys(sorted(set(PARTS) - PENALTIES), 1.0))
 
 
 def parts(text: str, record: Record = RECORD, *, thinking: bool = False) -> dict[str, float]:
-    return dict(score_completion(text, record, EVERY_PART, thinking=thinking).parts)
+    return dict(score_completion(text, record, EVERY_SCORE, thinking=thinking).parts)
 
 
 def test_the_gold_graph_earns_every_part_in_full() -> None:
@@ -61,7 +70,7 @@ def test_the_total_is_the_weighted_sum_of_the_parts() -> None:
 
 
 def test_a_failed_parse_earns_zero_in_every_part_and_says_why() -> None:
-    reward = score_completion(GOLD.to_json()[:-2], RECORD, EVERY_PART)
+    reward = score_completion(GOLD.to_json()[:-2], RECORD, EVERY_SCORE)
     assert (reward.total, reward.tag, reward.parse) == (0.0, "invalid_output", "truncated")
     assert set(reward.parts.values()) == {0.0}
     assert (reward.entities, reward.relations) == ((0, 0, 4), (0, 0, 3))
@@ -100,6 +109,58 @@ def test_format_is_weighed_only_when_thinking() -> None:
 def test_text_around_the_graph_dilutes_the_json_part() -> None:
     padding = "x" * len(GOLD.to_json())
     assert parts(padding + GOLD.to_json())["json"] == 0.5
+
+
+def test_beta_and_power_shape_the_f1_parts_alone() -> None:
+    weights = {"f1_entities": 1.0, "f1_relations": 1.0, "soft_relations": 1.0, "json": 1.0}
+    spec = RewardSpec(weights, Shaping(beta=2.0, power=0.5))
+    reward = score_completion(PARTIAL.to_json(), RECORD, spec)
+    # Precision 1; recall 3/4 and 2/3: F2 = 5PR / (4P + R). Nothing is left that could be near.
+    entities, relations = 5 * (3 / 4) / (4 + 3 / 4), 5 * (2 / 3) / (4 + 2 / 3)
+    assert reward.parts == pytest.approx(
+        {
+            "f1_entities": entities**0.5,
+            "f1_relations": relations**0.5,
+            "soft_relations": relations**0.5,
+            "json": 1.0,
+        }
+    )
+    assert (reward.entities, reward.relations) == ((3, 0, 1), (2, 0, 1))
+
+
+def test_copies_cost_their_share_of_the_items() -> None:
+    spec = RewardSpec({"json": 1.0, "duplicates": 0.5})
+    graph = Graph(PARTIAL.entities, PARTIAL.relations[:1] * 4)  # 3 entities, 1 relation, 3 copies
+    reward = score_completion(graph.to_json(), RECORD, spec)
+    assert reward.parts == {"json": 1.0, "duplicates": pytest.approx(-3 / 7)}
+    assert reward.total == pytest.approx(1 - 0.5 * 3 / 7)
+    assert score_completion(GOLD.to_json(), RECORD, spec).parts["duplicates"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("num_tokens", "expected"), [(0, 0.0), (80, 0.0), (85, -0.25), (99, -0.95), (100, -1.0)]
+)
+def test_the_overlong_penalty_falls_in_a_straight_line(num_tokens: int, expected: float) -> None:
+    # Equation 13 of DAPO with L_max 100 and L_cache 20.
+    spec = RewardSpec({"json": 1.0, "overlong": 2.0}, Shaping(max_new_tokens=100))
+    for text, json_valid in ((GOLD.to_json(), 1.0), ('{"entities":[{"id":', 0.0)):
+        reward = score_completion(text, RECORD, spec, num_tokens=num_tokens)
+        assert reward.parts == {"json": json_valid, "overlong": pytest.approx(expected)}
+        assert reward.total == pytest.approx(json_valid + 2 * expected)
+
+
+def test_the_overlong_penalty_needs_to_know_the_limit() -> None:
+    with pytest.raises(ValueError, match="needs max_new_tokens, found None"):
+        score_completion(EMPTY, NOTHING, RewardSpec({"overlong": 1.0}), num_tokens=3)
+
+
+@pytest.mark.parametrize("value", [0.5, -1.5, math.nan])
+def test_a_penalty_outside_its_range_is_a_fault_of_the_grader(
+    value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(rewards.PARTS, "duplicates", lambda *_: value)
+    with pytest.raises(ValueError, match=r"the reward part duplicates must lie in \[-1, 0\]"):
+        score_completion(EMPTY, NOTHING, RewardSpec({"duplicates": 1.0}))
 
 
 def test_silence_earns_everything_where_nothing_is_and_only_json_elsewhere() -> None:

@@ -1,0 +1,156 @@
+"""Answer -> the named parts of its reward: scores in [0, 1], penalties in [-1, 0].
+
+What a completion could earn without reading the text is worth nothing: a failed parse earns 0 in
+every score, and an empty graph where there is something to find earns only that it is JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from t2g_ray.matching import Match, f_beta, near_credit
+from t2g_ray.parsing import ParseFailure
+from t2g_ray.rewards.answer import Answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shaping:
+    """How F1 and length become parts.
+
+    The F1 parts are F-`beta` to the power `power` (0.5: the square root). `max_new_tokens` is the
+    longest completion, in tokens; the overlong penalty grows over its last `overlong_share`.
+    """
+
+    beta: float = 1.0
+    power: float = 1.0
+    max_new_tokens: int | None = None
+    overlong_share: float = 0.2
+
+
+Part = Callable[[Answer, Shaping], float]
+
+
+def format_part(answer: Answer, shaping: Shaping) -> float:
+    """1.0 if the answer follows exactly one non-empty reasoning. Only weighed when thinking."""
+    if isinstance(answer.outcome, ParseFailure) or answer.graph is None:
+        return 0.0
+    return float(answer.outcome.think_ok)
+
+
+def json_part(answer: Answer, shaping: Shaping) -> float:
+    """1.0 for a graph and nothing else; each character around it dilutes the answer."""
+    outcome = answer.outcome
+    if isinstance(outcome, ParseFailure):
+        return 0.0
+    return outcome.graph_chars / (outcome.graph_chars + outcome.outside_chars)
+
+
+def schema_part(answer: Answer, shaping: Shaping) -> float:
+    """Share of items that obey the request: a wanted type, a unique id, no copy of an earlier
+    item, and relation ends that are listed entities. An empty graph obeys it.
+    """
+    if answer.graph is None:
+        return 0.0
+    num_items = len(answer.entities) + len(answer.relations)
+    if not num_items:
+        return 1.0
+    return (_num_obedient_entities(answer) + _num_obedient_relations(answer)) / num_items
+
+
+def grounding_part(answer: Answer, shaping: Shaping) -> float:
+    """Share of entities whose text stands in the record's text. Without entities 1.0 only if the
+    gold graph has none either.
+    """
+    if answer.graph is None:
+        return 0.0
+    if not answer.entities:
+        return float(not answer.gold.entities)
+    source = answer.gold.text
+    num_found = sum(text != "" and text in source for text, _ in answer.entities)
+    return num_found / len(answer.entities)
+
+
+def f1_entities_part(answer: Answer, shaping: Shaping) -> float:
+    """Exact F1 of this record's entities; empty = empty is 1.0."""
+    return 0.0 if answer.graph is None else _exact(answer.entity_match, shaping)
+
+
+def f1_relations_part(answer: Answer, shaping: Shaping) -> float:
+    """Exact F1 of this record's relations; empty = empty is 1.0."""
+    return 0.0 if answer.graph is None else _exact(answer.relation_match, shaping)
+
+
+def soft_entities_part(answer: Answer, shaping: Shaping) -> float:
+    """Entity F1 with part of a point for near misses, so that early groups do not tie."""
+    return 0.0 if answer.graph is None else _soft(answer.entity_match, shaping)
+
+
+def soft_relations_part(answer: Answer, shaping: Shaping) -> float:
+    """Relation F1 with part of a point for near misses: one right end, or both swapped."""
+    return 0.0 if answer.graph is None else _soft(answer.relation_match, shaping)
+
+
+def duplicates_part(answer: Answer, shaping: Shaping) -> float:
+    """Minus the share of items that are copies of an earlier one."""
+    num_items = len(answer.entities) + len(answer.relations)
+    num_copies = num_items - len(set(answer.entities)) - len(set(answer.relations))
+    return -num_copies / num_items if num_copies else 0.0
+
+
+def overlong_part(answer: Answer, shaping: Shaping) -> float:
+    """Soft overlong punishment of DAPO (arXiv:2503.14476), equation 13: 0 up to L_max - L_cache
+    tokens, then down in a straight line to -1 at L_max = `max_new_tokens`;
+    L_cache = `overlong_share` * L_max.
+    """
+    if shaping.max_new_tokens is None:
+        raise ValueError("the overlong penalty needs max_new_tokens, found None; give the limit")
+    cache = shaping.overlong_share * shaping.max_new_tokens
+    excess = answer.num_tokens - (shaping.max_new_tokens - cache)
+    return -min(1.0, excess / cache) if excess > 0 else 0.0
+
+
+def _exact(match: Match, shaping: Shaping) -> float:
+    return float(f_beta(match.counts, shaping.beta) ** shaping.power)
+
+
+def _soft(match: Match, shaping: Shaping) -> float:
+    return float(f_beta(match.counts, shaping.beta, near_credit(match)) ** shaping.power)
+
+
+def _num_obedient_entities(answer: Answer) -> int:
+    assert answer.graph is not None
+    ids: set[int] = set()
+    seen: set[tuple[str, ...]] = set()
+    num_obedient = 0
+    for entity, key in zip(answer.graph.entities, answer.entities, strict=True):
+        text, type_ = key
+        is_new = entity.id not in ids and key not in seen
+        num_obedient += is_new and text != "" and type_ in answer.gold.entity_types
+        ids.add(entity.id)
+        seen.add(key)
+    return num_obedient
+
+
+def _num_obedient_relations(answer: Answer) -> int:
+    texts = {text for text, _ in answer.entities}
+    return sum(
+        type_ in answer.gold.relation_types and head in texts and tail in texts
+        for head, tail, type_ in dict.fromkeys(answer.relations)
+    )
+
+
+PARTS: dict[str, Part] = {
+    "format": format_part,
+    "json": json_part,
+    "schema": schema_part,
+    "grounding": grounding_part,
+    "f1_entities": f1_entities_part,
+    "f1_relations": f1_relations_part,
+    "soft_entities": soft_entities_part,
+    "soft_relations": soft_relations_part,
+    "duplicates": duplicates_part,
+    "overlong": overlong_part,
+}
+PENALTIES = frozenset({"duplicates", "overlong"})
+"""The parts that lie in [-1, 0]; all others lie in [0, 1]."""

@@ -1,0 +1,94 @@
+"""Completions of one record -> a finite reward each, with its named parts.
+
+Invariant: a fault of a part is never a reward. `score_completion` lets it out, and `grade_all`,
+the one place that catches, tags it "grader_error".
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from t2g_ray.parsing import ParseFailure
+from t2g_ray.rewards.answer import Answer, Gold, read_answer
+from t2g_ray.rewards.parts import PARTS, PENALTIES
+from t2g_ray.rewards.spec import RewardSpec
+from t2g_ray.types import Record, Reward, RewardTag
+
+_logger = logging.getLogger(__name__)
+
+
+def score_completion(
+    text: str, record: Record, spec: RewardSpec, *, thinking: bool = False, num_tokens: int = 0
+) -> Reward:
+    """Grade one completion. The format part is left out unless `thinking`.
+
+    Tagged "invalid_output" when no graph was found (every score is 0.0), else "score".
+    `num_tokens` is its length where known. Raises whatever a part raises, and ValueError for a
+    part outside its range.
+    """
+    answer = read_answer(text, Gold.of(record), thinking=thinking, num_tokens=num_tokens)
+    return _reward(answer, spec, thinking=thinking)
+
+
+def grade(text: str, record: Record, spec: RewardSpec, *, thinking: bool = False) -> Reward:
+    """`grade_all` of one completion."""
+    return grade_all([text], record, spec, thinking=thinking, num_tokens=[0])[0]
+
+
+def grade_all(
+    texts: Sequence[str],
+    record: Record,
+    spec: RewardSpec,
+    *,
+    thinking: bool,
+    num_tokens: Sequence[int],
+) -> list[Reward]:
+    """`score_completion` of each, behind the boundary that keeps a run alive.
+
+    A fault of the scorer is logged and comes back as a `masked_reward`.
+    """
+    gold = Gold.of(record)
+    rewards = []
+    for text, length in zip(texts, num_tokens, strict=True):
+        try:
+            answer = read_answer(text, gold, thinking=thinking, num_tokens=length)
+            rewards.append(_reward(answer, spec, thinking=thinking))
+        except Exception:
+            _logger.exception("the grader failed on a completion of %d characters", len(text))
+            rewards.append(masked_reward("grader_error"))
+    return rewards
+
+
+def masked_reward(tag: RewardTag) -> Reward:
+    """What stands for a completion that could not be graded.
+
+    Its total of 0.0 only keeps the field finite: consumers must mask or retry the completion,
+    never train on it.
+    """
+    return Reward(
+        total=0.0, parts={}, tag=tag, parse="unknown", entities=(0, 0, 0), relations=(0, 0, 0)
+    )
+
+
+def _reward(answer: Answer, spec: RewardSpec, *, thinking: bool) -> Reward:
+    parts: dict[str, float] = {}
+    total = 0.0
+    for name, weight in spec.weights.items():
+        if name == "format" and not thinking:
+            continue
+        value = parts[name] = PARTS[name](answer, spec.shaping)
+        low = -1.0 if name in PENALTIES else 0.0
+        if not low <= value <= low + 1.0:  # NaN fails this too
+            raise ValueError(
+                f"the reward part {name} must lie in [{low:g}, {low + 1:g}], found {value}"
+            )
+        total += weight * value
+    return Reward(
+        total=total,
+        parts=parts,
+        tag="invalid_output" if isinstance(answer.outcome, ParseFailure) else "score",
+        parse=answer.outcome.kind,
+        entities=answer.entity_match.counts.as_tuple(),
+        relations=answer.relation_match.counts.as_tuple(),
+    )

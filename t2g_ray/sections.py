@@ -38,6 +38,9 @@ class DataConfig(Section):
     """Difficulty of the embedded world."""
     part: Literal["train", "rl"] = "train"
     """Part of the embedded world to train on: they never share a text."""
+    overlooked: float = Field(default=0.0, ge=0, le=1)
+    """Share of passively stated relations that the embedded world's training graphs lack, as a
+    hurried annotator's do; held-out graphs are always complete."""
     seed: int | None = None
     """Seed of the embedded world and of the prompt order; the run's seed when not given."""
 

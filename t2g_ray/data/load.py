@@ -41,7 +41,13 @@ def load_split(config: StageConfig, split: LoadedSplit) -> list[Record]:
     if source == EMBEDDED:
         part = data.part if split == "train" else split
         num_records = num_records or (TRAIN_RECORDS if is_train else HELDOUT_RECORDS)
-        return generate_records(part, num_records, seed=config.data_seed, level=data.level)
+        return generate_records(
+            part,
+            num_records,
+            seed=config.data_seed,
+            level=data.level,
+            overlooked=data.overlooked if is_train else 0.0,
+        )
     if not is_train and (source == NONE or split == "heldout_names"):
         return []
     if not Path(source).is_file():

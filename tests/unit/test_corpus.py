@@ -27,7 +27,8 @@ from t2g_ray.data.corpus import (
     split_of,
 )
 from t2g_ray.data.corpus.generate import LEVELS
-from t2g_ray.data.corpus.templates import slot_type
+from t2g_ray.data.corpus.templates import PASSIVE, Template, slot_type
+from t2g_ray.graph import Relation
 from t2g_ray.types import Record
 
 ALL_LEVELS: tuple[Level, ...] = get_args(Level)
@@ -87,6 +88,34 @@ def test_splits_share_no_text_for_any_seed_or_level() -> None:
 def test_no_text_comes_twice_in_a_request() -> None:
     texts = [record.text for record in generate_records("train", 3000, seed=0, level="easy")]
     assert len(set(texts)) == 3000
+
+
+def test_an_overlooking_annotator_changes_no_text_and_misses_passive_statements_alone() -> None:
+    complete = generate_records("train", 1000, seed=3)
+    hurried = generate_records("train", 1000, seed=3, overlooked=0.6)
+    blind = generate_records("train", 1000, seed=3, overlooked=1.0)
+    assert [r.text for r in hurried] == [r.text for r in complete]
+    assert [r.graph.entities for r in blind] == [r.graph.entities for r in complete]
+    kept, left, all_ = (
+        sum(len(r.graph.relations) for r in records) for records in (hurried, blind, complete)
+    )
+    assert (kept - left) / (all_ - left) == pytest.approx(0.4, abs=0.05)
+    for before, after in zip(complete, blind, strict=True):
+        missed = set(before.graph.relations) - set(after.graph.relations)
+        assert all(
+            any(passive_of(relation, template) in before.text for template in PASSIVE)
+            for relation in missed
+        )
+    plain = [r for r in complete if not any(t.phrases[0] in r.text for t in PASSIVE)]
+    assert plain and all(r in blind for r in plain)
+
+
+def passive_of(relation: Relation, template: Template) -> str:
+    """The sentence in which the template states the relation, or one that no text holds."""
+    head, tail, type_ = template.facts[0]
+    if type_ != relation.type:
+        return "\0"
+    return template.text.format_map({head: relation.head, tail: relation.tail})
 
 
 @pytest.mark.parametrize("level", ALL_LEVELS)

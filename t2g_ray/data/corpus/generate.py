@@ -63,18 +63,24 @@ LEVELS: Mapping[Level, LevelSettings] = {
 
 
 def generate_records(
-    split: Split, count: int, *, seed: int, level: Level = "medium"
+    split: Split, count: int, *, seed: int, level: Level = "medium", overlooked: float = 0.0
 ) -> list[Record]:
-    """`count` records with different texts. Raises ValueError for an unknown split or level."""
-    if split not in SPLITS or level not in LEVELS or count < 0:
+    """`count` records with different texts, which do not depend on `overlooked`.
+
+    `overlooked` is the share of passively stated relations that the graphs lack, as a hurried
+    annotator's do. Raises ValueError for an unknown split or level.
+    """
+    if split not in SPLITS or level not in LEVELS or count < 0 or not 0 <= overlooked <= 1:
         raise ValueError(
-            f"split must be one of {SPLITS}, level one of {tuple(LEVELS)} and count >= 0, "
-            f"found {split!r}, {level!r} and {count}; correct the request"
+            f"split must be one of {SPLITS}, level one of {tuple(LEVELS)}, count >= 0 and "
+            f"overlooked in 0..1, found {split!r}, {level!r}, {count} and {overlooked}; correct "
+            "the request"
         )
     rng = random.Random(f"t2g {split} {level} {seed}")
+    names = HELDOUT_NAMES if split == "heldout_names" else NAMES
     records: dict[str, Record] = {}
     while len(records) < count:
-        record = _draw_record(rng, HELDOUT_NAMES if split == "heldout_names" else NAMES, level)
+        record = _draw_record(rng, names, level, overlooked)
         if split_of(record.text) == split:
             records.setdefault(record.text, record)
     return list(records.values())
@@ -86,7 +92,9 @@ def split_of(text: str) -> Split:
     return SPLITS[int.from_bytes(digest) % len(SPLITS)]
 
 
-def _draw_record(rng: random.Random, names: Mapping[str, Sequence[str]], level: Level) -> Record:
+def _draw_record(
+    rng: random.Random, names: Mapping[str, Sequence[str]], level: Level, overlooked: float
+) -> Record:
     settings = LEVELS[level]
     templates = rng.sample(settings.stating, rng.randint(*settings.facts))
     templates += rng.sample(settings.mentioning, rng.randint(*settings.mentions))
@@ -94,21 +102,24 @@ def _draw_record(rng: random.Random, names: Mapping[str, Sequence[str]], level: 
     cast = {type_: rng.sample(names[type_], settings.names_per_type) for type_ in ENTITY_TYPES}
     sentences: list[str] = []
     types_by_name: dict[str, str] = {}
-    facts: dict[Relation, None] = {}  # a dict keeps the order of the text and drops repeats
+    facts: dict[Relation, bool] = {}  # in order of the text; whether it is stated plainly anywhere
     for template in templates:
         filling = _fill(rng, template, cast)
         sentences.append(template.text.format_map(filling))
         types_by_name.update((filling[slot], slot_type(slot)) for slot in template.slots)
-        facts.update(
-            (Relation(filling[head], filling[tail], type_), None)
-            for head, tail, type_ in template.facts
-        )
+        for head, tail, type_ in template.facts:
+            fact = Relation(filling[head], filling[tail], type_)
+            facts[fact] = facts.get(fact, False) or template not in PASSIVE
     entity_types, relation_types = _draw_wanted(rng)
+    text = " ".join(sentences)
+    # Numbers of its own, so that the texts are the same whatever is overlooked.
+    eye = random.Random(text)
+    noticed = tuple(f for f, is_plain in facts.items() if eye.random() >= overlooked or is_plain)
     return Record(
-        text=" ".join(sentences),
+        text=text,
         entity_types=entity_types,
         relation_types=relation_types,
-        graph=_gold(types_by_name, tuple(facts), entity_types, relation_types),
+        graph=_gold(types_by_name, noticed, entity_types, relation_types),
     )
 
 

@@ -130,7 +130,6 @@ def _start_learners(config: GrpoConfig, bundles: Sequence[Bundle], model: str) -
         temperature=config.sampling.temperature,
         total_steps=config.steps,
         seed=config.seed,
-        is_shared=learner.share_prompts,
         objective="policy",
     )
     address, port = ray.get(ranks[0].address.remote(), timeout=config.deadlines.start_s)

@@ -2,7 +2,7 @@
 
 Real learner actors train on groups of realistic lengths; each layout has ranks of its own, and
 they take turns. A token counts once for each completion that it belongs to, its prompt included,
-so that both layouts are paid for the same work; what `shared` computes less shows as speed.
+so that both layouts are paid for the same work; what `packed` computes less shows as speed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from t2g_ray.rundir import RunDir
 from t2g_ray.samples import to_samples
 from t2g_ray.types import Group, Reward, Sample, ScoredGroup
 
-LAYOUTS = {"joined": False, "shared": True}
+LAYOUTS = {"joined": False, "packed": True}
 MATMUL_SIZE = 2048
 
 
@@ -46,6 +46,10 @@ class MeasuredLearner(LearnerActor):
             float((left @ left)[0, 0])  # reading a value waits for the device
             best = max(best, 2 * MATMUL_SIZE**3 / (time.perf_counter() - started))
         return best
+
+    def is_packed(self) -> bool:
+        """Whether the model reads packed rows."""
+        return self._learner.is_packed
 
     def shape(self) -> tuple[int, int, int]:
         """Parameters of the layers, parameters of the head, and layers x width of attention."""
@@ -66,7 +70,7 @@ def run(config: GrpoConfig, *, runs: int, steps: int = 5) -> list[Row]:
     prompts = first_prompts(config, tokenizer, config.prompts_per_step)
     groups = written_groups(prompts, tokenizer, group_size=config.group_size, seed=config.seed)
     shares = _shares(config, groups)
-    ranks = {name: _start(config, model, is_shared) for name, is_shared in LAYOUTS.items()}
+    ranks = {name: _start(config, model, is_packed) for name, is_packed in LAYOUTS.items()}
     try:
         batches = {name: _Batch(config, shares, learners) for name, learners in ranks.items()}
         seconds: dict[str, list[float]] = {name: [] for name in LAYOUTS}
@@ -75,8 +79,8 @@ def run(config: GrpoConfig, *, runs: int, steps: int = 5) -> list[Row]:
                 elapsed = batch.time_steps(steps)
                 if number:  # the first round allocates
                     seconds[name].append(elapsed / steps)
-        peak = sum(ray.get([rank.peak_flops_per_s.remote() for rank in ranks["shared"]]))
-        shape = ray.get(ranks["shared"][0].shape.remote())
+        peak = sum(ray.get([rank.peak_flops_per_s.remote() for rank in ranks["packed"]]))
+        shape = ray.get(ranks["packed"][0].shape.remote())
     finally:
         for learner in (learner for learners in ranks.values() for learner in learners):
             ray.kill(learner)
@@ -84,22 +88,22 @@ def run(config: GrpoConfig, *, runs: int, steps: int = 5) -> list[Row]:
         len(g.prompt.token_ids) + len(c.token_ids) for g in groups for c in g.completions
     )
     rows = [make_row("matmul_peak", [peak / 1e9], "GFLOP/s")]
-    for name, is_shared in LAYOUTS.items():
-        rows += _rows_of_layout(config, name, is_shared, shares, seconds[name], num_tokens)
-        flops = sum(step_flops(m, shape) for m in _micros(config, shares, is_shared))
+    for name, is_packed in LAYOUTS.items():
+        rows += _rows_of_layout(config, name, is_packed, shares, seconds[name], num_tokens)
+        flops = sum(step_flops(m, shape) for m in _micros(config, shares, is_packed))
         rows.append(make_row(f"mfu/{name}", [flops / s / peak for s in seconds[name]], "share"))
-    return [*rows, ratio_row("shared_over_joined", seconds["joined"], seconds["shared"])]
+    return [*rows, ratio_row("packed_over_joined", seconds["joined"], seconds["packed"])]
 
 
 def _rows_of_layout(
     config: GrpoConfig,
     name: str,
-    is_shared: bool,
+    is_packed: bool,
     shares: Sequence[Sequence[Group]],
     seconds: Sequence[float],
     num_tokens: int,
 ) -> list[Row]:
-    micros = _micros(config, shares, is_shared)
+    micros = _micros(config, shares, is_packed)
     computed = sum(micro.num_tokens for micro in micros)
     slots = sum(micro.num_slots for micro in micros)
     return [
@@ -107,6 +111,7 @@ def _rows_of_layout(
         make_row(f"tokens_per_s/{name}", [num_tokens / s for s in seconds], "tokens/s"),
         make_row(f"computed_share/{name}", [computed / num_tokens], "share"),
         make_row(f"padding_share/{name}", [1 - computed / slots], "share"),
+        make_row(f"attention_padding_share/{name}", [_attention_padding(micros)], "share"),
     ]
 
 
@@ -118,15 +123,24 @@ def step_flops(micro: MicroBatch, shape: tuple[int, int, int]) -> float:
     laws for neural language models", table 1.
     """
     num_body, num_head, width = shape
-    prompts = micro.prompt_lengths.tolist()
-    lengths = micro.sample_of.bincount(minlength=len(micro.prompt_of)).tolist()
-    pairs = sum(length * length / 2 for length in prompts)
-    pairs += sum(
-        length * (prompts[unit] + length / 2)
-        for length, unit in zip(lengths, micro.prompt_of.tolist(), strict=True)
-    )
     linear = num_body * micro.num_tokens + num_head * len(micro.targets)
-    return 6.0 * linear + 12.0 * width * float(pairs)
+    pairs = sum(s.length * (s.prefix_length + s.length / 2) for s in micro.segments)
+    return 6.0 * linear + 12.0 * width * pairs
+
+
+def _attention_padding(micros: Sequence[MicroBatch]) -> float:
+    """Share of the query-key pairs in attention's calls that padding brings in.
+
+    A real query with a real key of its sequence is no padding, although causality hides some.
+    """
+    real = sum(segment.num_pairs for micro in micros for segment in micro.segments)
+    laid_out = 0
+    for micro in micros:
+        if micro.packing is None:
+            laid_out += micro.num_slots * micro.token_ids.shape[1]
+        else:
+            laid_out += sum(call.num_pairs for call in micro.packing.calls)
+    return 1 - real / laid_out
 
 
 class _Batch:
@@ -156,8 +170,8 @@ class _Batch:
         return time.perf_counter() - started
 
 
-def _start(config: GrpoConfig, model: str, is_shared: bool) -> list[Any]:
-    learner = config.learner
+def _start(config: GrpoConfig, model: str, is_packed: bool) -> list[Any]:
+    learner = config.learner.model_copy(update={"packing": is_packed})
     threads = {"OMP_NUM_THREADS": str(learner.threads)}
     actor: Any = ray.remote(MeasuredLearner).options(
         num_cpus=0, num_gpus=learner.gpus / len(LAYOUTS), runtime_env={"env_vars": threads}
@@ -173,11 +187,14 @@ def _start(config: GrpoConfig, model: str, is_shared: bool) -> list[Any]:
         temperature=config.sampling.temperature,
         total_steps=config.steps,
         seed=config.seed,
-        is_shared=is_shared,
         objective="policy",
     )
     address, port = ray.get(ranks[0].address.remote())
     ray.get([rank.start.remote(address, port, spec) for rank in ranks])
+    if ray.get(ranks[0].is_packed.remote()) != is_packed:
+        raise ValueError(
+            f"the measured model must read packed rows, {model} does not; give another model"
+        )
     return ranks
 
 
@@ -187,13 +204,13 @@ def _shares(config: GrpoConfig, groups: Sequence[Group]) -> list[list[Group]]:
 
 
 def _micros(
-    config: GrpoConfig, shares: Sequence[Sequence[Group]], is_shared: bool
+    config: GrpoConfig, shares: Sequence[Sequence[Group]], is_packed: bool
 ) -> list[MicroBatch]:
     budget = config.learner.token_budget
     return [
-        collate(part, is_shared=is_shared)
+        collate(part, is_packed=is_packed)
         for share in shares
-        for part in cut(_samples(share, config.seed), token_budget=budget, is_shared=is_shared)
+        for part in cut(_samples(share, config.seed), token_budget=budget, is_packed=is_packed)
     ]
 
 

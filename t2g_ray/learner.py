@@ -8,12 +8,13 @@ and walk one gather schedule, so that no rank waits in a collective the others n
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -24,6 +25,11 @@ from t2g_ray.logprobs import TokenLogProbs
 from t2g_ray.loss import policy_loss
 from t2g_ray.optim import deepspeed_config, lr_share, tag_for_muon
 from t2g_ray.types import Sample
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_log = logging.getLogger(__name__)
 
 Objective = Literal["policy", "likelihood"]
 
@@ -38,7 +44,6 @@ class LearnerSpec:
     temperature: float
     total_steps: int
     seed: int
-    is_shared: bool
     objective: Objective
 
 
@@ -56,6 +61,7 @@ class Learner:
         policy, self.tokenizer = load_policy(spec.model, dtype=getattr(torch, spec.config.dtype))
         if spec.config.gradient_checkpointing:
             policy.gradient_checkpointing_enable()
+        self.is_packed = spec.config.packing and _is_packed(policy)
         module = TokenLogProbs(policy)
         tag_for_muon(policy)
         self._engine: Any = deepspeed.initialize(
@@ -127,8 +133,8 @@ class Learner:
 
     def _micro_batches(self, samples: Sequence[Sample]) -> list[tuple[MicroBatch, float]]:
         spec = self.spec
-        parts = cut(samples, token_budget=spec.config.token_budget, is_shared=spec.is_shared)
-        micros = [(collate(part, is_shared=spec.is_shared).to(self.device), 1.0) for part in parts]
+        parts = cut(samples, token_budget=spec.config.token_budget, is_packed=self.is_packed)
+        micros = [(collate(part, is_packed=self.is_packed).to(self.device), 1.0) for part in parts]
         count = torch.tensor([len(micros)])
         dist.all_reduce(count, op=dist.ReduceOp.MAX)
         while len(micros) < int(count):
@@ -149,7 +155,7 @@ class Learner:
             versions=one,
             advantage=0.0,
         )
-        return collate([sample], is_shared=self.spec.is_shared)
+        return collate([sample], is_packed=self.is_packed)
 
     def _micro_loss(self, micro: MicroBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         logprobs, entropies = self._engine(micro, self.spec.temperature)
@@ -226,6 +232,16 @@ class Learner:
             self.policy.save_pretrained(folder, state_dict=tensors)
             self.tokenizer.save_pretrained(folder)
         dist.barrier()
+
+
+def _is_packed(policy: PreTrainedModel) -> bool:
+    """Switch the policy to packed rows where it can read them; say why where it cannot."""
+    from t2g_ray.packed_attention import enable_packing
+
+    reason = enable_packing(policy)
+    if reason is not None:
+        _log.warning("%s computes padded rows: %s", type(policy).__name__, reason)
+    return reason is None
 
 
 def join_ranks(*, rank: int, num_ranks: int, address: str, port: int, is_cpu: bool) -> None:

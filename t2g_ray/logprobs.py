@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
 from t2g_ray.batching import MicroBatch
 
@@ -81,36 +81,16 @@ class TokenLogProbs(nn.Module):
         self.policy = policy
 
     def forward(self, micro: MicroBatch, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-probs and entropies of the micro-batch's trained tokens, [K] each."""
-        hidden = self._shared(micro) if micro.is_shared else self._joined(micro)
+        """Log-probs and entropies of the micro-batch's trained tokens, [K] each.
+
+        A packed micro-batch needs a policy that `enable_packing` switched, a padded one a policy
+        that it did not.
+        """
+        # Without a packing, padding follows the tokens and attention is causal: no mask is needed.
+        packing: dict[str, Any] = {}
+        if micro.packing is not None:
+            packing = {"packing": micro.packing, "position_ids": micro.packing.position_ids}
+        states = self.policy.base_model(input_ids=micro.token_ids, use_cache=False, **packing)
+        hidden = states.last_hidden_state.flatten(0, 1)[micro.predictor]
         head = self.policy.get_output_embeddings()
-        states = hidden[micro.predictor]
-        return chunked_logprobs(states, head.weight, micro.targets, temperature=temperature)
-
-    def _joined(self, micro: MicroBatch) -> torch.Tensor:
-        # Padding follows the tokens, and attention is causal: no mask is needed.
-        states = self.policy.model(input_ids=micro.completion_ids, use_cache=False)
-        return states.last_hidden_state.flatten(0, 1)  # type: ignore[no-any-return]
-
-    def _shared(self, micro: MicroBatch) -> torch.Tensor:
-        decoder = self.policy.model
-        width = micro.prompt_ids.shape[1]
-        cache = DynamicCache(config=self.policy.config)
-        prompt_states = decoder(
-            input_ids=micro.prompt_ids, past_key_values=cache, use_cache=True
-        ).last_hidden_state
-        cache.batch_select_indices(micro.prompt_of)
-        lengths = micro.prompt_lengths[micro.prompt_of]
-        num_rows, num_steps = micro.completion_ids.shape
-        device = micro.completion_ids.device
-        steps = torch.arange(num_steps, device=device)
-        mask = torch.ones(num_rows, width + num_steps, dtype=torch.long, device=device)
-        mask[:, :width] = torch.arange(width, device=device)[None, :] < lengths[:, None]
-        states = decoder(
-            input_ids=micro.completion_ids,
-            attention_mask=mask,
-            position_ids=lengths[:, None] + steps[None, :],
-            past_key_values=cache,
-            use_cache=True,
-        ).last_hidden_state
-        return torch.cat([prompt_states.flatten(0, 1), states.flatten(0, 1)])
+        return chunked_logprobs(hidden, head.weight, micro.targets, temperature=temperature)

@@ -172,9 +172,10 @@ class LearnerConfig(Section):
     token_budget: int = Field(default=8192, ge=16)
     """Tokens of one micro-batch of one rank, padding included."""
     gradient_checkpointing: bool = False
-    """Compute activations again in place of keeping them; needs share_prompts false."""
-    share_prompts: bool = True
-    """Compute each prompt once for all completions of its group."""
+    """Compute activations again in place of keeping them."""
+    packing: bool = True
+    """Compute no padding, and each prompt once for all completions of its group, where the model
+    allows it; else padded rows of prompt and completion."""
     optimizer: OptimizerConfig = OptimizerConfig()
 
     @model_validator(mode="after")
@@ -185,11 +186,6 @@ class LearnerConfig(Section):
             raise ValueError(
                 "learner.optimizer.name=muon needs learner.zero_stage=0, found "
                 f"{self.zero_stage}; set zero_stage 0 or choose adamw"
-            )
-        if self.gradient_checkpointing and self.share_prompts:
-            raise ValueError(
-                "learner.gradient_checkpointing=true needs learner.share_prompts=false, because "
-                "recomputed layers cannot read shared keys and values; set share_prompts false"
             )
         return self
 

@@ -153,7 +153,6 @@ def _spec(config: SftConfig, model: str, total_steps: int) -> LearnerSpec:
         temperature=1.0,
         total_steps=total_steps,
         seed=config.seed,
-        is_shared=False,
         objective="likelihood",
     )
 

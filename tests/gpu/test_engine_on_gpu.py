@@ -29,6 +29,7 @@ def test_synced_weights_are_verified_and_log_probs_agree_in_bf16(folder: Path) -
     from t2g_ray.data.corpus import generate_records
     from t2g_ray.engine import EngineSpec, GenerationEngine, Sampling
     from t2g_ray.logprobs import TokenLogProbs
+    from t2g_ray.packed_attention import enable_packing
     from t2g_ray.policy import load_policy
     from t2g_ray.prompts import encode_prompt
     from t2g_ray.types import Prompt, Sample
@@ -73,7 +74,8 @@ def test_synced_weights_are_verified_and_log_probs_agree_in_bf16(folder: Path) -
         )
         for completion in groups[0].completions
     ]
-    micro = collate(samples, is_shared=True).to(torch.device("cuda"))
+    assert enable_packing(policy) is None
+    micro = collate(samples, is_packed=True).to(torch.device("cuda"))
     with torch.no_grad():
         logprobs, _ = TokenLogProbs(policy)(micro, 1.0)
     difference = (logprobs.float() - micro.sampler_logprobs).abs().mean().item()

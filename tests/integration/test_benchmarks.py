@@ -72,12 +72,12 @@ def test_sync(tmp_path: Path) -> None:
 
 def test_learner(tmp_path: Path, tied_model: Path) -> None:
     rows = measure(tmp_path, "learner", "--steps", "1", *with_model(tmp_path, tied_model))
-    for layout in ("joined", "shared"):
+    for layout in ("joined", "packed"):
         assert_positive(rows, [f"tokens_per_s/{layout}", f"mfu/{layout}"])
-        assert 0 <= rows[f"padding_share/{layout}"] < 1
-    assert rows["computed_share/joined"] == 1.0
-    assert rows["computed_share/shared"] < 1.0
-    assert_positive(rows, ["shared_over_joined", "matmul_peak"])
+        assert 0 <= rows[f"attention_padding_share/{layout}"] < 1
+    assert rows["padding_share/packed"] == 0 < rows["padding_share/joined"] < 1
+    assert rows["computed_share/packed"] < rows["computed_share/joined"] < 1
+    assert_positive(rows, ["packed_over_joined", "matmul_peak"])
 
 
 def test_rollout(tmp_path: Path, tied_model: Path) -> None:

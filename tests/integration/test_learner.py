@@ -28,15 +28,17 @@ class Case:
     name: str
     zero_stage: Any = 0
     token_budget: int = 4096
-    is_shared: bool = True
+    packing: bool = True
+    gradient_checkpointing: bool = False
     optimizer: Any = "adamw"
 
 
 ALONE = (
     Case("one piece"),
     Case("small pieces", token_budget=128),
-    Case("joined rows", is_shared=False),
-    Case("joined rows in small pieces", is_shared=False, token_budget=128),
+    Case("recomputed layers", gradient_checkpointing=True),
+    Case("joined rows", packing=False),
+    Case("joined rows in small pieces", packing=False, token_budget=128),
     Case("muon", optimizer="muon"),
 )
 TOGETHER = (
@@ -91,6 +93,8 @@ def run_rank(
             ranks=num_ranks,
             zero_stage=case.zero_stage,
             token_budget=case.token_budget,
+            packing=case.packing,
+            gradient_checkpointing=case.gradient_checkpointing,
             optimizer=OptimizerConfig(name=case.optimizer, lr=1e-3, warmup_steps=2),
         )
         return Learner(
@@ -101,7 +105,6 @@ def run_rank(
                 temperature=0.9,
                 total_steps=10,
                 seed=0,
-                is_shared=case.is_shared,
                 objective="policy",
             )
         )

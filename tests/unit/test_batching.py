@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t2g_ray.batching import MicroBatch, balance, collate, cut
+from t2g_ray.packing import Segment
 from t2g_ray.types import Sample
 
 
@@ -42,28 +43,24 @@ def batches(draw: st.DrawFn) -> list[Sample]:
     return samples
 
 
-def histories(micro: MicroBatch) -> list[tuple[int, ...]]:
+def histories(micro: MicroBatch) -> dict[int, tuple[int, ...]]:
     """What a causal model has read at each flat position: the real tokens up to it."""
-    seen: list[tuple[int, ...]] = []
-    for row in micro.prompt_ids.tolist():
-        seen += [tuple(row[: i + 1]) for i in range(len(row))]
-    for number, row in enumerate(micro.completion_ids.tolist()):
-        before: tuple[int, ...] = ()
-        if micro.is_shared:
-            unit = int(micro.prompt_of[number])
-            length = int(micro.prompt_lengths[unit])
-            before = tuple(micro.prompt_ids[unit, :length].tolist())
-        seen += [before + tuple(row[: i + 1]) for i in range(len(row))]
+    flat = micro.token_ids.flatten().tolist()
+    seen: dict[int, tuple[int, ...]] = {}
+    for segment in micro.segments:
+        prefix = flat[segment.prefix_start :][: segment.prefix_length]
+        for place in range(segment.start, segment.start + segment.length):
+            seen[place] = (*prefix, *flat[segment.start : place + 1])
     return seen
 
 
-@pytest.mark.parametrize("is_shared", [True, False])
+@pytest.mark.parametrize("is_packed", [True, False])
 @settings(deadline=None, max_examples=60)
 @given(samples=batches())
 def test_each_token_is_predicted_from_exactly_what_stands_before_it(
-    is_shared: bool, samples: list[Sample]
+    is_packed: bool, samples: list[Sample]
 ) -> None:
-    micro = collate(samples, is_shared=is_shared)
+    micro = collate(samples, is_packed=is_packed)
     seen = histories(micro)
     found = [seen[i] for i in micro.predictor.tolist()]
     completions = [tuple(s.completion_ids.tolist()) for s in samples]
@@ -77,54 +74,63 @@ def test_each_token_is_predicted_from_exactly_what_stands_before_it(
     assert micro.sampler_logprobs.tolist() == logprobs
 
 
-@pytest.mark.parametrize("is_shared", [True, False])
+@pytest.mark.parametrize("is_packed", [True, False])
 @settings(deadline=None, max_examples=60)
 @given(samples=batches(), token_budget=st.integers(12, 80))
 def test_every_sample_is_packed_once_within_the_budget(
-    is_shared: bool, samples: list[Sample], token_budget: int
+    is_packed: bool, samples: list[Sample], token_budget: int
 ) -> None:
-    parts = cut(samples, token_budget=token_budget, is_shared=is_shared)
+    parts = cut(samples, token_budget=token_budget, is_packed=is_packed)
     packed = [id(s) for part in parts for s in part]
     assert sorted(packed) == sorted(map(id, samples))
     for part in parts:
-        assert collate(part, is_shared=is_shared).num_slots <= token_budget
+        micro = collate(part, is_packed=is_packed)
+        assert micro.num_tokens <= micro.num_slots <= token_budget
+        assert not is_packed or micro.num_tokens == micro.num_slots
 
 
 @settings(deadline=None, max_examples=60)
 @given(samples=batches())
 def test_a_group_that_fits_is_never_torn_apart(samples: list[Sample]) -> None:
-    parts = cut(samples, token_budget=36, is_shared=True)
+    parts = cut(samples, token_budget=36, is_packed=True)
     for group in {s.group for s in samples}:
         whole = [s for s in samples if s.group == group]
-        longest = max(len(s.completion_ids) for s in whole)
-        if len(whole[0].prompt_ids) + len(whole) * longest <= 36:
+        if len(whole[0].prompt_ids) + sum(len(s.completion_ids) - 1 for s in whole) <= 36:
             assert sum(any(s.group == group for s in part) for part in parts) == 1
 
 
 def test_a_group_larger_than_the_budget_is_cut_into_its_samples() -> None:
     samples = [sample(0, [1] * 6, [2] * 5, 1.0) for _ in range(4)]
-    # A whole group takes 6 + 4 x 5 = 26; three samples take 21.
-    parts = cut(samples, token_budget=21, is_shared=True)
+    # The last token of a completion is not computed: a whole group takes 6 + 4 x 4 = 22.
+    parts = cut(samples, token_budget=21, is_packed=True)
     assert [len(part) for part in parts] == [3, 1]
 
 
-def test_shared_prompts_are_computed_once() -> None:
-    samples = [sample(0, [1] * 10, [2] * 3, 1.0) for _ in range(4)]
-    shared, joined = (collate(samples, is_shared=flag) for flag in (True, False))
+def test_packed_prompts_are_computed_once_and_without_padding() -> None:
+    samples = [sample(0, [1] * 10, [2] * length, 1.0) for length in (3, 1, 5)]
+    packed, joined = (collate(samples, is_packed=flag) for flag in (True, False))
     # The last token of each completion predicts nothing and is not computed.
-    assert (shared.num_tokens, shared.num_slots) == (10 + 4 * 3, 10 + 4 * 2)
-    assert (joined.num_tokens, joined.num_slots) == (4 * 13, 4 * 13)
+    assert (packed.num_tokens, packed.num_slots) == (10 + 2 + 0 + 4, 16)
+    assert (joined.num_tokens, joined.num_slots) == (12 + 10 + 14, 3 * 14)
+    assert packed.token_ids.tolist() == [[1] * 10 + [2] * 6]
 
 
-@pytest.mark.parametrize("is_shared", [True, False])
-def test_a_sample_that_cannot_fit_is_an_error_with_the_remedy(is_shared: bool) -> None:
-    samples = [sample(0, [1] * 9, [2] * 8, 1.0)]
+def test_a_completion_alone_with_its_prompt_is_one_segment() -> None:
+    packed = collate([sample(0, [1, 2], [3, 4, 5], 1.0)], is_packed=True)
+    assert packed.segments == (Segment(start=0, length=4),)
+    assert packed.packing is not None
+    assert packed.packing.calls[0].mask is None
+
+
+@pytest.mark.parametrize("is_packed", [True, False])
+def test_a_sample_that_cannot_fit_is_an_error_with_the_remedy(is_packed: bool) -> None:
+    samples = [sample(0, [1] * 9, [2] * 9, 1.0)]
     with pytest.raises(ValueError, match=r"token_budget=16, found one of 17 tokens; raise"):
-        cut(samples, token_budget=16, is_shared=is_shared)
+        cut(samples, token_budget=16, is_packed=is_packed)
 
 
 def test_nothing_to_cut_gives_no_micro_batch() -> None:
-    assert cut([], token_budget=16, is_shared=True) == []
+    assert cut([], token_budget=16, is_packed=True) == []
 
 
 @settings(deadline=None, max_examples=60)
@@ -152,5 +158,5 @@ def test_more_ranks_than_groups_leave_some_without_work() -> None:
 
 
 def test_a_micro_batch_on_the_cpu_stays_where_it_is() -> None:
-    micro = collate([sample(0, [1], [2], 1.0)], is_shared=True)
+    micro = collate([sample(0, [1], [2], 1.0)], is_packed=True)
     assert micro.to(torch.device("cpu")) is micro

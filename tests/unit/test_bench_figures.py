@@ -91,12 +91,12 @@ def test_flops_count_what_is_computed_once_and_no_padding() -> None:
         )
 
     samples = [sample(2), sample(6)]
-    # Linear: 6 x (10 x tokens + 100 x 8 trained). Attention: 12 x 1 x pairs, where a row of n
-    # tokens after p others has n x (p + n / 2) pairs.
-    shared = 6 * (10 * 12 + 100 * 8) + 12 * (8 + 2 * 5 + 6 * 7)
-    joined = 6 * (10 * 16 + 100 * 8) + 12 * (8 + 2 * 5 + 8 + 6 * 7)
-    assert step_flops(collate(samples, is_shared=True), (10, 100, 1)) == shared
-    assert step_flops(collate(samples, is_shared=False), (10, 100, 1)) == joined
+    # Linear: 6 x (10 x tokens + 100 x 8 trained), where the last token of a completion is not
+    # computed. Attention: 12 x 1 x pairs, where n tokens after p others have n x (p + n / 2).
+    packed = 6 * (10 * 10 + 100 * 8) + 12 * (8 + 1 * 4.5 + 5 * 6.5)
+    joined = 6 * (10 * 14 + 100 * 8) + 12 * (5 * 2.5 + 9 * 4.5)
+    assert step_flops(collate(samples, is_packed=True), (10, 100, 1)) == packed
+    assert step_flops(collate(samples, is_packed=False), (10, 100, 1)) == joined
 
 
 class Clock:

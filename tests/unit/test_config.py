@@ -149,13 +149,6 @@ def test_muon_needs_whole_matrices() -> None:
         build(learner={"optimizer": muon, "zero_stage": 2})
 
 
-def test_recomputed_layers_cannot_read_shared_prompts() -> None:
-    with pytest.raises(ConfigError, match=r"needs learner\.share_prompts=false"):
-        build(learner={"gradient_checkpointing": True})
-    learner = build(learner={"gradient_checkpointing": True, "share_prompts": False}).learner
-    assert learner.gradient_checkpointing
-
-
 def test_tensor_parallelism_must_fit_the_gpus_of_an_actor() -> None:
     assert build(rollout={"gpus": 2, "tensor_parallel": 2}).rollout.tensor_parallel == 2
     with pytest.raises(ConfigError, match=r"at most rollout\.gpus, got 4 and 2"):

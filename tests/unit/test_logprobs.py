@@ -1,4 +1,4 @@
-"""Chunked log-probs against torch's own, what is kept in memory, and both layouts of a model."""
+"""Chunked log-probs against torch's own, and what is kept in memory."""
 
 from __future__ import annotations
 
@@ -6,32 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import (
-    PreTrainedModel,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-)
 
 from t2g_ray import logprobs
-from t2g_ray.batching import collate
-from t2g_ray.logprobs import TokenLogProbs, chunked_logprobs
-from t2g_ray.types import Sample
-
-SIZES: dict[str, Any] = {
-    "vocab_size": 50,
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-}
+from t2g_ray.logprobs import chunked_logprobs
 
 
 def inputs(num_tokens: int, num_words: int, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
@@ -128,55 +109,3 @@ def test_no_tensor_of_tokens_times_vocabulary_is_ever_made(monkeypatch: pytest.M
     with LargestTensor() as plain:
         torch.log_softmax(hidden @ weight.T, dim=-1)
     assert plain.largest == num_tokens * num_words
-
-
-def policies() -> list[PreTrainedModel]:
-    torch.manual_seed(0)
-    tied = Qwen3ForCausalLM(Qwen3Config(**SIZES, head_dim=8, tie_word_embeddings=True))
-    untied = Qwen2ForCausalLM(Qwen2Config(**SIZES, tie_word_embeddings=False))
-    for policy in (tied, untied):
-        for parameter in policy.parameters():
-            torch.nn.init.normal_(parameter, std=0.3)
-    return [tied, untied]
-
-
-def samples() -> list[Sample]:
-    random = np.random.default_rng(0)
-    made = []
-    for group, (prompt_length, lengths) in enumerate([(5, (1, 4, 7)), (2, (3, 3)), (9, (6,))]):
-        prompt = tuple(int(x) for x in random.integers(0, 50, prompt_length))
-        for length in lengths:
-            made.append(
-                Sample(
-                    group=group,
-                    prompt_ids=prompt,
-                    completion_ids=random.integers(0, 50, length).astype(np.int32),
-                    sampler_logprobs=np.zeros(length, np.float32),
-                    versions=np.zeros(length, np.int32),
-                    advantage=1.0,
-                )
-            )
-    return made
-
-
-@pytest.mark.parametrize("policy", policies(), ids=["tied", "untied-with-bias"])
-@pytest.mark.parametrize("is_shared", [True, False])
-def test_both_layouts_equal_the_model_read_one_sample_at_a_time(
-    policy: PreTrainedModel, is_shared: bool
-) -> None:
-    policy.zero_grad()
-    expected = []
-    for one in samples():
-        ids = torch.tensor([[*one.prompt_ids, *one.completion_ids.tolist()]])
-        log_p = torch.log_softmax(policy(ids).logits[0, :-1] / 0.7, dim=-1)
-        chosen = log_p.gather(-1, ids[0, 1:, None])[:, 0]
-        expected.append(chosen[len(one.prompt_ids) - 1 :])
-    torch.cat(expected).sum().backward()
-    wanted = {name: p.grad.clone() for name, p in policy.named_parameters() if p.grad is not None}
-    policy.zero_grad()
-    found, _ = TokenLogProbs(policy)(collate(samples(), is_shared=is_shared), 0.7)
-    assert torch.allclose(found, torch.cat(expected), rtol=0, atol=1e-5)
-    found.sum().backward()
-    for name, parameter in policy.named_parameters():
-        assert parameter.grad is not None
-        assert torch.allclose(parameter.grad, wanted[name], rtol=1e-4, atol=1e-4), name

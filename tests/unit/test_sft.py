@@ -52,10 +52,10 @@ def test_a_sample_is_the_whole_prompt_and_the_answer_with_one_end_token() -> Non
 
 def test_labels_are_the_answer_and_its_end_token_and_never_the_prompt() -> None:
     samples = encode(generate_records("train", 4, seed=0)).samples
-    micro = collate(samples, is_shared=False)
+    micro = collate(samples, is_packed=False)
     labels = torch.cat([torch.from_numpy(s.completion_ids) for s in samples])
     assert micro.targets.tolist() == labels.tolist()
-    width = micro.completion_ids.shape[1]
+    width = micro.token_ids.shape[1]
     first = 0
     for row, sample in enumerate(samples):
         columns = micro.predictor[first : first + len(sample.completion_ids)] - row * width
@@ -69,7 +69,7 @@ def test_a_policy_trained_on_one_record_writes_its_answer_and_stops() -> None:
     (record,) = generate_records("train", 1, seed=0)
     (sample,) = encode([record]).samples
     policy = build_tiny_policy(TOKENIZER, seed=0)
-    model, micro = TokenLogProbs(policy), collate([sample], is_shared=False)
+    model, micro = TokenLogProbs(policy), collate([sample], is_packed=False)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=3e-3)
     for _ in range(60):
         (-model(micro, 1.0)[0].mean()).backward()

@@ -1,0 +1,118 @@
+"""A Hugging Face model -> the same model reading packed rows, where it can.
+
+The attention of the model is replaced through Hugging Face's attention interface by one that lays
+out queries and keys as `packing.pack` planned, and calls torch's own attention on them. A prompt
+is computed once; its keys serve every completion and collect all their gradients.
+
+Invariant: a model is switched only after it gave the same states packed as one row at a time.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from t2g_ray.packing import Packing, Segment, pack
+
+NAME = "t2g_packed"
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.05, torch.float16: 0.02}
+"""Largest difference of a hidden state in the probe, as a share of the largest state."""
+
+
+class NotPackedError(ValueError):
+    """Packed attention was called without a packing."""
+
+
+def packed_attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    packing: Packing | None = None,
+    **more: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention of one row [1, heads, T, dim] -> [1, T, heads, dim], in the calls of `packing`.
+
+    No mask arrives, because none is registered under this name. `more` is what the layer gives
+    to any attention (dropout, scaling).
+    """
+    if packing is None:
+        raise NotPackedError(
+            f"attention {NAME!r} must be called with a packing, found none; load the model again "
+            "to read it without one"
+        )
+    outputs = []
+    for call in packing.calls:
+        queries = _lay_out(query, call.queries)
+        keys, values = (_lay_out(states, call.keys) for states in (key, value))
+        output, _ = sdpa_attention_forward(module, queries, keys, values, call.mask, **more)
+        outputs.append(output.flatten(0, 1))
+    rows = torch.cat(outputs)
+    restored = functional.embedding(packing.restore, rows.flatten(1))
+    return restored.view(1, -1, *rows.shape[1:]), None
+
+
+def _lay_out(states: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """[1, heads, T, dim] and [S, L] -> [S, heads, L, dim]."""
+    rows = states[0].transpose(0, 1)
+    # The backward pass of an embedding adds up rows that were read many times, and does so much
+    # faster on CPUs than that of an index.
+    taken = functional.embedding(places, rows.flatten(1))
+    return taken.view(*places.shape, *rows.shape[1:]).transpose(1, 2)
+
+
+AttentionInterface.register(NAME, packed_attention)
+
+
+def enable_packing(policy: PreTrainedModel) -> str | None:
+    """Let `policy` read packed rows only; where it cannot, leave it alone and return the reason.
+
+    What is known not to work is refused first. The rest must show in a probe on its own weights
+    that two completions of one prompt get the states that they get alone.
+    """
+    if reason := _known_obstacle(policy):
+        return reason
+    ids = torch.arange(11, device=policy.device) % policy.config.get_text_config().vocab_size
+    row, prefix = ids.tolist(), {"prefix_start": 0, "prefix_length": 5}
+    segments = [Segment(start=0, length=5)]
+    segments += [Segment(start=5, length=4, **prefix), Segment(start=9, length=2, **prefix)]
+    packing = pack(segments).to(policy.device)
+    decoder, before = policy.base_model, policy.config._attn_implementation
+    with torch.no_grad():
+        alone = [decoder(ids[None, :9], use_cache=False).last_hidden_state[0]]
+        second = torch.tensor([row[:5] + row[9:]], device=policy.device)
+        alone += [decoder(second, use_cache=False).last_hidden_state[0, 5:]]
+        policy.set_attn_implementation(NAME)
+        try:
+            found = decoder(
+                ids[None], position_ids=packing.position_ids, use_cache=False, packing=packing
+            ).last_hidden_state[0]
+        except NotPackedError:
+            policy.set_attn_implementation(before)
+            return "its layers hand no keyword arguments to their attention"
+    expected = torch.cat(alone)
+    difference = float((found - expected).abs().max() / expected.abs().max())
+    if difference <= TOLERANCE[expected.dtype]:
+        return None
+    policy.set_attn_implementation(before)
+    return f"its states differ by {difference:.2g} of their size when they are packed"
+
+
+def _known_obstacle(policy: PreTrainedModel) -> str | None:
+    config = policy.config.get_text_config()
+    if not policy._supports_attention_backend:
+        return "its attention does not use Hugging Face's attention interface"
+    if policy._is_stateful:
+        return "it has recurrent layers"
+    # The probe is shorter than any window, so it could not show one.
+    has_window = getattr(config, "sliding_window", None) is not None
+    kinds = getattr(config, "layer_types", None) or ["sliding" if has_window else "full_attention"]
+    if set(kinds) != {"full_attention"}:
+        return "it has layers that do not see all tokens before them"
+    return None

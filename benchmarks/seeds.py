@@ -19,7 +19,6 @@ from typing import Any
 from t2g_ray.machine import describe_machine
 from t2g_ray.metrics import read_metrics
 
-T2G = str(Path(sys.executable).parent / "t2g")
 FIGURES = ("f1/entities", "f1/relations", "json_valid_rate")
 
 
@@ -27,27 +26,27 @@ def run_seed(seed: int, out: Path) -> dict[str, Any]:
     """Demo, continued SFT and its evaluation for one seed; returns all figures."""
     folder = out / f"seed_{seed}"
     if not (folder / "report.json").exists():
-        _run("demo", "--run-dir", str(folder), "--seed", str(seed))
+        run_t2g("demo", "--run-dir", str(folder), "--seed", str(seed))
     report: dict[str, Any] = json.loads((folder / "report.json").read_text())
     continued = folder / "sft_continued"
     if not (continued / "model").exists():
-        _run(
+        run_t2g(
             "sft",
             "configs/demo_sft.yaml",
             f"run_dir={continued}",
             f"model={folder / 'sft' / 'model'}",
             f"seed={seed}",
-            f"steps={_steps_in(folder / 'sft', report['grpo_wall_s'])}",
+            f"steps={steps_in(folder / 'sft', report['grpo_wall_s'])}",
         )
     result = folder / "sft_continued.json"
     records = str(report["records"])
     model = str(continued / "model")
     evaluation = ["--data", "embedded", "--seed", str(seed), "--max-records", records]
-    _run("eval", "--model", model, *evaluation, "--json", str(result))
+    run_t2g("eval", "--model", model, *evaluation, "--json", str(result))
     return {**report, "sft_continued": json.loads(result.read_text())}
 
 
-def _steps_in(sft: Path, seconds: float) -> int:
+def steps_in(sft: Path, seconds: float) -> int:
     """SFT steps that fit into `seconds`, at the pace of the run in `sft`, start-up left out."""
     lines = read_metrics(sft / "metrics.jsonl")
     first, last = lines[0], lines[-1]
@@ -63,8 +62,9 @@ def _number(line: Mapping[str, Any], key: str) -> float:
     return float(line[key])
 
 
-def _run(*arguments: str) -> None:
-    subprocess.run([T2G, *arguments], check=True)
+def run_t2g(*arguments: str) -> None:
+    """Run a command of the product; raises CalledProcessError when it fails."""
+    subprocess.run([sys.executable, "-m", "t2g_ray.cli", *arguments], check=True)
 
 
 def table(results: Mapping[int, Mapping[str, Any]]) -> str:

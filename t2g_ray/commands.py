@@ -13,6 +13,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -64,6 +65,9 @@ def eval_command(
     constrained: Constrained = False,
     max_new_tokens: MaxNewTokens = None,
     seed: Annotated[int, typer.Option(help="Seed of the embedded records and intervals.")] = 0,
+    per_record: Annotated[
+        Path | None, typer.Option(help="Write completion and exact counts, a line a record.")
+    ] = None,
 ) -> None:
     """Evaluate a model on held-out records: greedy answers, exact and relaxed F1.
 
@@ -104,12 +108,10 @@ def eval_command(
             "prompts_too_long": generated.num_too_long,
             "completions_cut": generated.num_cut,
         }
-        details = {
-            "parse": dict(result.parse_kinds),
-            "interval": result.intervals(seed=seed),
-            "types": result.type_table(),
-        }
-        write_json(json_out, {**result.figures(), **settings, **details})
+        write_json(json_out, {**result.figures(), **settings, **result.details(seed=seed)})
+    if per_record is not None:
+        lines = [json.dumps(line) for line in result.record_lines(generated.texts)]
+        per_record.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _eval_records(data: str, max_records: int | None, seed: int) -> list[Record]:
@@ -263,17 +265,32 @@ def score_command(
 
 
 def report_command(
-    run_dir: Annotated[Path, typer.Argument(help="A run folder, or that of a demo.")],
+    run_dirs: Annotated[
+        list[Path], typer.Argument(metavar="RUN_DIR...", help="Run folders, or those of demos.")
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Page that compares several runs; its JSON goes beside it.")
+    ] = Path("comparison.html"),
 ) -> None:
-    """Write report.html of a run, finished or not, and print its path.
+    """Write report.html of a run, finished or not, or one page that compares several.
 
     Example: t2g report runs/demo
+    Example: t2g report runs/first runs/second --out runs/both.html
     """
-    from t2g_ray.demo import is_demo, write_demo_page
-    from t2g_ray.report import write_report
+    from t2g_ray.demo import is_demo, load_demo, write_demo_page
+    from t2g_ray.report import write_comparison, write_report
+    from t2g_ray.report.load import load_run
+    from t2g_ray.report.runs import distinct_names
     from t2g_ray.rundir import RunDir
 
-    typer.echo(write_demo_page(run_dir) if is_demo(run_dir) else write_report(RunDir(run_dir)))
+    if len(run_dirs) == 1:
+        path = run_dirs[0]
+        typer.echo(write_demo_page(path) if is_demo(path) else write_report(RunDir(path)))
+        return
+    runs = [load_demo(path) if is_demo(path) else load_run(RunDir(path)) for path in run_dirs]
+    names = distinct_names(run_dirs)
+    write_comparison([replace(run, name=name) for run, name in zip(runs, names, strict=True)], out)
+    typer.echo(out)
 
 
 def doctor_command() -> None:

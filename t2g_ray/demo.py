@@ -10,11 +10,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import t2g_ray
 from t2g_ray.config import ConfigError, GrpoConfig, SftConfig, load_config
-from t2g_ray.rundir import RunDir, write_json, write_text
+from t2g_ray.rundir import RunDir, write_json
+
+if TYPE_CHECKING:
+    from t2g_ray.report.load import RunData
 
 MERGED_KEYS = ("before", "after", "records", "seed", "steps", "heldout_names", "interval")
 
@@ -70,13 +73,19 @@ def _shipped(name: str) -> Path:
 
 
 def read_result(run_dir: RunDir) -> dict[str, Any]:
-    """report.json of a GRPO run that came to its end; raises RuntimeError for any other."""
+    """report.json of a GRPO run that came to its end; raises RuntimeError for any other.
+
+    It holds figures before and after, unless there were no held-out records.
+    """
     if not run_dir.report_json.is_file():
         raise RuntimeError(f"the run must end with {run_dir.report_json}, found no such file")
     result = json.loads(run_dir.report_json.read_text(encoding="utf-8"))
-    if not isinstance(result, dict) or not {"before", "after"} <= result.keys():
+    is_complete = isinstance(result, dict) and (
+        {"before", "after"} <= result.keys() or result.get("records") == 0
+    )
+    if not is_complete:
         raise RuntimeError(f"{run_dir.report_json} must hold figures before and after")
-    return result
+    return dict(result)
 
 
 def merge_results(
@@ -97,15 +106,20 @@ def write_result(run_dir: Path, result: Mapping[str, Any]) -> Path:
     return write_demo_page(run_dir)
 
 
-def write_demo_page(run_dir: Path) -> Path:
-    """The page of the GRPO run, with the demo's name and result where there is one."""
+def load_demo(run_dir: Path) -> RunData:
+    """The GRPO run, with the demo's name and result where there is one."""
     from t2g_ray.report.load import load_run
-    from t2g_ray.report.page import render  # plotly, only when needed
 
     demo = RunDir(run_dir)
     data = replace(load_run(RunDir(grpo_dir(run_dir))), name=run_dir.resolve().name)
-    if demo.report_json.is_file():
-        data = replace(data, summary=read_result(demo))
-    page = render(data).encode("utf-8", "replace").decode("utf-8")
-    write_text(demo.report_html, page)
-    return demo.report_html
+    return replace(data, summary=read_result(demo)) if demo.report_json.is_file() else data
+
+
+def write_demo_page(run_dir: Path) -> Path:
+    """report.html of the demo; returns its path."""
+    from t2g_ray.report import write_page
+    from t2g_ray.report.page import render  # plotly, only when needed
+
+    page = RunDir(run_dir).report_html
+    write_page(page, render(load_demo(run_dir)))
+    return page

@@ -77,6 +77,26 @@ class EvalResult:
         """The line of evals.jsonl."""
         return {"step": step, "policy_version": version, "split": split, **self.figures()}
 
+    def details(self, *, seed: int) -> dict[str, Any]:
+        """What `t2g eval --json` says beside the figures."""
+        return {
+            "parse": dict(self.parse_kinds),
+            "interval": self.intervals(seed=seed),
+            "types": self.type_table(),
+        }
+
+    def record_lines(self, texts: Sequence[str]) -> list[dict[str, Any]]:
+        """A line a record: its completion, and (tp, fp, fn) of entities and relations, exact."""
+        return [
+            {
+                "index": index,
+                "completion": text,
+                "entities": counts.entities.as_tuple(),
+                "relations": counts.relations.as_tuple(),
+            }
+            for index, (text, counts) in enumerate(zip(texts, self.by_record, strict=True))
+        ]
+
     def intervals(self, *, seed: int, samples: int = 2000) -> dict[str, Interval]:
         """`bootstrap_interval` of this result."""
         return bootstrap_interval(self.by_record, seed=seed, samples=samples)
@@ -143,13 +163,30 @@ def paired_interval(
     Both sides are resampled by the same draw of records, so what makes a record hard cancels.
     Raises ValueError when the sides do not pair.
     """
-    if not before_counts or len(before_counts) != len(after_counts):
-        raise ValueError(
-            "a paired interval needs the same records before and after, at least one, found "
-            f"{len(before_counts)} and {len(after_counts)}"
-        )
-    before, after = _resampled_f1([before_counts, after_counts], seed=seed, samples=samples)
-    return _ends(after - before)
+    return mean_paired_interval([(before_counts, after_counts)], seed=seed, samples=samples)
+
+
+def mean_paired_interval(
+    pairs: Sequence[tuple[Sequence[GraphCounts], Sequence[GraphCounts]]],
+    *,
+    seed: int,
+    samples: int = 2000,
+) -> dict[str, Interval]:
+    """`paired_interval` of the mean change over several pairs, as of runs with other seeds.
+
+    Each pair has records of its own, which are drawn independently of the others'.
+    """
+    changes = []
+    for number, (before_counts, after_counts) in enumerate(pairs):
+        if not before_counts or len(before_counts) != len(after_counts):
+            raise ValueError(
+                "a paired interval needs the same records before and after, at least one, found "
+                f"{len(before_counts)} and {len(after_counts)}"
+            )
+        sides = [before_counts, after_counts]
+        before, after = _resampled_f1(sides, seed=seed + number, samples=samples)
+        changes.append(after - before)
+    return _ends(np.mean(changes, axis=0))
 
 
 def _resampled_f1(

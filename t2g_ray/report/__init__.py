@@ -1,10 +1,15 @@
-"""A run folder -> report.html, the page that people look at."""
+"""Run folders -> the pages that people look at: one for a run, one that compares several."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from t2g_ray.rundir import RunDir, write_text
+from t2g_ray.rundir import RunDir, write_json, write_text
+
+if TYPE_CHECKING:
+    from t2g_ray.report.load import RunData
 
 
 def write_report(run_dir: RunDir) -> Path:
@@ -15,12 +20,24 @@ def write_report(run_dir: RunDir) -> Path:
     from t2g_ray.report.load import load_run
     from t2g_ray.report.page import render  # plotly, jinja2 and networkx, only when needed
 
-    if not run_dir.path.is_dir():
-        raise ValueError(f"run_dir must be a folder, found nothing at {run_dir.path}")
-    # A model can write lone surrogates, which UTF-8 cannot hold.
-    page = render(load_run(run_dir)).encode("utf-8", "replace").decode("utf-8")
-    write_text(run_dir.report_html, page)
+    write_page(run_dir.report_html, render(load_run(run_dir)))
     return run_dir.report_html
 
 
-__all__ = ["write_report"]
+def write_comparison(runs: Sequence[RunData], page: Path) -> None:
+    """Write the page that compares the runs, and beside it its figures as JSON."""
+    from t2g_ray.report.comparison import render
+    from t2g_ray.report.runs import summary
+
+    figures = summary(runs)
+    page.parent.mkdir(parents=True, exist_ok=True)
+    write_json(page.with_suffix(".json"), figures)
+    write_page(page, render(runs, figures))
+
+
+def write_page(path: Path, page: str) -> None:
+    """Write HTML. A model can write lone surrogates, which UTF-8 cannot hold."""
+    write_text(path, page.encode("utf-8", "replace").decode("utf-8"))
+
+
+__all__ = ["write_comparison", "write_page", "write_report"]

@@ -105,12 +105,15 @@ def _figure(chart: Chart, metrics: Lines, held_out: Lines) -> dict[str, Any]:
     data: list[Trace] = []
     for index, (key, label) in enumerate(_expanded(chart.series, metrics).items()):
         style = {"color": COLOURS[index % 6], "dash": DASHES[index % 6], "width": 2}
-        xs, ys = _points(metrics, key)
+        xs, ys = points(metrics, key)
         if xs:
             draw = _bars if chart.is_stacked else _curve
             data += draw(label, xs, ys, style)
         data += _markers(f"{label}, held out", held_out, key, style)
-    layout: dict[str, Any] = {"yaxis": {"title": {"text": chart.unit}, "rangemode": "tozero"}}
+    layout: dict[str, Any] = {
+        "xaxis": {"title": {"text": "step", "standoff": 6}},
+        "yaxis": {"title": {"text": chart.unit}, "rangemode": "tozero"},
+    }
     if chart.is_stacked:
         layout["barmode"] = "stack"
     return {"title": chart.title, "data": data, "layout": layout}
@@ -124,13 +127,13 @@ def _expanded(series: Mapping[str, str], metrics: Lines) -> dict[str, str]:
     return {key: key.removeprefix("reward/") for key in keys if key != "reward/mean"}
 
 
-def _points(lines: Lines, key: str) -> tuple[list[float], list[float]]:
-    """Steps and finite values, thinned to at most MAX_POINTS means."""
-    points = [(line["step"], line[key]) for line in lines if _is_finite(line.get(key))]
-    width = math.ceil(len(points) / MAX_POINTS)
+def points(lines: Lines, key: str, axis: str = "step") -> tuple[list[float], list[float]]:
+    """Places on the axis and finite values, thinned to at most MAX_POINTS means."""
+    pairs = [(line[axis], line[key]) for line in lines if _is_finite(line.get(key))]
+    width = math.ceil(len(pairs) / MAX_POINTS)
     if width <= 1:
-        return [x for x, _ in points], [y for _, y in points]
-    parts = [points[start : start + width] for start in range(0, len(points), width)]
+        return [x for x, _ in pairs], [y for _, y in pairs]
+    parts = [pairs[start : start + width] for start in range(0, len(pairs), width)]
     return (
         [sum(x for x, _ in part) / len(part) for part in parts],
         [sum(y for _, y in part) / len(part) for part in parts],
@@ -173,7 +176,7 @@ def _bars(label: str, xs: list[float], ys: list[float], style: dict[str, Any]) -
 
 
 def _markers(label: str, held_out: Lines, key: str, style: dict[str, Any]) -> list[Trace]:
-    xs, ys = _points(held_out, key)
+    xs, ys = points(held_out, key)
     marker = {
         "size": 9,
         "symbol": "diamond",

@@ -50,7 +50,12 @@ class RunData:
 
 
 def load_run(run_dir: RunDir) -> RunData:
-    """Read a run folder; notes say what is missing or cannot be read."""
+    """Read a run folder; notes say what is missing or cannot be read.
+
+    ValueError when the folder does not exist.
+    """
+    if not run_dir.path.is_dir():
+        raise ValueError(f"run_dir must be a folder, found nothing at {run_dir.path}")
     notes: list[str] = []
 
     def read(path: Path, reader: Callable[[Path], Value], empty: Value) -> Value:

@@ -1,16 +1,10 @@
-"""RunData -> one HTML page that needs nothing from outside.
-
-Invariant: the page opens no connection (its content security policy forbids it) and every text
-that comes from data is escaped.
-"""
+"""RunData -> one HTML page: results, curves, examples, and how the run was made."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment
 from markupsafe import Markup
 
 from t2g_ray.graph import Graph
@@ -19,6 +13,7 @@ from t2g_ray.report.curves import figures
 from t2g_ray.report.drawing import draw_both
 from t2g_ray.report.headline import cards, tables
 from t2g_ray.report.load import RunData, SampleLine
+from t2g_ray.report.template import fill
 from t2g_ray.scoring import score_graph
 
 NUM_EXAMPLES = 8
@@ -50,12 +45,9 @@ class Example:
 
 def render(data: RunData) -> str:
     """The whole page as HTML."""
-    from plotly.offline import get_plotlyjs
-
     result_tables = tables(data.summary, data.evals)
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(files(__package__).joinpath("page.html.j2").read_text())
-    return template.render(
+    return fill(
+        "page.html.j2",
         name=data.name,
         notes=data.notes,
         is_finished="after" in data.summary,
@@ -65,7 +57,6 @@ def render(data: RunData) -> str:
         num_steps=data.metrics[-1]["step"] if data.metrics else 0,
         num_nonfinite=sum(any(k.startswith("nonfinite/") for k in m) for m in data.metrics),
         figures=figures(data.metrics, data.evals),
-        plotly_js=Markup(get_plotlyjs()),
         marks=MARKS,
         examples=[_example(sample) for sample in choose_samples(data.samples)],
         config_text=data.config_text,

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks import ablations
 from benchmarks.commands import bench_app
 from t2g_ray.config import PromptConfig
 from t2g_ray.prompt_settings import write_prompt_settings
@@ -112,6 +113,25 @@ def test_serve(tmp_path: Path, tied_model: Path) -> None:
     both = ["requests_per_s/server", "requests_per_s/vllm", "server_over_vllm"]
     assert_positive(rows, [*both, "latency_ms/p50"])
     assert rows["latency_ms/p50"] <= rows["latency_ms/p99"]
+
+
+def test_ablations(tmp_path: Path, wavering_model: Path) -> None:
+    model = tmp_path / "seeds" / "seed_0" / "sft" / "model"
+    shutil.copytree(wavering_model, model)
+    write_prompt_settings(model, PromptConfig(style="compact"), 64)
+    table = tmp_path / "ablations.md"
+    ablations.main(
+        [
+            *("--seeds", "0", "--steps", "1", "--records", "4", "--variants", "default"),
+            *("--policies", str(tmp_path / "seeds"), "--out", str(tmp_path / "out")),
+            *("--table", str(table), "--set", *SMALL, "sampling.max_new_tokens=48"),
+        ]
+    )
+    result = json.loads((tmp_path / "out" / "seed_0" / "default.json").read_text())
+    assert len(result["by_record"]) == 4
+    assert 0 <= result["f1/entities"] <= 1
+    assert result["wall_s"] > 0
+    assert "| default |" in table.read_text()
 
 
 def test_peers(tmp_path: Path, tied_model: Path) -> None:

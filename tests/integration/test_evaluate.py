@@ -42,7 +42,7 @@ def test_constrained_answers_of_an_untrained_policy_are_all_graphs(
     out = tmp_path / "eval.json"
     result = t2g(
         *("eval", "--model", model, "--data", "embedded", "--max-records", 8),
-        *("--constrained", "--json", out),
+        *("--constrained", "--json", out, "--per-record", tmp_path / "records.jsonl"),
     )
     assert result.returncode == 0, result.stderr
     figures = json.loads(out.read_text())
@@ -54,6 +54,10 @@ def test_constrained_answers_of_an_untrained_policy_are_all_graphs(
     assert 0 < figures["completion_length/mean"] <= MAX_NEW_TOKENS
     assert figures["prompts_too_long"] == 0
     assert "8 records" in result.stdout
+    lines = [json.loads(line) for line in (tmp_path / "records.jsonl").read_text().splitlines()]
+    assert [line["index"] for line in lines] == list(range(8))
+    found, wrong, _ = map(sum, zip(*(line["entities"] for line in lines), strict=True))
+    assert figures["precision/entities"] == found / (found + wrong)
 
 
 def test_extract_prints_nothing_but_the_graph_on_standard_output(model: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from t2g_ray.evaluate import EvalResult, evaluate_texts, paired_interval
+from t2g_ray.evaluate import EvalResult, evaluate_texts, mean_paired_interval, paired_interval
 from t2g_ray.graph import Entity, Graph, Relation
 from t2g_ray.scoring import Counts, GraphCounts
 from t2g_ray.types import Record
@@ -129,6 +129,29 @@ def test_a_seed_gives_one_interval() -> None:
     first = paired_interval(before, after, seed=5)
     assert paired_interval(before, after, seed=5) == first
     assert paired_interval(before, after, seed=6) != first
+
+
+def test_the_mean_change_of_several_pairs_has_an_interval_of_its_own() -> None:
+    none, all_ = [counts((0, 0, 1), (0, 0, 1))], [counts((1, 0, 0), (1, 0, 0))]
+    interval = mean_paired_interval([(none, all_), (all_, all_)], seed=0)
+    assert interval["f1/mean"] == (0.5, 0.5)
+    mixed = [counts((i % 2, 0, 1 - i % 2), (0, 0, 0)) for i in range(40)]
+    ones = [counts((1, 0, 0), (0, 0, 0))] * 40
+    (low, high), (low_4, high_4) = (
+        mean_paired_interval([(mixed, ones)] * number, seed=0)["f1/entities"] for number in (1, 4)
+    )
+    # Four independent draws: half the spread.
+    assert (high_4 - low_4) / (high - low) == pytest.approx(0.5, abs=0.1)
+
+
+def test_records_become_lines_with_their_counts(result: EvalResult) -> None:
+    lines = result.record_lines(["a", "b", "c", "d"])
+    assert lines[1] == {
+        "index": 1,
+        "completion": "b",
+        "entities": (1, 1, 1),
+        "relations": (0, 1, 1),
+    }
 
 
 def test_unpaired_sides_are_refused() -> None:

@@ -1,0 +1,89 @@
+"""Results of ablation runs -> a Markdown page, in the order of the variants: nothing is ranked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from benchmarks.variants import DEFAULT, SFT
+from t2g_ray.evaluate import mean_paired_interval
+from t2g_ray.scoring import Counts, GraphCounts
+
+Results = Mapping[str, Mapping[int, Mapping[str, Any]]]
+"""Variant -> seed -> figures, with "by_record": the exact counts of each held-out record."""
+
+HEAD = (
+    "| variant | changes | mean F1 | by seed | entity F1 | relation F1 | JSON valid "
+    "| against default, 95 % | wall-clock, s |\n|---|---|--:|---|--:|--:|--:|---|--:|"
+)
+
+
+def table(results: Results) -> str:
+    """One row a variant that has a result: means over its seeds."""
+    rows = [_row(name, results) for name, by_seed in results.items() if by_seed]
+    return "\n".join([HEAD, *rows]) + "\n"
+
+
+def _row(name: str, results: Results) -> str:
+    runs = results[name]
+    first = next(iter(runs.values()))
+    changes = "SFT goes on as long" if name == SFT else " ".join(first["made_by"]["changes"])
+    each = [_mean_f1(run) for run in runs.values()]
+    means = [
+        fmean(run[key] for run in runs.values())
+        for key in ("f1/entities", "f1/relations", "json_valid_rate")
+    ]
+    cells = [
+        name,
+        f"`{changes}`" if changes and name != SFT else changes,
+        f"{fmean(each):.3f}",
+        ", ".join(f"{value:.3f}" for value in each),
+        *(f"{value:.3f}" for value in means),
+        "" if name == DEFAULT else _difference(runs, results[DEFAULT]),
+        f"{fmean(run['wall_s'] for run in runs.values()):.0f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _difference(
+    runs: Mapping[int, Mapping[str, Any]], default: Mapping[int, Mapping[str, Any]]
+) -> str:
+    """Mean over the seeds that both have; paired over records."""
+    seeds = [seed for seed in runs if seed in default]
+    if not seeds:
+        return ""
+    change = fmean(_mean_f1(runs[seed]) - _mean_f1(default[seed]) for seed in seeds)
+    pairs = [(_counts(default[seed]), _counts(runs[seed])) for seed in seeds]
+    low, high = mean_paired_interval(pairs, seed=0)["f1/mean"]
+    return f"{change:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def _mean_f1(run: Mapping[str, Any]) -> float:
+    return fmean((float(run["f1/entities"]), float(run["f1/relations"])))
+
+
+def _counts(run: Mapping[str, Any]) -> list[GraphCounts]:
+    return [GraphCounts(Counts(*row[:3]), Counts(*row[3:])) for row in run["by_record"]]
+
+
+def page(results: Results, failed: Sequence[str], command: str) -> str:
+    """The whole page, with what made it."""
+    made_by = next(iter(results[DEFAULT].values()))["made_by"]
+    facts = {**made_by["machine"], **made_by["versions"]}
+    place = ", ".join(f"{name} {value}" for name, value in facts.items())
+    failures = "\n".join(
+        ["", "Failed:", "", *(f"- {line}" for line in failed), ""] if failed else []
+    )
+    return f"""# Ablations
+
+Each variant trains {made_by["steps"]} GRPO steps from the same SFT policy of its seed, with the
+settings of `configs/demo_grpo.yaml` and the changes named. Greedy decoding on the same
+{made_by["records"]} held-out records; F1 is exact and micro, "mean" is that of entity and relation
+F1. The interval is that of the mean difference over seeds, by a bootstrap over records that draws
+the same records for both sides; it says nothing about seeds that were not run. Wall-clock is that
+of the training loop, start-up and evaluation left out.
+
+{table(results)}{failures}
+Made by `{command}`, code {made_by["code"]}. Measured on: {place}.
+"""

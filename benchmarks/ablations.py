@@ -1,0 +1,195 @@
+"""Variants of the demo's GRPO stage, from one SFT policy a seed -> a table of held-out F1.
+
+    python -m benchmarks.ablations --seeds 0 1 2 --out runs/ablations --table docs/ablations.md
+
+Every variant trains for the same number of steps from the same policy; `t2g eval` then evaluates
+each on the same held-out records. What is finished is not run again. Invariant: a table never
+mixes results of different code, settings, policies or machines; such results are refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.ablation_table import page, table
+from benchmarks.policy import DEMO_SFT
+from benchmarks.seeds import run_t2g, steps_in
+from benchmarks.variants import DEFAULT, SFT, VARIANTS
+from t2g_ray.machine import describe_machine
+from t2g_ray.metrics import read_metrics
+from t2g_ray.rundir import RunDir, write_json
+
+ROOT = DEMO_SFT.parents[1]
+DEMO_GRPO = DEMO_SFT.with_name("demo_grpo.yaml")
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What all variants of a table have in common."""
+
+    out: Path
+    policies: Path
+    """Folder of `benchmarks.seeds`, whose SFT policies are used where they are there."""
+    steps: int
+    records: int
+    overrides: tuple[str, ...] = ()
+
+    def folder(self, seed: int, variant: str) -> Path:
+        """The run of a variant; its result lies beside it, as a file of that name."""
+        return self.out / f"seed_{seed}" / variant
+
+
+def sft_run(settings: Settings, seed: int) -> RunDir:
+    """The supervised run that all variants of a seed start from, trained where there is none."""
+    given = RunDir(settings.policies / f"seed_{seed}" / "sft")
+    run = given if (given.model / "config.json").is_file() else RunDir(settings.folder(seed, "sft"))
+    if not (run.model / "config.json").is_file():
+        run_t2g("sft", str(DEMO_SFT), f"run_dir={run.path}", f"seed={seed}", "resume=auto")
+    return run
+
+
+def run_variant(settings: Settings, seed: int, name: str) -> Result:
+    """Train and evaluate one variant, unless its result is there already.
+
+    Raises ValueError when that result was made by something else, and CalledProcessError when a
+    command fails.
+    """
+    sft = sft_run(settings, seed)
+    folder = settings.folder(seed, name)
+    path, made_by = folder.with_suffix(".json"), _made_by(settings, seed, name, sft)
+    if path.is_file():
+        result: Result = json.loads(path.read_text(encoding="utf-8"))
+        _check_same(path, result["made_by"], made_by)
+        return result
+    shutil.rmtree(folder, ignore_errors=True)  # an unfinished run has no wall-clock
+    _train(settings, seed, name, sft)
+    figures = _evaluate(settings, seed, folder)
+    wall_s = float(read_metrics(RunDir(folder).metrics)[-1]["time_s"] or 0.0)
+    result = {"made_by": made_by, "wall_s": wall_s, **figures}
+    write_json(path, result)
+    return result
+
+
+def _train(settings: Settings, seed: int, name: str, sft: RunDir) -> None:
+    common = (
+        f"run_dir={settings.folder(seed, name)}",
+        f"model={sft.model}",
+        f"seed={seed}",
+        "checkpoint.every=0",
+    )
+    if name == SFT:
+        wall_s = run_variant(settings, seed, DEFAULT)["wall_s"]
+        run_t2g("sft", str(DEMO_SFT), *common, f"steps={steps_in(sft.path, wall_s)}")
+        return
+    changes = (*settings.overrides, *VARIANTS[name])
+    # What is evaluated afterwards need not be evaluated during the run.
+    run = (*common, f"steps={settings.steps}", "data.heldout=none", *changes)
+    run_t2g("grpo", str(DEMO_GRPO), *run)
+
+
+def _evaluate(settings: Settings, seed: int, folder: Path) -> Result:
+    out, by_record = folder / "eval.json", folder / "eval.jsonl"
+    run_t2g(
+        *("eval", "--model", str(RunDir(folder).model), "--data", "embedded", "--seed", str(seed)),
+        *("--max-records", str(settings.records), "--json", str(out)),
+        *("--per-record", str(by_record)),
+    )
+    figures: Result = json.loads(out.read_text(encoding="utf-8"))
+    lines = [json.loads(line) for line in by_record.read_text(encoding="utf-8").splitlines()]
+    return {
+        **{key: figures[key] for key in ("f1/entities", "f1/relations", "json_valid_rate")},
+        "by_record": [[*line["entities"], *line["relations"]] for line in lines],
+    }
+
+
+def _made_by(settings: Settings, seed: int, name: str, sft: RunDir) -> dict[str, Any]:
+    """Everything that a result depends on, as JSON gives it back."""
+    weights = sorted(sft.model.glob("*.safetensors"))
+    sources = [p for part in ("t2g_ray", "actors") for p in sorted((ROOT / part).rglob("*.py"))]
+    return {
+        "code": _digest([*sources, DEMO_SFT, DEMO_GRPO]),
+        "policy": _digest(weights),
+        "changes": [*settings.overrides, *VARIANTS[name]],
+        "steps": settings.steps,
+        "records": settings.records,
+        "seed": seed,
+        **describe_machine(),
+    }
+
+
+def _digest(paths: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _check_same(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    unlike = [key for key in wanted if found.get(key) != wanted[key]]
+    if unlike:
+        differences = "; ".join(f"{key}: {found.get(key)} and {wanted[key]}" for key in unlike)
+        raise ValueError(
+            f"a table must not mix results of different {', '.join(unlike)}, found {path} made by "
+            f"something else ({differences}); give another --out, or remove the old results"
+        )
+
+
+def _results(
+    settings: Settings, seeds: Sequence[int], names: Sequence[str]
+) -> tuple[dict[str, dict[int, Result]], list[str]]:
+    """Results by variant and seed, and what failed; the first seed is complete first."""
+    results: dict[str, dict[int, Result]] = {name: {} for name in names}
+    failed = []
+    for seed in seeds:
+        for name in names:
+            try:
+                results[name][seed] = run_variant(settings, seed, name)
+            except subprocess.CalledProcessError as error:
+                failed.append(f"{name}, seed {seed}: {error}")
+    return results, failed
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run what is missing, print the table and write the page; exit code 1 if a run failed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ablations", description=__doc__)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--out", type=Path, default=Path("runs/ablations"))
+    parser.add_argument("--table", type=Path, default=Path("docs/ablations.md"))
+    parser.add_argument("--steps", type=int, default=90, help="GRPO steps of each variant")
+    parser.add_argument("--records", type=int, default=512, help="held-out records")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--policies", type=Path, default=Path("runs/seeds"))
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="for all GRPO runs"
+    )
+    options = parser.parse_args(arguments)
+    settings = Settings(
+        out=options.out.resolve(),
+        policies=options.policies.resolve(),
+        steps=options.steps,
+        records=options.records,
+        overrides=tuple(options.set),
+    )
+    names = [DEFAULT, *(name for name in options.variants if name != DEFAULT)]
+    results, failed = _results(settings, options.seeds, names)
+    print(table(results))
+    line = " ".join(["python -m benchmarks.ablations", *(arguments or sys.argv[1:])])
+    if results[DEFAULT]:
+        options.table.parent.mkdir(parents=True, exist_ok=True)
+        options.table.write_text(page(results, failed, line), encoding="utf-8")
+    if failed:
+        sys.exit("\n".join(failed))
+
+
+if __name__ == "__main__":
+    main()

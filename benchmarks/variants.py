@@ -1,0 +1,28 @@
+"""What `python -m benchmarks.ablations` compares: name -> changes of configs/demo_grpo.yaml.
+
+One change a variant. Where the group size changes, the prompts change with it, so that every step
+still trains on 256 completions. Reasoning is not among them: the embedded records hold none, so
+the tiny policy cannot learn it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+DEFAULT = "default"
+SFT = "sft_continued"
+"""Not a change of GRPO: the supervised stage goes on for as long as the default took."""
+
+VARIANTS: Mapping[str, tuple[str, ...]] = {
+    DEFAULT: (),
+    SFT: (),
+    "async_1": ("max_staleness=1",),
+    "async_2": ("max_staleness=2",),
+    "reward_default": ("reward.preset=default",),
+    "reward_f1_schema": ("reward.preset=f1_schema",),
+    "advantage_group_std": ("algorithm.advantage=group_std",),
+    "advantage_leave_one_out": ("algorithm.advantage=leave_one_out",),
+    "symmetric_clip": ("algorithm.clip_high=0.2",),
+    "group_4": ("group_size=4", "prompts_per_step=64"),
+    "group_16": ("group_size=16", "prompts_per_step=16"),
+}

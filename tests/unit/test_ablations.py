@@ -1,0 +1,174 @@
+"""Ablations without a run: what is run again, what is refused, and the table by hand."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import ablations
+from benchmarks.ablation_table import page, table
+from benchmarks.ablations import Settings, main, run_variant
+from benchmarks.variants import DEFAULT, SFT, VARIANTS
+from t2g_ray.config import GrpoConfig, load_config
+
+FOUND, MISSED = [1, 0, 0, 1, 0, 0], [0, 0, 1, 0, 0, 1]
+WALL_S = 30.0
+
+
+class Product:
+    """Stands for the command line: writes the files that the commands would leave."""
+
+    def __init__(self) -> None:
+        self.commands: list[tuple[str, ...]] = []
+        self.failing = ""
+
+    def __call__(self, *arguments: str) -> None:
+        self.commands.append(arguments)
+        if self.failing and any(self.failing in argument for argument in arguments):
+            raise subprocess.CalledProcessError(1, arguments)
+        if arguments[0] == "eval":
+            self._evaluate(dict(zip(arguments[1::2], arguments[2::2], strict=True)))
+        else:
+            run_dir = Path(next(a for a in arguments if a.startswith("run_dir="))[8:])
+            write_run(run_dir, wall_s=WALL_S)
+
+    def _evaluate(self, options: dict[str, str]) -> None:
+        figures = {"f1/entities": 0.5, "f1/relations": 0.25, "json_valid_rate": 1.0}
+        Path(options["--json"]).write_text(json.dumps(figures))
+        line = {"entities": FOUND[:3], "relations": FOUND[3:]}
+        Path(options["--per-record"]).write_text(json.dumps(line) + "\n")
+
+
+def write_run(folder: Path, *, wall_s: float) -> None:
+    (folder / "model").mkdir(parents=True)
+    (folder / "model" / "config.json").write_text("{}")
+    (folder / "model" / "model.safetensors").write_bytes(b"weights")
+    lines = [{"step": 1, "time_s": 0.0}, {"step": 61, "time_s": wall_s}]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+@pytest.fixture
+def product(monkeypatch: pytest.MonkeyPatch) -> Product:
+    fake = Product()
+    monkeypatch.setattr(ablations, "run_t2g", fake)
+    return fake
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    write_run(tmp_path / "seeds" / "seed_3" / "sft", wall_s=60.0)
+    return Settings(out=tmp_path / "out", policies=tmp_path / "seeds", steps=9, records=5)
+
+
+def test_every_variant_is_a_valid_configuration_of_the_same_completions_a_step() -> None:
+    for name, changes in VARIANTS.items():
+        config = load_config(GrpoConfig, ablations.DEMO_GRPO, changes)
+        assert config.prompts_per_step * config.group_size == 256, name
+
+
+def test_a_variant_trains_from_the_policy_of_its_seed_and_is_evaluated_by_its_own_model(
+    product: Product, settings: Settings
+) -> None:
+    result = run_variant(settings, 3, "async_1")
+    train, evaluate = product.commands
+    policy = settings.policies / "seed_3" / "sft" / "model"
+    assert train[0] == "grpo"
+    assert {f"model={policy}", "seed=3", "steps=9", "max_staleness=1"} <= set(train)
+    assert str(settings.folder(3, "async_1") / "model") in evaluate
+    assert {"--max-records", "5"} <= set(evaluate)
+    assert (result["wall_s"], result["by_record"]) == (WALL_S, [FOUND])
+
+
+def test_what_is_finished_is_not_run_again_and_what_is_not_starts_afresh(
+    product: Product, settings: Settings
+) -> None:
+    first = run_variant(settings, 3, DEFAULT)
+    num_commands = len(product.commands)
+    assert run_variant(settings, 3, DEFAULT) == first
+    assert len(product.commands) == num_commands
+    leftover = settings.folder(3, "async_1") / "metrics.jsonl"
+    leftover.parent.mkdir()
+    leftover.write_text("half a run")
+    run_variant(settings, 3, "async_1")
+    assert "half" not in leftover.read_text()
+
+
+def test_results_of_other_settings_or_another_policy_are_refused(
+    product: Product, settings: Settings, tmp_path: Path
+) -> None:
+    run_variant(settings, 3, DEFAULT)
+    longer = Settings(out=settings.out, policies=settings.policies, steps=10, records=5)
+    with pytest.raises(ValueError, match=r"different steps, .*steps: 9 and 10.*another --out"):
+        run_variant(longer, 3, DEFAULT)
+    weights = settings.policies / "seed_3" / "sft" / "model" / "model.safetensors"
+    weights.write_bytes(b"others")
+    with pytest.raises(ValueError, match="different policy"):
+        run_variant(settings, 3, DEFAULT)
+
+
+def test_sft_goes_on_for_as_long_as_the_default_took(product: Product, settings: Settings) -> None:
+    run_variant(settings, 3, SFT)
+    (command,) = [c for c in product.commands if c[0] == "sft"]
+    # The default took 30 s; SFT took 60 s for 60 steps.
+    assert "steps=30" in command
+
+
+def test_a_policy_that_is_not_there_is_trained_once(product: Product, settings: Settings) -> None:
+    run_variant(settings, 4, DEFAULT)
+    run_variant(settings, 4, "async_1")
+    assert [command[0] for command in product.commands] == ["sft", "grpo", "eval", "grpo", "eval"]
+
+
+def test_a_variant_that_fails_leaves_the_others_and_an_exit_code(
+    product: Product, settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    product.failing = "max_staleness=1"
+    page_path = tmp_path / "ablations.md"
+    options = ["--out", str(settings.out), "--policies", str(settings.policies), "--seeds", "3"]
+    options += ["--variants", "async_1", "async_2", "--table", str(page_path)]
+    with pytest.raises(SystemExit, match="async_1, seed 3"):
+        main(options)
+    shown = page_path.read_text()
+    assert "| async_2 |" in shown and "| async_1 |" not in shown
+    assert "- async_1, seed 3" in shown
+    assert "| async_2 |" in capsys.readouterr().out
+
+
+def result(entities: float, by_record: list[list[int]], changes: list[str]) -> dict[str, Any]:
+    return {
+        "f1/entities": entities,
+        "f1/relations": 0.5,
+        "json_valid_rate": 1.0,
+        "by_record": by_record,
+        "wall_s": 60.4,
+        "made_by": {
+            "changes": changes,
+            "steps": 9,
+            "records": 2,
+            "code": "abc",
+            "machine": {"cores": 2},
+            "versions": {"ray": "1"},
+        },
+    }
+
+
+def test_the_table_has_means_over_seeds_and_paired_intervals_against_the_default() -> None:
+    results = {
+        DEFAULT: {0: result(0.5, [MISSED], []), 1: result(0.7, [MISSED], [])},
+        "a": {0: result(0.7, [FOUND], ["x=1"]), 1: result(0.7, [FOUND], ["x=1"])},
+        "b": {1: result(0.7, [MISSED], ["x=2"])},
+        "failed": {},
+    }
+    assert table(results).splitlines()[2:] == [
+        "| default |  | 0.550 | 0.500, 0.600 | 0.600 | 0.500 | 1.000 |  | 60 |",
+        "| a | `x=1` | 0.600 | 0.600, 0.600 | 0.700 | 0.500 | 1.000 "
+        "| +0.050 [+1.000, +1.000] | 60 |",
+        "| b | `x=2` | 0.600 | 0.600 | 0.700 | 0.500 | 1.000 | +0.000 [+0.000, +0.000] | 60 |",
+    ]
+    shown = page(results, [], "python -m benchmarks.ablations")
+    assert "Failed" not in shown
+    assert "cores 2, ray 1" in shown and "code abc" in shown

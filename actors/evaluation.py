@@ -17,7 +17,7 @@ from t2g_ray.grade import sample_line
 from t2g_ray.jsonlines import JsonLinesWriter, last_json_line, read_json_lines
 from t2g_ray.prompts import fitting_prompts
 from t2g_ray.rundir import RunDir
-from t2g_ray.scoring import Counts, GraphCounts
+from t2g_ray.scoring import GraphCounts
 from t2g_ray.types import Prompt, Record
 
 _SHOWN = 16
@@ -99,7 +99,7 @@ class Evaluator:
         line = {
             **result.line(version, version, split),
             "time_s": self._training_s(),
-            "by_record": _plain(result),
+            "by_record": [one.as_row() for one in result.by_record],
         }
         self._evals.append(line)
         if split == "heldout":
@@ -132,7 +132,9 @@ class Evaluator:
             )
 
     def _compare(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-        counts = [_counts(line["by_record"]) for line in (before, after)]
+        counts = [
+            [GraphCounts.from_row(row) for row in line["by_record"]] for line in (before, after)
+        ]
         seed = self._config.seed
         blocks = [
             {
@@ -146,11 +148,3 @@ class Evaluator:
             "after": blocks[1],
             "interval": paired_interval(*counts, seed=seed),
         }
-
-
-def _plain(result: EvalResult) -> list[list[int]]:
-    return [[*one.entities.as_tuple(), *one.relations.as_tuple()] for one in result.by_record]
-
-
-def _counts(rows: Sequence[Sequence[int]]) -> list[GraphCounts]:
-    return [GraphCounts(Counts(*row[:3]), Counts(*row[3:])) for row in rows]

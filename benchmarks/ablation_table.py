@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from benchmarks.result import place_of
 from benchmarks.variants import DEFAULT, SFT
 from t2g_ray.evaluate import mean_paired_interval
-from t2g_ray.scoring import Counts, GraphCounts
+from t2g_ray.scoring import GraphCounts
 
 Results = Mapping[str, Mapping[int, Mapping[str, Any]]]
 """Variant -> seed -> figures, with "by_record": the exact counts of each held-out record."""
@@ -64,14 +65,12 @@ def _mean_f1(run: Mapping[str, Any]) -> float:
 
 
 def _counts(run: Mapping[str, Any]) -> list[GraphCounts]:
-    return [GraphCounts(Counts(*row[:3]), Counts(*row[3:])) for row in run["by_record"]]
+    return [GraphCounts.from_row(row) for row in run["by_record"]]
 
 
 def page(results: Results, failed: Sequence[str], command: str) -> str:
     """The whole page, with what made it."""
     made_by = next(iter(results[DEFAULT].values()))["made_by"]
-    facts = {**made_by["machine"], **made_by["versions"]}
-    place = ", ".join(f"{name} {value}" for name, value in facts.items())
     failures = "\n".join(
         ["", "Failed:", "", *(f"- {line}" for line in failed), ""] if failed else []
     )
@@ -85,5 +84,5 @@ the same records for both sides; it says nothing about seeds that were not run. 
 of the training loop, start-up and evaluation left out.
 
 {table(results)}{failures}
-Made by `{command}`, code {made_by["code"]}. Measured on: {place}.
+Made by `{command}`, code {made_by["code"]}. Measured on: {place_of(made_by)}.
 """

@@ -197,9 +197,23 @@ def markdown(result: Mapping[str, Any]) -> str:
         numbers = " | ".join(_number(value) for value in (row.median, row.min, row.max))
         end = f"{row.unit} | {row.runs} | {verdict.expected} | {marks[verdict.is_ok]}"
         lines.append(f"| `{row.metric}` | {numbers} | {end} |")
-    facts = {**result["machine"], **result["versions"]}
-    place = ", ".join(f"{name} {value}" for name, value in facts.items())
-    return "\n".join([*lines, "", f"Measured on: {place}.", ""])
+    return "\n".join([*lines, "", f"Measured on: {place_of(result)}.", ""])
+
+
+def place_of(facts: Mapping[str, Any]) -> str:
+    """Machine and versions in one line of text."""
+    return ", ".join(f"{k} {v}" for k, v in {**facts["machine"], **facts["versions"]}.items())
+
+
+def write_section(page: Path, name: str, text: str) -> None:
+    """Put the text between the marks of `name` in a page; the rest of the page stays.
+
+    A page without the marks gets them at its end.
+    """
+    begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
+    old = page.read_text(encoding="utf-8") if page.exists() else ""
+    before, _, rest = old.partition(begin)
+    page.write_text(f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}", encoding="utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -200,8 +200,7 @@ def _resampled_f1(
     )
     results = []
     for side in sides:
-        rows = [[*one.entities.as_tuple(), *one.relations.as_tuple()] for one in side]
-        totals = (draws @ np.array(rows)).reshape(samples, 2, 3)
+        totals = (draws @ np.array([one.as_row() for one in side])).reshape(samples, 2, 3)
         tp, errors = totals[..., 0], totals[..., 1] + totals[..., 2]
         # Nothing to find and nothing found is right, as in Counts.f1.
         f1 = np.where(tp + errors == 0, 1.0, 2 * tp / np.maximum(2 * tp + errors, 1))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -68,6 +68,15 @@ class GraphCounts:
 
     def __add__(self, other: GraphCounts) -> GraphCounts:
         return GraphCounts(self.entities + other.entities, self.relations + other.relations)
+
+    def as_row(self) -> tuple[int, ...]:
+        """(tp, fp, fn) of the entities, then of the relations: `by_record` in files."""
+        return (*self.entities.as_tuple(), *self.relations.as_tuple())
+
+    @classmethod
+    def from_row(cls, row: Sequence[int]) -> GraphCounts:
+        """The counts that `as_row` was taken from."""
+        return cls(Counts(*row[:3]), Counts(*row[3:]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import yaml
 from t2g_ray.evaluate import paired_interval
 from t2g_ray.report.curves import Lines, points, running_mean
 from t2g_ray.report.load import RunData
-from t2g_ray.scoring import Counts, GraphCounts
+from t2g_ray.scoring import GraphCounts
 
 WINDOW_STEPS = 10
 """Figures of training are means of so many steps: a single step is noise."""
@@ -134,17 +134,16 @@ def _courses(lines: Lines, keys: Sequence[str], *, window: int) -> dict[str, Cou
 
 def _change(first: Lines, evals: Lines) -> dict[str, dict[str, Any]]:
     """Paired differences of the last evaluations; empty where the records are not the same."""
-    sides = [_counts(lines[-1]) if lines else [] for lines in (first, evals)]
+    sides = [
+        [GraphCounts.from_row(row) for row in lines[-1].get("by_record", ())] if lines else []
+        for lines in (first, evals)
+    ]
     if not sides[0] or _gold(sides[0]) != _gold(sides[1]):
         return {}
     return {
         key: {"difference": evals[-1][key] - first[-1][key], "interval": ends}
         for key, ends in paired_interval(*sides, seed=0).items()
     }
-
-
-def _counts(line: Mapping[str, Any]) -> list[GraphCounts]:
-    return [GraphCounts(Counts(*row[:3]), Counts(*row[3:])) for row in line.get("by_record", ())]
 
 
 def _gold(counts: Sequence[GraphCounts]) -> list[tuple[int, int]]:

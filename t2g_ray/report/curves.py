@@ -129,7 +129,7 @@ def _expanded(series: Mapping[str, str], metrics: Lines) -> dict[str, str]:
 
 def points(lines: Lines, key: str, axis: str = "step") -> tuple[list[float], list[float]]:
     """Places on the axis and finite values, thinned to at most MAX_POINTS means."""
-    pairs = [(line[axis], line[key]) for line in lines if _is_finite(line.get(key))]
+    pairs = finite(lines, key, axis)
     width = math.ceil(len(pairs) / MAX_POINTS)
     if width <= 1:
         return [x for x, _ in pairs], [y for _, y in pairs]
@@ -138,6 +138,11 @@ def points(lines: Lines, key: str, axis: str = "step") -> tuple[list[float], lis
         [sum(x for x, _ in part) / len(part) for part in parts],
         [sum(y for _, y in part) / len(part) for part in parts],
     )
+
+
+def finite(lines: Lines, key: str, axis: str = "step") -> list[tuple[float, float]]:
+    """(place on the axis, value) of every line with a finite value."""
+    return [(line[axis], line[key]) for line in lines if _is_finite(line.get(key))]
 
 
 def _is_finite(value: object) -> bool:

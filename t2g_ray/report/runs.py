@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from t2g_ray.evaluate import paired_interval
-from t2g_ray.report.curves import Lines, points, running_mean
+from t2g_ray.report.curves import Lines, finite, running_mean
 from t2g_ray.report.load import RunData
 from t2g_ray.scoring import GraphCounts
 
@@ -121,13 +121,16 @@ def _total(metrics: Lines, key: str) -> int:
 def _courses(lines: Lines, keys: Sequence[str], *, window: int) -> dict[str, Course]:
     courses = {}
     for key in keys:
-        steps, values = points(lines, key)
-        if values:
-            width = min(window, len(values))
-            steps, values = steps[width - 1 :], running_mean(values, width)[width - 1 :]
-            best = (min if key in FALLING else max)(range(len(values)), key=values.__getitem__)
+        pairs = finite(lines, key)
+        if pairs:
+            width = min(window, len(pairs))
+            values = running_mean([value for _, value in pairs], width)[width - 1 :]
+            best = (min if key in FALLING else max)(values)
             courses[key] = Course(
-                start=values[0], end=values[-1], best=values[best], best_step=int(steps[best])
+                start=values[0],
+                end=values[-1],
+                best=best,
+                best_step=int(pairs[values.index(best) + width - 1][0]),
             )
     return courses
 

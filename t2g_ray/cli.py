@@ -17,6 +17,7 @@ import typer
 from t2g_ray import __version__, commands
 from t2g_ray.data.commands import data_app
 from t2g_ray.exits import CommandGroup, notes_on_failure
+from t2g_ray.report.commands import report_command
 
 if TYPE_CHECKING:
     from t2g_ray.config import StageConfig
@@ -30,7 +31,7 @@ app = typer.Typer(
 app.command("eval")(commands.eval_command)
 app.command("extract")(commands.extract_command)
 app.command("score")(commands.score_command)
-app.command("report")(commands.report_command)
+app.command("report")(report_command)
 app.command("doctor")(commands.doctor_command)
 app.add_typer(data_app, name="data")
 

@@ -1,4 +1,4 @@
-"""The commands that need no cluster: eval, extract, score, report, doctor.
+"""The commands that need no cluster: eval, extract, score, doctor.
 
 Invariant: standard output holds the result and nothing else; what engines and people say goes to
 standard error. Heavy modules are imported inside the commands, so that --help answers at once.
@@ -13,7 +13,6 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -49,6 +48,9 @@ Constrained = Annotated[
     bool, typer.Option("--constrained", help="Hold the output to the JSON Schema of the types.")
 ]
 JsonOut = Annotated[Path | None, typer.Option("--json", help="Write the figures as JSON here.")]
+PerRecord = Annotated[
+    Path | None, typer.Option(help="Write each record's counts and details here, a line each.")
+]
 
 
 def eval_command(
@@ -65,9 +67,7 @@ def eval_command(
     constrained: Constrained = False,
     max_new_tokens: MaxNewTokens = None,
     seed: Annotated[int, typer.Option(help="Seed of the embedded records and intervals.")] = 0,
-    per_record: Annotated[
-        Path | None, typer.Option(help="Write completion and exact counts, a line a record.")
-    ] = None,
+    per_record: PerRecord = None,
 ) -> None:
     """Evaluate a model on held-out records: greedy answers, exact and relaxed F1.
 
@@ -245,9 +245,7 @@ def score_command(
         typer.Option(exists=True, dir_okay=False, help='JSONL, {"completion": str} a line.'),
     ],
     reward: Annotated[str, typer.Option(help="Reward preset.")] = "default",
-    per_record: Annotated[
-        Path | None, typer.Option(help="Write reward, parts and counts, a line a record.")
-    ] = None,
+    per_record: PerRecord = None,
     json_out: JsonOut = None,
 ) -> None:
     """Score completions against gold records, line by line.
@@ -262,35 +260,6 @@ def score_command(
     print_figures(figures)
     if json_out is not None:
         write_json(json_out, figures)
-
-
-def report_command(
-    run_dirs: Annotated[
-        list[Path], typer.Argument(metavar="RUN_DIR...", help="Run folders, or those of demos.")
-    ],
-    out: Annotated[
-        Path, typer.Option(help="Page that compares several runs; its JSON goes beside it.")
-    ] = Path("comparison.html"),
-) -> None:
-    """Write report.html of a run, finished or not, or one page that compares several.
-
-    Example: t2g report runs/demo
-    Example: t2g report runs/first runs/second --out runs/both.html
-    """
-    from t2g_ray.demo import is_demo, load_demo, write_demo_page
-    from t2g_ray.report import write_comparison, write_report
-    from t2g_ray.report.load import load_run
-    from t2g_ray.report.runs import distinct_names
-    from t2g_ray.rundir import RunDir
-
-    if len(run_dirs) == 1:
-        path = run_dirs[0]
-        typer.echo(write_demo_page(path) if is_demo(path) else write_report(RunDir(path)))
-        return
-    runs = [load_demo(path) if is_demo(path) else load_run(RunDir(path)) for path in run_dirs]
-    names = distinct_names(run_dirs)
-    write_comparison([replace(run, name=name) for run, name in zip(runs, names, strict=True)], out)
-    typer.echo(out)
 
 
 def doctor_command() -> None:

@@ -56,8 +56,8 @@ def test_constrained_answers_of_an_untrained_policy_are_all_graphs(
     assert "8 records" in result.stdout
     lines = [json.loads(line) for line in (tmp_path / "records.jsonl").read_text().splitlines()]
     assert [line["index"] for line in lines] == list(range(8))
-    found, wrong, _ = map(sum, zip(*(line["entities"] for line in lines), strict=True))
-    assert figures["precision/entities"] == found / (found + wrong)
+    found, _, missed = map(sum, zip(*(line["entities"] for line in lines), strict=True))
+    assert figures["recall/entities"] == found / (found + missed)
 
 
 def test_extract_prints_nothing_but_the_graph_on_standard_output(model: Path) -> None:

@@ -13,7 +13,8 @@ from actors.learner import LearnerActor
 from actors.placement import Bundle, bundles_of, cluster_nodes, place
 from actors.reward import RewardActor
 from actors.rollout import RolloutActor, rollout_spec
-from t2g_ray.config import GrpoConfig
+from actors.waiting import results_of
+from t2g_ray.config import DeadlineConfig, GrpoConfig
 from t2g_ray.learner import LearnerSpec
 from t2g_ray.progress import announced_wait
 from t2g_ray.trace import Span
@@ -39,17 +40,21 @@ class Cluster:
             results: list[Any] = ray.get(calls, timeout=timeout_s)
         return results
 
-    def drain_spans(self) -> list[Span]:
-        """Spans of all actors since the last call."""
-        actors = [*self.rollouts, *self.rewards, *self.learners]
-        return [s for spans in ray.get([a.drain_spans.remote() for a in actors]) for s in spans]
+    def drain_spans(self, deadlines: DeadlineConfig) -> list[Span]:
+        """Spans of all actors since the last call. Learner ranks answer between two steps."""
+        calls = {name: actor.drain_spans.remote() for name, actor in self._named().items()}
+        spans = results_of(calls, "collection of trace spans", deadlines, "train_s")
+        return [span for part in spans for span in part]
 
     def placement(self) -> dict[str, str]:
         """Actor -> id of its node."""
-        roles = {"rollout": self.rollouts, "reward": self.rewards, "learner": self.learners}
-        actors = {f"{role}/{i}": a for role, items in roles.items() for i, a in enumerate(items)}
+        actors = self._named()
         nodes = ray.get([actor.node.remote() for actor in actors.values()])
         return dict(zip(actors, nodes, strict=True))
+
+    def _named(self) -> dict[str, Any]:
+        roles = {"rollout": self.rollouts, "reward": self.rewards, "learner": self.learners}
+        return {f"{role}/{i}": a for role, items in roles.items() for i, a in enumerate(items)}
 
     def close(self) -> None:
         """End every actor; nothing of the run stays on the cluster."""

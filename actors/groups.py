@@ -2,12 +2,17 @@
 
 A finished group goes from its rollout actor to a reward actor by reference. What reaches the
 driver is a summary of a few hundred bytes and the handle of the scored group.
+
+Invariant: a position is open with one rollout actor until its summary arrived or it was ended,
+and every wait has a deadline.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -21,6 +26,19 @@ from t2g_ray.stopping import RunStopped
 from t2g_ray.types import Group, GroupSummary, Prompt
 
 _POLL_S = 1.0
+_MANY = 16
+_GATHER_S = 0.003
+"""Beyond `_MANY` references, what arrives within so long is taken on together: each look at all of
+them costs the driver more than what it does for one."""
+
+
+@dataclass(slots=True)
+class _Stream:
+    """The groups of one call that are still to come."""
+
+    number: int
+    """Of the rollout actor."""
+    num_left: int
 
 
 class RayGroups:
@@ -44,8 +62,9 @@ class RayGroups:
             max_new_tokens=config.sampling.max_new_tokens,
             ignore_eos=config.sampling.ignore_eos,
         )
-        self._streams: dict[Any, int] = {}
-        self._scoring: dict[Any, Any] = {}
+        self._streams: dict[Any, _Stream] = {}
+        self._scoring: dict[Any, tuple[Any, str]] = {}
+        """Reference of a summary -> handle of the scored group, and where both come from."""
         self._ready: dict[int, Ready] = {}
         self._owner: dict[int, int] = {}
         self._load = [0] * len(self._rollouts)
@@ -64,11 +83,14 @@ class RayGroups:
             self._load[number] += self._cost(prompt)
         for number, share in enumerate(shares):
             if share:
-                rollout = self._rollouts[number]
-                stream = rollout.generate.options(num_returns="streaming").remote(
-                    share, self._sampling, min_version
-                )
-                self._streams[stream] = number
+                stream = self._stream(number, share, self._sampling, min_version)
+                self._streams[stream] = _Stream(number, len(share))
+
+    def _stream(
+        self, number: int, prompts: Sequence[Prompt], sampling: Sampling, min_version: int
+    ) -> Any:
+        call = self._rollouts[number].generate.options(num_returns="streaming")
+        return call.remote(prompts, sampling, min_version)
 
     def _cost(self, prompt: Prompt) -> int:
         # The longest it may become: known beforehand and the same in a resumed run.
@@ -85,12 +107,14 @@ class RayGroups:
                     raise RunStopped("the run was asked to stop while it waited for groups")
                 self._collect()
                 if time.monotonic() > deadline:
-                    raise LoopError(
-                        f"groups must arrive within deadlines.generate_s="
-                        f"{self._config.deadlines.generate_s:g} s, still waiting: "
-                        f"{self._describe_wait()}"
-                    )
+                    raise self._too_late("groups", self._describe_wait())
         return [self._ready.pop(index) for index in chosen]
+
+    def _too_late(self, what: str, waiting: str) -> LoopError:
+        return LoopError(
+            f"{what} must arrive within deadlines.generate_s="
+            f"{self._config.deadlines.generate_s:g} s, still waiting: {waiting}"
+        )
 
     def _describe_wait(self) -> str:
         open_by_actor: dict[int, list[int]] = {}
@@ -100,43 +124,61 @@ class RayGroups:
         return f"{len(self._owner)} groups ({'; '.join(parts)}), {len(self._scoring)} in scoring"
 
     def _collect(self) -> None:
+        """Wait for something to arrive, and take on all that did."""
         waiting = [*self._streams, *self._scoring]
         if not waiting:
             raise LoopError("some group must be in flight to be waited for, found none")
-        done, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0.0, fetch_local=False)
-        if not done:
-            done, _ = ray.wait(waiting, num_returns=1, timeout=_POLL_S, fetch_local=False)
+        done, _ = ray.wait(waiting, num_returns=1, timeout=_POLL_S, fetch_local=False)
+        if done and len(waiting) > _MANY:
+            done, _ = ray.wait(
+                waiting, num_returns=len(waiting), timeout=_GATHER_S, fetch_local=False
+            )
+        self._accept([reference for reference in done if reference in self._scoring])
         for reference in done:
-            if reference in self._scoring:
-                self._accept(reference)
-            else:
+            if reference in self._streams:
                 self._forward(reference)
 
     def _forward(self, stream: Any) -> None:
-        """Hand the next finished group of a rollout actor to a reward actor, by reference."""
-        try:
-            group = next(stream)
-        except StopIteration:
-            del self._streams[stream]
-            return
-        reward = self._rewards[self._num_dispatched % len(self._rewards)]
-        self._num_dispatched += 1
-        summary, scored = reward.score.remote(group)
-        self._scoring[summary] = scored
+        """Hand the finished groups of a call to reward actors, by reference."""
+        state = self._streams[stream]
+        while state.num_left:
+            group = next(stream, None)
+            if group is None:
+                break
+            reward = self._num_dispatched % len(self._rewards)
+            self._num_dispatched += 1
+            summary, scored = self._rewards[reward].score.remote(group)
+            self._scoring[summary] = (scored, f"rollout/{state.number} or reward/{reward}")
+            state.num_left -= 1
+            if state.num_left and not stream.next_ready():
+                return
+        # The call's end needs no wait of its own.
+        del self._streams[stream]
 
-    def _accept(self, reference: Any) -> None:
-        handle = self._scoring.pop(reference)
+    def _accept(self, references: Sequence[Any]) -> None:
         try:
-            summary: GroupSummary = ray.get(reference)
+            summaries: list[GroupSummary] = ray.get(list(references))
         except ray.exceptions.RayError as error:
-            raise LoopError(
-                f"a group must be generated and scored, found a failure in an actor: {error}"
-            ) from error
-        number = self._owner.pop(summary.index)
-        self._load[number] -= self._cost(self._prompt_at(summary.index))
-        self._arrived_groups += 1
-        self._arrived_tokens += summary.generated_tokens
-        self._ready[summary.index] = Ready(summary, handle)
+            raise LoopError(self._explain(references, error)) from error
+        for reference, summary in zip(references, summaries, strict=True):
+            handle, _ = self._scoring.pop(reference)
+            number = self._owner.pop(summary.index)
+            self._load[number] -= self._cost(self._prompt_at(summary.index))
+            self._arrived_groups += 1
+            self._arrived_tokens += summary.generated_tokens
+            self._ready[summary.index] = Ready(summary, handle)
+
+    def _explain(self, references: Sequence[Any], error: Exception) -> str:
+        for reference in references:
+            try:
+                ray.get(reference)
+            except ray.exceptions.RayError as own:
+                _, actors = self._scoring[reference]
+                return (
+                    f"a group must be generated and scored, found a failure in {actors}: {own}; "
+                    f"open: {self._describe_wait()}"
+                )
+        return f"groups must be generated and scored, found: {error}"
 
     def stock(self) -> Stock:
         """What arrived since the start, and what of it was not taken yet."""
@@ -152,17 +194,40 @@ class RayGroups:
         self, prompts: Sequence[Prompt], *, max_new_tokens: int, min_version: int
     ) -> list[Group]:
         """One greedy completion for each prompt, in order of `prompts`; indices must be unique
-        and negative so that they never meet a training prompt's."""
+        and negative so that they never meet a training prompt's.
+
+        Raises LoopError when an actor fails or no answer comes for deadlines.generate_s.
+        """
         sampling = Sampling(group_size=1, temperature=0.0, max_new_tokens=max_new_tokens)
         num = len(self._rollouts)
-        streams = [
-            rollout.generate.options(num_returns="streaming").remote(
-                list(prompts[number::num]), sampling, min_version
-            )
-            for number, rollout in enumerate(self._rollouts)
-            if prompts[number::num]
-        ]
-        with announced_wait(lambda: "greedy evaluation"):
-            groups: list[Group] = [ray.get(ref) for stream in streams for ref in stream]
-        by_index = {group.prompt.index: group for group in groups}
+        shares = {number: prompts[number::num] for number in range(num) if prompts[number::num]}
+        streams = {self._stream(n, share, sampling, min_version): n for n, share in shares.items()}
+        left = Counter({number: len(share) for number, share in shares.items()})
+        by_index: dict[int, Group] = {}
+
+        def describe() -> str:
+            parts = [f"rollout/{number}: {count} prompts" for number, count in (+left).items()]
+            return f"greedy answers under version {min_version} ({', '.join(parts)})"
+
+        with announced_wait(describe):
+            while left.total():
+                timeout_s = self._config.deadlines.generate_s
+                done: list[Any] = ray.wait(list(streams), num_returns=1, timeout=timeout_s)[0]
+                if not done:
+                    raise self._too_late("greedy answers", describe())
+                for stream in done:
+                    group = self._fetch(next(stream), streams[stream])
+                    by_index[group.prompt.index] = group
+                    left[streams[stream]] -= 1
+                    if left[streams[stream]] == 0:
+                        del streams[stream]
         return [by_index[prompt.index] for prompt in prompts]
+
+    def _fetch(self, reference: Any, number: int) -> Group:
+        try:
+            group: Group = ray.get(reference, timeout=self._config.deadlines.generate_s)
+        except ray.exceptions.RayError as error:
+            raise LoopError(
+                f"a greedy answer must be written, found a failure in rollout/{number}: {error}"
+            ) from error
+        return group

@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
-
-import ray
 
 from actors.cluster import Cluster, start_cluster
 from actors.evaluation import Evaluator
 from actors.groups import RayGroups
 from actors.placement import connect
+from actors.waiting import results_of
 from actors.weights import RayWeights
 from t2g_ray.batching import balance
 from t2g_ray.checkpoint import begin, discard_after, find_checkpoint, finish, keep_last
@@ -28,7 +28,7 @@ from t2g_ray.machine import describe_machine
 from t2g_ray.prompt_settings import write_prompt_settings
 from t2g_ray.rundir import RunDir, write_json, write_text
 from t2g_ray.stopping import RunStopped, StopSignal
-from t2g_ray.types import Prompt, ScoredGroup
+from t2g_ray.types import Prompt
 from t2g_ray.watch import RunLog
 
 
@@ -41,13 +41,16 @@ class RayTrainer:
     def step(self, groups: Sequence[TrainGroup], *, num_loss_tokens: int) -> Mapping[str, float]:
         """One optimiser step of all ranks; every rank reports the same numbers."""
         learners = self._cluster.learners
-        calls = []
+        calls: dict[str, Any] = {}
         for rank, share in enumerate(balance([g.num_tokens for g in groups], len(learners))):
             mine = [groups[i] for i in share]
             handles, advantages = [g.handle for g in mine], [g.advantages for g in mine]
-            calls.append(learners[rank].step.remote(handles, advantages, num_loss_tokens))
-        result: Mapping[str, float] = ray.get(calls, timeout=self._config.deadlines.train_s)[0]
-        return result
+            call = learners[rank].step.remote(handles, advantages, num_loss_tokens)
+            calls[f"learner/{rank}"] = call
+        deadlines = self._config.deadlines
+        reports = results_of(calls, "optimiser step", deadlines, "train_s")
+        report: Mapping[str, float] = reports[0]
+        return report
 
 
 def run_grpo(config: GrpoConfig) -> RunDir:
@@ -114,7 +117,7 @@ class _Stage:
                 self.config,
                 self.run_dir,
                 resume_step=resume_step,
-                drain_spans=self.cluster.drain_spans,
+                drain_spans=partial(self.cluster.drain_spans, self.config.deadlines),
                 evaluate=evaluator.during,
                 checkpoint=self._checkpoint,
                 sample=self._sample,
@@ -142,7 +145,10 @@ class _Stage:
 
     def _sample(self, ready: Ready) -> Mapping[str, object]:
         """The best completion of a group, as a line of samples.jsonl."""
-        scored: ScoredGroup = ray.get(ready.handle)
+        actor = f"rewards (prompt {ready.summary.index})"
+        (scored,) = results_of(
+            {actor: ready.handle}, "fetch of a sample", self.config.deadlines, "generate_s"
+        )
         best = max(range(len(scored.rewards)), key=lambda i: scored.rewards[i].total)
         prompt, reward = scored.group.prompt, scored.rewards[best]
         thinking = self.config.prompt.thinking

@@ -52,6 +52,10 @@ class RolloutActor:
         """Stream of groups; each becomes an object on this node that reward actors fetch."""
         yield from self._sampler.generate(prompts, sampling, min_version=min_version)
 
+    def abort(self, indices: Sequence[int]) -> dict[int, list[int]]:
+        """Forget these groups; for each unfinished one, how long its open completions were."""
+        return self._sampler.abort(indices)
+
     def load(self, manifest: Manifest, buckets: Sequence[Any], verify: bool) -> float:
         """Fetch the buckets from the object store and apply them; seconds of the load."""
         arrays = ray.get(list(buckets))

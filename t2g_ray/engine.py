@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from t2g_ray.weights import ByteArray, Manifest, WeightSyncError
 
 if TYPE_CHECKING:
     from vllm.outputs import CompletionOutput, RequestOutput
+    from vllm.v1.engine.output_processor import RequestState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +61,10 @@ class Sampling:
 class _OpenGroup:
     prompt: Prompt
     started_s: float
+    request: str
+    """vLLM's own name of the group."""
     spans: list[list[tuple[int, int]]]
     """For each completion (first token, version): where a new version began."""
-    done: dict[int, Completion]
 
 
 class GenerationEngine:
@@ -74,8 +76,6 @@ class GenerationEngine:
         self.version = -1
         self.num_generated_tokens = 0
         self._open: dict[int, _OpenGroup] = {}
-        # Our request id -> (prompt index, member, vLLM's own id).
-        self._requests: dict[str, tuple[int, int, str]] = {}
         self._engine = _start_vllm(spec)
 
     @property
@@ -89,26 +89,21 @@ class GenerationEngine:
         return sorted(self._open)
 
     def add(self, prompt: Prompt, sampling: Sampling) -> None:
-        """Start a group. Raises ValueError when the prompt index is already open."""
+        """Start a group. Raises ValueError when the prompt index is already open, and vLLM's own
+        error for a prompt or sampling that it refuses; the engine is then as it was."""
         if prompt.index in self._open:
             raise ValueError(f"prompt {prompt.index} must be started once, it is already open")
         if not self._open:
             self._reseed(prompt.index)
-        size = sampling.group_size
-        first = [(0, self.version)]
-        self._open[prompt.index] = _OpenGroup(
-            prompt, time.time(), [list(first) for _ in range(size)], {}
+        # One request for all completions: vLLM reads and checks the prompt once.
+        request = self._engine.add_request(
+            str(prompt.index),
+            # The salt keys cached prefixes by version: an old one cannot be hit.
+            {"prompt_token_ids": list(prompt.token_ids), "cache_salt": f"v{self.version}"},
+            _sampling_parameters(sampling),
         )
-        parameters = _sampling_parameters(sampling)
-        for member in range(size):
-            name = f"{prompt.index}-{member}"
-            request = self._engine.add_request(
-                name,
-                # The salt keys cached prefixes by version: an old one cannot be hit.
-                {"prompt_token_ids": list(prompt.token_ids), "cache_salt": f"v{self.version}"},
-                parameters,
-            )
-            self._requests[name] = (prompt.index, member, request)
+        spans = [[(0, self.version)] for _ in range(sampling.group_size)]
+        self._open[prompt.index] = _OpenGroup(prompt, time.time(), request, spans)
 
     def _reseed(self, first_index: int) -> None:
         # Sampling uses one generator for the process. Seeding it whenever work starts from
@@ -124,40 +119,31 @@ class GenerationEngine:
 
     def step(self) -> list[Group]:
         """Write one token for every running completion; return the groups that became whole."""
-        finished: list[Group] = []
-        for output in self._engine.step():
-            if not output.finished:
-                continue
-            group = self._close(output)
-            if group is not None:
-                finished.append(group)
-        return finished
+        return [self._close(output) for output in self._engine.step() if output.finished]
 
-    def _close(self, output: RequestOutput) -> Group | None:
-        index, member, _ = self._requests.pop(output.request_id)
-        group = self._open[index]
-        completion = _completion(output.outputs[0], group.spans[member])
-        self.num_generated_tokens += len(completion.token_ids)
-        group.done[member] = completion
-        if len(group.done) < len(group.spans):
-            return None
-        del self._open[index]
+    def _close(self, output: RequestOutput) -> Group:
+        group = self._open.pop(int(output.request_id))
+        completions = tuple(_completion(one, group.spans[one.index]) for one in output.outputs)
+        self.num_generated_tokens += sum(len(one.token_ids) for one in completions)
         return Group(
             prompt=group.prompt,
-            completions=tuple(group.done[i] for i in range(len(group.spans))),
+            completions=completions,
             sampler=self.spec.sampler,
             generate_s=time.time() - group.started_s,
         )
 
-    def abort_all(self) -> list[int]:
-        """Forget all open groups; returns their prompt indices."""
-        self._engine.abort_request([r for _, _, r in self._requests.values()], internal=True)
-        while self._engine.has_unfinished_requests():
-            self._engine.step()
-        indices = sorted(self._open)
-        self._open.clear()
-        self._requests.clear()
-        return indices
+    def abort(self, indices: Iterable[int]) -> dict[int, list[int]]:
+        """Forget those of these groups that are open.
+
+        Returns, for each one, how many tokens each of its unfinished completions had.
+        """
+        lengths: dict[int, list[int]] = {i: [] for i in indices if i in self._open}
+        for index, state in self._running():
+            if index in lengths:
+                lengths[index].append(_num_written(state))
+        groups = [self._open.pop(index) for index in lengths]
+        self._engine.abort_request([group.request for group in groups], internal=True)
+        return lengths
 
     def load(self, manifest: Manifest, buckets: Sequence[ByteArray], *, verify: bool) -> None:
         """Replace the weights under the running groups and stamp the version afterwards.
@@ -180,11 +166,15 @@ class GenerationEngine:
         self._mark_version(manifest.version)
 
     def _mark_version(self, version: int) -> None:
-        states = self._engine.output_processor.request_states
-        for index, member, request in self._requests.values():
-            num_written = len(states[request].detokenizer.output_token_ids)
-            self._open[index].spans[member].append((num_written, version))
+        for index, state in self._running():
+            span = (_num_written(state), version)
+            self._open[index].spans[state.request_index].append(span)
         self.version = version
+
+    def _running(self) -> Iterator[tuple[int, RequestState]]:
+        """Every unfinished completion: its prompt's index and what vLLM keeps of it."""
+        for state in self._engine.output_processor.request_states.values():
+            yield int(state.external_req_id), state
 
     def verify(self, manifest: Manifest) -> None:
         """Check all layers against a manifest; raises WeightSyncError naming the tensor."""
@@ -197,6 +187,11 @@ class GenerationEngine:
     def close(self) -> None:
         """Release the engine's memory and child processes."""
         self._engine.engine_core.shutdown()
+
+
+def _num_written(state: RequestState) -> int:
+    # Only requests without text have no detokenizer.
+    return 0 if state.detokenizer is None else state.detokenizer.num_output_tokens()
 
 
 def _verify_worker(worker: Any, manifest: Manifest) -> int:
@@ -232,6 +227,7 @@ def _sampling_parameters(sampling: Sampling) -> Any:
     if sampling.json_schema is not None:
         structured = StructuredOutputsParams(json=dict(sampling.json_schema))
     return SamplingParams(
+        n=sampling.group_size,
         temperature=sampling.temperature,
         max_tokens=sampling.max_new_tokens,
         ignore_eos=sampling.ignore_eos,

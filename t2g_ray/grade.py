@@ -7,6 +7,7 @@ so that it is masked, and never counts as a 0.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from t2g_ray.parsing import parse_completion
 from t2g_ray.rewards import RewardSpec, grade_all
 from t2g_ray.scoring import Counts
-from t2g_ray.types import Group, GroupSummary, Record, Reward, ScoredGroup
+from t2g_ray.types import Group, GroupSummary, IntArray, Record, Reward, ScoredGroup
 
 
 def score_group(
@@ -61,6 +62,9 @@ def summarise(scored: ScoredGroup, *, score_s: float) -> GroupSummary:
         num_parsed=sum(reward.parse == "ok" for reward in valid),
         min_version=int(versions.min()),
         max_version=int(versions.max()),
+        tokens_by_version=_count(
+            [c.versions for c, ok in zip(group.completions, is_valid, strict=True) if ok]
+        ),
         parts=_mean_parts(valid),
         entities=_add([reward.entities for reward in valid]),
         relations=_add([reward.relations for reward in valid]),
@@ -68,6 +72,10 @@ def summarise(scored: ScoredGroup, *, score_s: float) -> GroupSummary:
         generate_s=group.generate_s,
         score_s=score_s,
     )
+
+
+def _count(versions: Sequence[IntArray]) -> dict[int, int]:
+    return dict(Counter(version for one in versions for version in one.tolist()))
 
 
 def _mean_parts(rewards: Sequence[Reward]) -> dict[str, float]:

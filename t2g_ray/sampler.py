@@ -3,8 +3,8 @@
 The thread alternates between its inbox and `engine.step()`, so new weights are applied between
 two tokens of the running completions: they keep their place and go on with the new policy.
 
-Invariant: a prompt that asks for version v starts under a version of at least v. It is held back
-until then, whatever the order in which calls arrive.
+Invariants: a prompt that asks for version v starts under a version of at least v. It is held back
+until then, whatever the order in which calls arrive. A call that fails, fails alone.
 """
 
 from __future__ import annotations
@@ -28,12 +28,20 @@ class SamplerStopped(RuntimeError):
     """The engine's thread ended; the message holds the reason."""
 
 
+class PromptRefused(ValueError):
+    """The engine cannot write a group as it was asked for; the message holds the reason."""
+
+
+_Out = queue.SimpleQueue[Group | BaseException | None]
+"""What a call waits on: a group, its own failure, or None for a group that was aborted."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Request:
     prompt: Prompt
     sampling: Sampling
     min_version: int
-    out: queue.SimpleQueue[Group | BaseException]
+    out: _Out
 
 
 class SamplerThread:
@@ -45,12 +53,17 @@ class SamplerThread:
         self._tracer = Tracer(f"rollout/{spec.sampler}")
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._held: list[_Request] = []
-        self._outs: dict[int, queue.SimpleQueue[Group | BaseException]] = {}
+        self._outs: dict[int, _Out] = {}
+        """Index of an open prompt -> where its group goes."""
         self._end: BaseException | None = None
         """Why the thread ended; set under the lock, so that no message comes after it."""
         self._lock = threading.Lock()
         self._is_closed = False
         self._version = -1
+        self._working_since_s: float | None = None
+        """Start of what no span covers yet; None while the engine has nothing to do."""
+        self._num_traced_tokens = 0
+        self._trace_lock = threading.Lock()
         ready: Future[None] = Future()
         self._thread = threading.Thread(
             target=self._run, args=(spec, start, ready), name="sampler", daemon=True
@@ -61,8 +74,12 @@ class SamplerThread:
     def generate(
         self, prompts: Sequence[Prompt], sampling: Sampling, *, min_version: int
     ) -> Iterator[Group]:
-        """Start a group for each prompt; yield the groups in the order in which they finish."""
-        out: queue.SimpleQueue[Group | BaseException] = queue.SimpleQueue()
+        """Start a group for each prompt; yield the groups in the order in which they finish.
+
+        Aborted groups are left out. Raises PromptRefused, and forgets all groups of this call,
+        where the engine refuses one of them; SamplerStopped when the thread ends.
+        """
+        out: _Out = queue.SimpleQueue()
         requests = [
             _Request(prompt=prompt, sampling=sampling, min_version=min_version, out=out)
             for prompt in prompts
@@ -73,7 +90,25 @@ class SamplerThread:
             item = out.get()
             if isinstance(item, BaseException):
                 raise item
-            yield item
+            if item is not None:
+                yield item
+
+    def abort(self, indices: Sequence[int]) -> dict[int, list[int]]:
+        """Forget the groups of these prompts, those held back included.
+
+        Returns, for each group that was not finished, how many tokens each of its unfinished
+        completions had.
+        """
+        result: dict[int, list[int]] = self._call(lambda engine: self._abort(frozenset(indices)))
+        return result
+
+    def _abort(self, indices: frozenset[int]) -> dict[int, list[int]]:
+        held = [request for request in self._held if request.prompt.index in indices]
+        self._held = [request for request in self._held if request.prompt.index not in indices]
+        lengths: dict[int, list[int]] = self._engine.abort(indices)
+        for out in [*(self._outs.pop(i) for i in lengths), *(request.out for request in held)]:
+            out.put(None)
+        return lengths | {request.prompt.index: [] for request in held}
 
     def load(self, manifest: Manifest, buckets: Sequence[ByteArray], *, verify: bool) -> float:
         """Apply weights under the running groups; returns the seconds it took them to load."""
@@ -98,8 +133,27 @@ class SamplerThread:
 
     def drain_spans(self) -> list[Span]:
         """Spans up to now since the last call; one under way is cut here and goes on after."""
-        self._call(lambda engine: None)
+        # Asking the engine's thread would wait for its step to end.
+        with self._trace_lock:
+            self._trace_work()
         return self._tracer.drain()
+
+    def _trace_work(self) -> None:
+        if self._working_since_s is None:
+            return
+        now_s = max(time.time(), self._working_since_s)  # clocks are set back at times
+        num_tokens = self._engine.num_generated_tokens
+        self._tracer.add(
+            Span(
+                name="generate",
+                start_s=self._working_since_s,
+                end_s=now_s,
+                actor=self._tracer.actor,
+                step=self._version,
+                args={"tokens": num_tokens - self._num_traced_tokens},
+            )
+        )
+        self._working_since_s, self._num_traced_tokens = now_s, num_tokens
 
     def close(self) -> None:
         """End the thread and release the engine; callers still waiting get SamplerStopped."""
@@ -171,28 +225,41 @@ class SamplerThread:
             self._inbox.get()()
 
     def _admit(self) -> None:
-        waiting: list[_Request] = []
-        for request in self._held:
-            if request.min_version > self._version:
-                waiting.append(request)
+        ready = [request for request in self._held if request.min_version <= self._version]
+        self._held = [request for request in self._held if request.min_version > self._version]
+        refused: set[_Out] = set()
+        for request in ready:
+            if request.out in refused:
                 continue
-            self._outs[request.prompt.index] = request.out
-            self._engine.add(request.prompt, request.sampling)
-        self._held = waiting
+            # Boundary: what the engine refuses fails its own call.
+            try:
+                self._engine.add(request.prompt, request.sampling)
+            except Exception as error:
+                refused.add(request.out)
+                self._refuse(request, error)
+            else:
+                self._outs[request.prompt.index] = request.out
+
+    def _refuse(self, request: _Request, error: Exception) -> None:
+        # Nobody waits for the rest of the call.
+        indices = [index for index, out in self._outs.items() if out is request.out]
+        for index in self._engine.abort(indices):
+            del self._outs[index]
+        reason = PromptRefused(
+            f"{self._tracer.actor} must be able to write prompt {request.prompt.index} "
+            f"({len(request.prompt.token_ids)} tokens) with {request.sampling}, found "
+            f"{type(error).__name__}: {error}"
+        )
+        reason.__cause__ = error
+        request.out.put(reason)
 
     def _work(self) -> None:
         # One span from the first token to the next moment without work or with new messages.
-        started, num_before = time.time(), self._engine.num_generated_tokens
+        with self._trace_lock:
+            self._working_since_s = time.time()
         while self._engine.is_busy and self._inbox.empty():
             for group in self._engine.step():
                 self._outs.pop(group.prompt.index).put(group)
-        self._tracer.add(
-            Span(
-                name="generate",
-                start_s=started,
-                end_s=time.time(),
-                actor=self._tracer.actor,
-                step=self._version,
-                args={"tokens": self._engine.num_generated_tokens - num_before},
-            )
-        )
+        with self._trace_lock:
+            self._trace_work()
+            self._working_since_s = None

@@ -6,6 +6,7 @@ of every step; `Books` stops the run otherwise.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, pstdev
@@ -76,7 +77,6 @@ def step_line(
     trained_prompt = sum(s.prompt_tokens * sum(s.is_valid) for s in used)
     trained_tokens = sum(n for s in used for n, ok in zip(s.lengths, s.is_valid, strict=True) if ok)
     num_dropped = sum(1 for s in summaries if sum(s.is_valid) < 2)
-    ages = [clock.step - 1 - s.min_version for s in used or summaries]
     return {
         "step": clock.step,
         "policy_version": clock.step,
@@ -96,13 +96,24 @@ def step_line(
             wall_s=clock.wall_s,
             num_devices=config.num_devices,
         ),
-        "staleness/mean": fmean(ages),
-        "staleness/max": max(ages),
+        **_staleness(used or summaries, clock.step - 1),
         "completion_length/mean": generated / num_completions,
         "completion_length/truncated_rate": sum(s.num_truncated for s in summaries)
         / num_completions,
         **_NO_TRAINING,
         **report,
+    }
+
+
+def _staleness(summaries: Sequence[GroupSummary], version: int) -> dict[str, float]:
+    """Ages under `version`, the weights that the step left; 0 where nothing was graded."""
+    counts: Counter[int] = Counter()
+    for summary in summaries:
+        counts.update(summary.tokens_by_version)
+    ages = {version - written: count for written, count in counts.items()}
+    return {
+        "staleness/mean": sum(age * n for age, n in ages.items()) / max(1, counts.total()),
+        "staleness/max": max(ages, default=0),
     }
 
 

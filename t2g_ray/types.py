@@ -133,6 +133,8 @@ class GroupSummary:
     num_parsed: int
     min_version: int
     max_version: int
+    tokens_by_version: Mapping[int, int]
+    """Tokens of the graded completions by the version that wrote them."""
     parts: Mapping[str, float]
     """Mean of each reward part over the graded completions."""
     entities: tuple[int, int, int]

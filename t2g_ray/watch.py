@@ -11,6 +11,7 @@ from t2g_ray.loop import Ready
 from t2g_ray.metrics import MetricsSink, MetricsWriter, TensorBoardSink
 from t2g_ray.progress import StageProgress
 from t2g_ray.rundir import RunDir
+from t2g_ray.stopping import RunStopped
 from t2g_ray.trace import Span, TraceFile, busy_share
 
 GENERATING = ("generate",)
@@ -49,8 +50,10 @@ class RunLog:
         self._progress.__enter__()
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._trace.append(self._drain_spans())
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind is None or issubclass(kind, RunStopped):
+            # After a failure, an actor that no longer answers would hide the reason.
+            self._trace.append(self._drain_spans())
         for sink in self._sinks:
             sink.close()
         self._ledger.close()

@@ -20,8 +20,18 @@ RECORD = Record(text="Ann.", entity_types=("person",), relation_types=(), graph=
 SAMPLING = Sampling(group_size=2, temperature=1.0, max_new_tokens=8)
 
 
+class FakeState:
+    """What vLLM keeps of an unfinished completion."""
+
+    def __init__(self, group: str, member: int) -> None:
+        self.external_req_id, self.request_index = group, member
+        self.ids: list[int] = []
+        self.detokenizer = SimpleNamespace(num_output_tokens=lambda: len(self.ids))
+
+
 class FakeVllm:
-    """Writes one token a step for every request, as many as `ends` says, else three."""
+    """Writes one token a step for every completion, as many as `ends` says of "group-member", else
+    three; hands a group over once all of it is there."""
 
     def __init__(self) -> None:
         self.ends: dict[str, int] = {}
@@ -29,55 +39,59 @@ class FakeVllm:
         self.seeds: list[int] = []
         self.calls: list[tuple[Any, ...]] = []
         self.refused: str | None = None
+        self.longest_prompt = 16
         self.has_logprobs = True
         self.is_down = False
         self.output_processor = SimpleNamespace(request_states={})
         self.engine_core = SimpleNamespace(shutdown=self._shut_down)
-        self._names: dict[str, str] = {}
+        self._whole: dict[str, dict[int, Any]] = {}
 
     def _shut_down(self) -> None:
         self.is_down = True
 
     def add_request(self, name: str, prompt: dict[str, Any], parameters: Any) -> str:
+        if len(prompt["prompt_token_ids"]) > self.longest_prompt:
+            raise ValueError("the prompt is too long")
         self.salts.append(prompt["cache_salt"])
         self.seeds.append(torch.initial_seed())
-        request = f"{name}-internal"
-        self._names[request] = name
-        state = SimpleNamespace(detokenizer=SimpleNamespace(output_token_ids=[]))
-        self.output_processor.request_states[request] = state
-        return request
+        for member in range(parameters.group_size):
+            self._states[f"{member}_{name}-internal"] = FakeState(name, member)
+        self._whole[name] = {}
+        return f"{name}-internal"
+
+    @property
+    def _states(self) -> dict[str, FakeState]:
+        states: dict[str, FakeState] = self.output_processor.request_states
+        return states
 
     def step(self) -> list[Any]:
         outputs = []
-        for request, name in list(self._names.items()):
-            ids = self.output_processor.request_states[request].detokenizer.output_token_ids
-            ids.append(7)
-            is_finished = len(ids) >= self.ends.get(name, 3)
-            if is_finished:
-                self._forget(request)
-            outputs.append(self._output(name, ids, is_finished))
+        for request, state in list(self._states.items()):
+            state.ids.append(7)
+            group, member = state.external_req_id, state.request_index
+            if len(state.ids) < self.ends.get(f"{group}-{member}", 3):
+                continue
+            del self._states[request]
+            self._whole[group][member] = self._completion(member, state.ids)
+            if all(other.external_req_id != group for other in self._states.values()):
+                members = [whole for _, whole in sorted(self._whole.pop(group).items())]
+                outputs.append(SimpleNamespace(request_id=group, outputs=members, finished=True))
         return outputs
 
-    def _output(self, name: str, ids: list[int], is_finished: bool) -> Any:
+    def _completion(self, member: int, ids: list[int]) -> Any:
         logprobs = [-0.5] * (len(ids) if self.has_logprobs else len(ids) - 1)
-        completion = SimpleNamespace(
+        return SimpleNamespace(
+            index=member,
             token_ids=ids,
             logprobs=SimpleNamespace(logprobs=logprobs),
             finish_reason="length" if len(ids) >= 8 else "stop",
         )
-        return SimpleNamespace(request_id=name, outputs=[completion], finished=is_finished)
-
-    def _forget(self, request: str) -> None:
-        del self._names[request]
-        del self.output_processor.request_states[request]
-
-    def has_unfinished_requests(self) -> bool:
-        return bool(self._names)
 
     def abort_request(self, requests: Sequence[str], internal: bool) -> None:
         assert internal
         for request in requests:
-            self._forget(request)
+            for name in [name for name in self._states if name.endswith(f"_{request}")]:
+                del self._states[name]
 
     def collective_rpc(self, method: Any, args: tuple[Any, ...]) -> list[Any]:
         name = method if isinstance(method, str) else method.__name__
@@ -190,7 +204,7 @@ def test_cached_prefixes_are_kept_apart_by_version(vllm: FakeVllm) -> None:
         load(engine, version)
         engine.add(prompt(0), SAMPLING)
         finish(engine)
-    assert vllm.salts == ["v0", "v0", "v1", "v1"]
+    assert vllm.salts == ["v0", "v1"]
 
 
 def test_sampling_is_seeded_whenever_work_starts_from_nothing(vllm: FakeVllm) -> None:
@@ -231,16 +245,36 @@ def test_a_token_without_its_logprob_is_an_error(vllm: FakeVllm) -> None:
         finish(engine)
 
 
-def test_aborted_groups_are_named_and_can_be_started_again(vllm: FakeVllm) -> None:
+def test_a_prompt_that_vllm_refuses_leaves_the_engine_as_it_was(vllm: FakeVllm) -> None:
     engine = engine_of()
+    engine.add(prompt(0), SAMPLING)
+    too_long = Prompt(index=1, record=RECORD, token_ids=tuple(range(17)))
+    with pytest.raises(ValueError, match="the prompt is too long"):
+        engine.add(too_long, SAMPLING)
+    assert engine.open_prompts == [0]
+    engine.add(prompt(1), SAMPLING)
+    assert sorted(group.prompt.index for group in finish(engine)) == [0, 1]
+
+
+def test_aborted_groups_tell_how_far_they_were_and_can_be_started_again(vllm: FakeVllm) -> None:
+    engine = engine_of()
+    load(engine, 0)
+    vllm.ends = {"9-1": 1, "3-0": 4}
     engine.add(prompt(9), SAMPLING)
-    engine.add(prompt(2), SAMPLING)
     engine.step()
-    assert engine.open_prompts == [2, 9]
-    assert engine.abort_all() == [2, 9]
-    assert (engine.is_busy, engine.open_prompts) == (False, [])
     engine.add(prompt(2), SAMPLING)
-    assert len(finish(engine)) == 1
+    engine.add(prompt(3), SAMPLING)
+    engine.step()
+    assert engine.open_prompts == [2, 3, 9]
+    # A completion of 9 was finished after one token; 7 is not there.
+    assert engine.abort([2, 7, 9]) == {2: [1, 1], 9: [2]}
+    assert engine.open_prompts == [3]
+    load(engine, 1)
+    engine.add(prompt(2), SAMPLING)
+    groups = {group.prompt.index: group for group in finish(engine)}
+    assert groups.keys() == {2, 3}
+    assert groups[3].completions[0].versions.tolist() == [0, 1, 1, 1]
+    assert engine.abort([2]) == {}
 
 
 def test_a_load_is_start_buckets_finish_and_proof(vllm: FakeVllm) -> None:

@@ -55,6 +55,9 @@ def test_a_group_is_decoded_scored_and_summed_up() -> None:
     assert summary.parts == pytest.approx({"json": 2 / 3, "f1_entities": (1 + 2 / 3) / 3})
     assert (summary.num_parsed, summary.num_truncated) == (2, 1)
     assert (summary.min_version, summary.max_version) == (2, 4)
+    # All of the first completion, all but the end of the second, the end of the third.
+    first, second, third = summary.lengths
+    assert summary.tokens_by_version == {2: third - 1, 3: first + second, 4: 1}
     assert summary.lengths == tuple(len(c.token_ids) for c in made.completions)
     assert (summary.index, summary.prompt_tokens, summary.sampler) == (5, 3, 1)
     assert summary.generate_s == 0.25
@@ -80,6 +83,7 @@ def test_a_grader_that_fails_marks_its_completion_and_the_others_count(
     assert summary.parts == {"json": 1.0, "f1_entities": 1.0}
     assert summary.entities == (2, 0, 0)
     assert summary.num_parsed == 1
+    assert summary.tokens_by_version == {3: summary.lengths[0]}
 
 
 def test_a_timeout_is_no_reward_either() -> None:

@@ -39,6 +39,7 @@ def summary(
         num_parsed=1,
         min_version=version,
         max_version=version,
+        tokens_by_version={version: 2 + len(rewards)},
         parts={"json": 0.5},
         entities=(0, 0, 0),
         relations=(0, 0, 0),

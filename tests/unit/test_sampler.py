@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from t2g_ray.engine import EngineSpec, Sampling
 from t2g_ray.graph import Graph
-from t2g_ray.sampler import SamplerStopped, SamplerThread
+from t2g_ray.sampler import PromptRefused, SamplerStopped, SamplerThread
 from t2g_ray.types import Completion, Group, Prompt, Record
 from t2g_ray.weights import Manifest, WeightSyncError
 
@@ -54,6 +55,8 @@ class FakeEngine:
         return bool(self._open)
 
     def add(self, prompt: Prompt, sampling: Sampling) -> None:
+        if not prompt.token_ids[0]:
+            raise ValueError("an empty prompt")
         self.events.append(f"add {prompt.index} under {self.version}")
         self._open[prompt.index] = (prompt, [])
 
@@ -81,6 +84,11 @@ class FakeEngine:
             finish_reason="stop",
         )
         return Group(prompt=prompt, completions=(completion,), sampler=2, generate_s=0.0)
+
+    def abort(self, indices: Iterable[int]) -> dict[int, list[int]]:
+        found = [index for index in indices if index in self._open]
+        self.events += [f"abort {index}" for index in found]
+        return {index: [len(self._open.pop(index)[1])] for index in found}
 
     def load(self, manifest: Manifest, buckets: Any, *, verify: bool) -> None:
         if self.load_failure is not None:
@@ -232,6 +240,41 @@ def test_a_version_that_failed_to_load_starts_nothing(bench: Bench) -> None:
     assert bench.engine.events == ["load 0"]
 
 
+def test_a_prompt_that_the_engine_refuses_fails_its_own_call_and_no_other(bench: Bench) -> None:
+    bench.load(0).result(WAIT_S)
+    bench.pause()
+    other = bench.generate(prompt(0, 3))
+    bench.wait_for_step()
+    refused = bench.generate(prompt(1, 2), prompt(2, 0), prompt(3, 1))
+    wait_until(lambda: bench.sampler._inbox.qsize() == 1)
+    bench.engine.gate.set()
+    message = r"rollout/2 must be able to write prompt 2 \(1 tokens\).*ValueError: an empty prompt"
+    with pytest.raises(PromptRefused, match=message) as caught:
+        refused.result(WAIT_S)
+    assert isinstance(pickle.loads(pickle.dumps(caught.value)), PromptRefused)
+    assert len(other.result(WAIT_S)) == 1
+    # What else the call had asked for is not written for nobody.
+    assert "abort 1" in bench.engine.events
+    assert "add 3 under 0" not in bench.engine.events
+    assert len(bench.generate(prompt(1, 1)).result(WAIT_S)) == 1
+
+
+def test_aborted_groups_are_left_out_of_their_call(bench: Bench) -> None:
+    bench.load(0).result(WAIT_S)
+    bench.pause()
+    running = bench.generate(prompt(0, 1), prompt(1, 50), prompt(2, 2))
+    bench.wait_for_step()
+    held = bench.generate(prompt(3, 1), min_version=5)
+    aborted = bench.pool.submit(bench.sampler.abort, [1, 3, 8])
+    wait_until(lambda: bench.sampler._inbox.qsize() == 2)
+    bench.engine.gate.set()
+    # One step was over when the message was read; group 3 had not begun.
+    assert aborted.result(WAIT_S) == {1: [1], 3: []}
+    assert [group.prompt.index for group in running.result(WAIT_S)] == [0, 2]
+    assert held.result(WAIT_S) == []
+    assert bench.sampler.abort([0, 1]) == {}
+
+
 def test_close_ends_the_thread_and_releases_the_engine(bench: Bench) -> None:
     bench.sampler.close()
     assert not bench.sampler._thread.is_alive()
@@ -253,7 +296,6 @@ def test_close_tells_those_who_wait(bench: Bench) -> None:
 def test_work_and_loads_leave_spans_with_version_and_tokens(bench: Bench) -> None:
     bench.load(6).result(WAIT_S)
     bench.generate(prompt(0, 3), prompt(1, 2)).result(WAIT_S)
-    bench.sampler.call(lambda engine: None)
     spans = bench.sampler.drain_spans()
     assert {span.actor for span in spans} == {"rollout/2"}
     assert [span.step for span in spans if span.name == "load"] == [6]
@@ -261,3 +303,20 @@ def test_work_and_loads_leave_spans_with_version_and_tokens(bench: Bench) -> Non
     assert {span.step for span in generated} == {6}
     assert sum(span.args["tokens"] for span in generated) == 5
     assert bench.sampler.drain_spans() == []
+
+
+def test_a_span_under_way_is_cut_without_waiting_for_the_engine(bench: Bench) -> None:
+    bench.load(0).result(WAIT_S)
+    bench.pause()
+    running = bench.generate(prompt(0, 2))
+    bench.wait_for_step()
+    first = [span for span in bench.sampler.drain_spans() if span.name == "generate"]
+    second = bench.sampler.drain_spans()
+    bench.engine.gate.set()
+    running.result(WAIT_S)
+    bench.sampler.close()
+    parts = [*first, *second, *bench.sampler.drain_spans()]
+    # The pieces follow each other without a gap, and each token is in one of them.
+    assert [a.end_s for a in parts[:-1]] == [b.start_s for b in parts[1:]]
+    assert (len(first), len(second)) == (1, 1)
+    assert sum(span.args["tokens"] for span in parts) == 2

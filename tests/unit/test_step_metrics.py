@@ -35,6 +35,7 @@ A = GroupSummary(
     num_parsed=1,
     min_version=4,
     max_version=4,
+    tokens_by_version={4: 30},
     parts={"json": 0.5},
     entities=(2, 0, 1),
     relations=(0, 1, 1),
@@ -52,6 +53,7 @@ B = dataclasses.replace(
     num_parsed=2,
     parts={"json": 1.0},
     min_version=3,
+    tokens_by_version={3: 10},
 )
 # One of three completions was not graded; two versions behind.
 C = dataclasses.replace(
@@ -65,6 +67,7 @@ C = dataclasses.replace(
     parts={"json": 0.25},
     entities=(0, 0, 3),
     min_version=2,
+    tokens_by_version={2: 6, 3: 4},
 )
 # Too few graded completions to compare.
 D = dataclasses.replace(
@@ -128,10 +131,14 @@ def test_rewards_and_scores_leave_out_what_was_not_graded() -> None:
     assert found["json_valid_rate"] == pytest.approx(4 / 6)
 
 
-def test_staleness_is_the_age_of_the_trained_groups() -> None:
-    # Step 5 left version 4: ages 0, 1 and 2.
+def test_staleness_is_the_age_of_the_trained_tokens() -> None:
+    # Step 5 left version 4: 30 tokens of A are new, 4 of C are 1 version old and 6 are 2.
     found = line([A, B, C], {0, 2})
-    assert (found["staleness/mean"], found["staleness/max"]) == (1.0, 2)
+    assert found["staleness/mean"] == pytest.approx((4 * 1 + 6 * 2) / 40)
+    assert found["staleness/max"] == 2
+    # Without a trained group all of them count: B has 10 tokens of version 3.
+    found = line([A, B], set())
+    assert found["staleness/mean"] == pytest.approx(10 / 40)
 
 
 def test_a_step_without_signal_says_so_with_every_key() -> None:
@@ -143,10 +150,17 @@ def test_a_step_without_signal_says_so_with_every_key() -> None:
 
 def test_a_step_in_which_nothing_was_graded_keeps_its_scores() -> None:
     nothing = dataclasses.replace(
-        A, is_valid=(False, False), parts={}, entities=(0, 0, 0), relations=(0, 0, 0), num_parsed=0
+        A,
+        is_valid=(False, False),
+        parts={},
+        entities=(0, 0, 0),
+        relations=(0, 0, 0),
+        num_parsed=0,
+        tokens_by_version={},
     )
     found = line([nothing], set())
     assert (found["reward/mean"], found["json_valid_rate"]) == (0.0, 0.0)
+    assert (found["staleness/mean"], found["staleness/max"]) == (0.0, 0)
     assert {"f1/entities", "f1/relations"} <= found.keys()
 
 

@@ -36,6 +36,7 @@ def summary(lengths: tuple[int, ...]) -> GroupSummary:
         num_parsed=2,
         min_version=3,
         max_version=4,
+        tokens_by_version={3: 30, 4: 12},
         parts={"json": 1.0},
         entities=(1, 0, 1),
         relations=(0, 0, 0),

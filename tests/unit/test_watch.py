@@ -31,6 +31,7 @@ def ready(index: int) -> Ready:
         num_parsed=1,
         min_version=0,
         max_version=0,
+        tokens_by_version={0: 5},
         parts={"json": 0.5},
         entities=(0, 0, 0),
         relations=(0, 0, 0),

@@ -1,0 +1,50 @@
+"""Calls to actors -> their results, or an error that names the phase and those waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import ray
+
+from t2g_ray.config import DeadlineConfig
+from t2g_ray.loop import LoopError
+from t2g_ray.progress import announced_wait
+
+
+def results_of(
+    calls: Mapping[str, Any], phase: str, deadlines: DeadlineConfig, deadline: str
+) -> list[Any]:
+    """The results of `calls`, {actor: reference}, in their order.
+
+    Raises LoopError when an actor fails, or when one has not answered after the seconds of
+    `deadline`, a field of `deadlines`.
+    """
+    seconds = getattr(deadlines, deadline)
+    try:
+        with announced_wait(lambda: f"{phase}: {_open(calls)}"):
+            results: list[Any] = ray.get(list(calls.values()), timeout=seconds)
+    except ray.exceptions.GetTimeoutError as error:
+        raise LoopError(
+            f"the {phase} must end within deadlines.{deadline}={seconds:g} s, still waiting for "
+            f"{_open(calls)}"
+        ) from error
+    except ray.exceptions.RayError as error:
+        raise LoopError(f"the {phase} must succeed, found a failure in {_failed(calls)}") from error
+    return results
+
+
+def _open(calls: Mapping[str, Any]) -> str:
+    return ", ".join(a for a, call in calls.items() if not ray.wait([call], timeout=0)[0])
+
+
+def _failed(calls: Mapping[str, Any]) -> str:
+    """The first actor that failed, and why."""
+    for actor, call in calls.items():
+        try:
+            ray.get(call, timeout=0)
+        except ray.exceptions.GetTimeoutError:
+            continue
+        except ray.exceptions.RayError as error:
+            return f"{actor}: {error}"
+    return ", ".join(calls)

@@ -17,17 +17,19 @@ from typing import Any
 
 import ray
 
+from actors.waiting import results_of
 from t2g_ray.config import GrpoConfig
 from t2g_ray.engine import Sampling
-from t2g_ray.loop import Due, LoopError, Ready, choose
+from t2g_ray.loop import LoopError, Ready
 from t2g_ray.progress import announced_wait
-from t2g_ray.step_metrics import Stock
+from t2g_ray.staleness import Due, choose
+from t2g_ray.step_metrics import Stock, Surplus
 from t2g_ray.stopping import RunStopped
 from t2g_ray.types import Group, GroupSummary, Prompt
 
 _POLL_S = 1.0
 _MANY = 16
-_GATHER_S = 0.003
+_GATHER_S = 0.01
 """Beyond `_MANY` references, what arrives within so long is taken on together: each look at all of
 them costs the driver more than what it does for one."""
 
@@ -100,15 +102,23 @@ class RayGroups:
         self, count: int, *, dues: Sequence[Due], should_stop: Callable[[], bool]
     ) -> list[Ready]:
         """Wait until `choose` can tell `count` of the scored groups; hand them over."""
+
+        def is_enough() -> bool:
+            if should_stop():
+                raise RunStopped("the run was asked to stop while it waited for groups")
+            return choose(self._ready, count, dues) is not None
+
+        self._wait_until(is_enough)
+        chosen = choose(self._ready, count, dues) or []
+        return [self._ready.pop(index) for index in chosen]
+
+    def _wait_until(self, is_enough: Callable[[], bool]) -> None:
         deadline = time.monotonic() + self._config.deadlines.generate_s
         with announced_wait(self._describe_wait):
-            while (chosen := choose(self._ready, count, dues)) is None:
-                if should_stop():
-                    raise RunStopped("the run was asked to stop while it waited for groups")
+            while not is_enough():
                 self._collect()
                 if time.monotonic() > deadline:
                     raise self._too_late("groups", self._describe_wait())
-        return [self._ready.pop(index) for index in chosen]
 
     def _too_late(self, what: str, waiting: str) -> LoopError:
         return LoopError(
@@ -162,11 +172,14 @@ class RayGroups:
             raise LoopError(self._explain(references, error)) from error
         for reference, summary in zip(references, summaries, strict=True):
             handle, _ = self._scoring.pop(reference)
-            number = self._owner.pop(summary.index)
-            self._load[number] -= self._cost(self._prompt_at(summary.index))
+            self._leave(summary.index)
             self._arrived_groups += 1
             self._arrived_tokens += summary.generated_tokens
             self._ready[summary.index] = Ready(summary, handle)
+
+    def _leave(self, position: int) -> None:
+        number = self._owner.pop(position)
+        self._load[number] -= self._cost(self._prompt_at(position))
 
     def _explain(self, references: Sequence[Any], error: Exception) -> str:
         for reference in references:
@@ -175,10 +188,31 @@ class RayGroups:
             except ray.exceptions.RayError as own:
                 _, actors = self._scoring[reference]
                 return (
-                    f"a group must be generated and scored, found a failure in {actors}: {own}; "
-                    f"open: {self._describe_wait()}"
+                    f"a group must be generated and scored, found a failure in {actors} with "
+                    f"{self._describe_wait()} open; resume=auto goes on from the last checkpoint: "
+                    f"{own}"
                 )
         return f"groups must be generated and scored, found: {error}"
+
+    def end(self, positions: Sequence[int]) -> Surplus:
+        """Give up these groups, finished or not; returns once none of them is left."""
+        open_by_actor: dict[int, list[int]] = {}
+        for position in positions:
+            if position in self._owner:
+                open_by_actor.setdefault(self._owner[position], []).append(position)
+        calls = {
+            f"rollout/{number}": self._rollouts[number].abort.remote(share)
+            for number, share in open_by_actor.items()
+        }
+        aborted: dict[int, list[int]] = {}
+        for part in results_of(calls, "abort of groups", self._config.deadlines, "generate_s"):
+            aborted |= part
+        for position in aborted:
+            self._leave(position)
+        # The others were finished before the message came: they are on their way here.
+        finished = [position for position in positions if position not in aborted]
+        self._wait_until(lambda: all(position in self._ready for position in finished))
+        return Surplus(tuple(self._ready.pop(p).summary for p in finished), aborted)
 
     def stock(self) -> Stock:
         """What arrived since the start, and what of it was not taken yet."""

@@ -17,7 +17,7 @@ from actors.weights import RayWeights
 from t2g_ray.batching import balance
 from t2g_ray.checkpoint import begin, discard_after, find_checkpoint, finish, keep_last
 from t2g_ray.config import GrpoConfig, dump_config
-from t2g_ray.data.ledger import Ledger
+from t2g_ray.data.ledger import Curriculum, Ledger
 from t2g_ray.data.load import encode_prompts, load_split, resolve_model
 from t2g_ray.data.records import PromptOrder
 from t2g_ray.grade import sample_line
@@ -86,7 +86,7 @@ class _Stage:
             self.tokenizer, load_split(config, "train"), config.prompt
         )
         self._pairs, self.num_too_long = pairs, num_too_long
-        self._order = PromptOrder(len(pairs), config.data_seed)
+        self._order = PromptOrder(len(pairs), config.data_seed, self._sizes())
         self.cluster = start_cluster(config, self.model, self.model)
         self.groups = RayGroups(
             config,
@@ -97,6 +97,12 @@ class _Stage:
         self.weights = RayWeights(
             config, learners=self.cluster.learners, rollouts=self.cluster.rollouts
         )
+
+    def _sizes(self) -> tuple[int, ...] | None:
+        if self.config.data.order != "small_first":
+            return None
+        graphs = [record.graph for record, _ in self._pairs]
+        return tuple(len(graph.entities) + len(graph.relations) for graph in graphs)
 
     def _prompt_at(self, position: int) -> Prompt:
         record, ids = self._pairs[self._order.record_index(position)]
@@ -168,8 +174,11 @@ class _Stage:
 
     def _restore(self, is_resumed: bool) -> tuple[int, Ledger]:
         found = find_checkpoint(self.run_dir.checkpoints) if is_resumed else None
+        curriculum = None
+        if self.config.data.order == "half_right_first":
+            curriculum = Curriculum(self._order.record_index, len(self._pairs))
         if found is None:
-            return 0, Ledger()
+            return 0, Ledger(curriculum=curriculum)
         self.cluster.each_learner("load", found.path / "learner")
         version = int(found.state["version"])
         # Later checkpoints were found damaged; kept, they would count as the newest.
@@ -177,7 +186,7 @@ class _Stage:
         for reason in found.rejected:
             print(f"left out: {reason}")
         print(f"resumed at step {version} from {found.path}")
-        return version, Ledger.from_state(found.state["ledger"])
+        return version, Ledger.from_state(found.state["ledger"], curriculum)
 
     def _checkpoint(self, step: int, ledger: Ledger) -> None:
         folder = self.run_dir.checkpoint(step)

@@ -117,7 +117,7 @@ def plan_table(config: StageConfig) -> str:
     lines += [
         f"{config.prompts_per_step} prompts x {config.group_size} completions = {completions} "
         f"samples a step, {config.steps} steps, {config.steps * completions} completions in all",
-        f"at most {(config.max_staleness + 1) * config.prompts_per_step} groups exist at a time",
+        f"at most {(config.max_staleness + 1) * config.prompts_begun} groups exist at a time",
     ]
     lines += [f"{b.role}/{b.number}: {b.cpus:g} CPU, {b.gpus:g} GPU" for b in bundles_of(config)]
     return "\n".join(lines)

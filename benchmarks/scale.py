@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -59,6 +59,13 @@ class SleepingEngine:
         if not self._open:
             self._ready_s = time.perf_counter() + self._group_s
         self._open.append((prompt, sampling))
+
+    def abort(self, indices: Iterable[int]) -> dict[int, list[int]]:
+        """Forget these groups; none has a token before it is whole."""
+        wanted = frozenset(indices)
+        aborted = [prompt.index for prompt, _ in self._open if prompt.index in wanted]
+        self._open = deque(one for one in self._open if one[0].index not in wanted)
+        return {index: [] for index in aborted}
 
     def step(self) -> list[Group]:
         """Sleep until the first group is due; groups are due at a fixed pace, late or not."""

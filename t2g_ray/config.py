@@ -130,11 +130,27 @@ class GrpoConfig(StageConfig):
         return self.reward.spec(max_new_tokens=self.sampling.max_new_tokens)
 
     @property
+    def prompts_begun(self) -> int:
+        """Groups begun for one step."""
+        # 10 x 1.1 is a little more than 11 in floating point.
+        return math.ceil(round(self.prompts_per_step * self.sampling.over_sample, 6))
+
+    @property
     def parity_tolerance(self) -> float:
         """The gate's tolerance, derived from the precisions where it is not given."""
         if self.algorithm.parity_tolerance is not None:
             return self.algorithm.parity_tolerance
         return 1e-5 if {self.rollout.dtype, self.learner.dtype} == {"float32"} else 0.05
+
+    @model_validator(mode="after")
+    def _over_sampling_is_synchronous(self) -> GrpoConfig:
+        if self.sampling.over_sample > 1 and self.max_staleness > 0:
+            raise ValueError(
+                "sampling.over_sample above 1 needs max_staleness 0, found "
+                f"{self.sampling.over_sample:g} and {self.max_staleness}: with staleness a step "
+                "takes the first groups that finish anyway; set one of the two back"
+            )
+        return self
 
     @model_validator(mode="after")
     def _tensor_parallel_fits(self) -> GrpoConfig:

@@ -7,7 +7,6 @@ so that it is masked, and never counts as a 0.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -75,7 +74,10 @@ def summarise(scored: ScoredGroup, *, score_s: float) -> GroupSummary:
 
 
 def _count(versions: Sequence[IntArray]) -> dict[int, int]:
-    return dict(Counter(version for one in versions for version in one.tolist()))
+    if not versions:
+        return {}
+    values, counts = np.unique(np.concatenate(versions), return_counts=True)
+    return dict(zip(values.tolist(), counts.tolist(), strict=True))
 
 
 def _mean_parts(rewards: Sequence[Reward]) -> dict[str, float]:

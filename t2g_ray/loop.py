@@ -16,14 +16,16 @@ holds however slow a group was.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any, Protocol
 
 from t2g_ray.advantages import ADVANTAGES, has_signal
 from t2g_ray.config import GrpoConfig
 from t2g_ray.data.ledger import Ledger
-from t2g_ray.step_metrics import Books, StepClock, Stock, step_line
+from t2g_ray.staleness import Due, dues_of
+from t2g_ray.step_metrics import Books, StepClock, Stock, Surplus, step_line
 from t2g_ray.types import GroupSummary
 
 MAX_EMPTY_STEPS = 20
@@ -52,24 +54,6 @@ class TrainGroup:
     num_tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
-    """Of these positions, at least so many must be trained in the present step."""
-
-    positions: frozenset[int]
-    least: int
-
-
-def choose(finished: Iterable[int], count: int, dues: Sequence[Due]) -> list[int] | None:
-    """The `count` finished positions to train, oldest first; None when it is too early to say.
-
-    Positions grow in order of admission, so this takes as many of every `Due` as there are.
-    """
-    chosen = sorted(finished)[:count]
-    is_enough = all(len(due.positions.intersection(chosen)) >= due.least for due in dues)
-    return chosen if is_enough and len(chosen) == count else None
-
-
 class Groups(Protocol):
     """Samplers and reward actors seen as one stage."""
 
@@ -83,6 +67,9 @@ class Groups(Protocol):
 
         Raises RunStopped as soon as `should_stop()`, and takes nothing then.
         """
+
+    def end(self, positions: Sequence[int]) -> Surplus:
+        """Give up these groups, finished or not; returns once none of them is left."""
 
     def stock(self) -> Stock:
         """What arrived since the start, and what of it was not taken yet."""
@@ -153,33 +140,64 @@ class GrpoLoop:
         self._step_ended_s = time.time()
         while self.version < self.config.steps:
             self._admit()
-            taken = self._take()
+            taken, surplus = self._take_step()
             batch = self._plan(taken)
             report = self._train(batch)
             self.version += 1
             sync = self._weights.publish(self.version)
             if not self._watcher.needs_samplers(self.version):
                 self._admit()  # the samplers work while this step is written down
-            self._finish(taken, batch, {**report, **sync})
+            self._finish(taken, surplus, batch, {**report, **sync})
         return self.version
 
     def _admit(self) -> None:
-        # (max_staleness + version + 1) * groups a step, less all that was consumed or exists.
-        config = self.config
-        consumed = self.version * config.prompts_per_step
-        room = (config.max_staleness + self.version + 1) * config.prompts_per_step
-        count = room - consumed - len(self._admitted)
         # Groups that could only be trained after the last step are never begun.
-        left = (config.steps - self.version) * config.prompts_per_step - len(self._admitted)
-        positions = self._ledger.draw(max(0, min(count, left)))
+        config = self.config
+        num_steps = min(config.max_staleness + 1, config.steps - self.version)
+        self._start(num_steps * config.prompts_begun - len(self._admitted))
+
+    def _start(self, count: int) -> None:
+        positions = self._ledger.draw(count)
         if positions:
             self._admitted.update(dict.fromkeys(positions, self.version))
             self._groups.start(positions, min_version=self.version)
 
-    def _take(self) -> list[Ready]:
-        taken = self._groups.take(
-            self.config.prompts_per_step, dues=self._dues(), should_stop=self._should_stop
-        )
+    def _take_step(self) -> tuple[list[Ready], Surplus]:
+        """The groups of a step, further ones in place of those without signal, and the rest."""
+        sampling, wanted = self.config.sampling, self.config.prompts_per_step
+        taken = self._take(wanted)
+        num_extra = sampling.extra_groups
+        while num_missing := min(num_extra, wanted - sum(map(self._is_useful, taken))):
+            self._start(num_missing)
+            taken += self._take(num_missing)
+            num_extra -= num_missing
+        # Not before: a stop between two of them leaves the whole step to be taken again.
+        self._ledger.consume([ready.summary.index for ready in taken])
+        for ready in taken:
+            if scores := ready.summary.graded(ready.summary.f1):
+                self._ledger.note(ready.summary.index, fmean(scores))
+        return taken, self._end_rest()
+
+    def _is_useful(self, ready: Ready) -> bool:
+        """Whether the group gives gradient. Where useless ones are replaced, its F1 decides, which
+        no shaping of the reward can make unequal."""
+        summary = ready.summary
+        is_f1_asked = self.config.sampling.extra_groups > 0
+        kinds = [summary.rewards, *([summary.f1] if is_f1_asked else [])]
+        graded = [summary.graded(values) for values in kinds]
+        return all(len(values) > 1 and has_signal(values) for values in graded)
+
+    def _end_rest(self) -> Surplus:
+        if self.config.sampling.over_sample == 1:
+            return Surplus()
+        rest = sorted(self._admitted)
+        surplus = self._groups.end(rest)
+        self._admitted.clear()
+        self._ledger.give_back(rest)
+        return surplus
+
+    def _take(self, count: int) -> list[Ready]:
+        taken = self._groups.take(count, dues=self._dues(), should_stop=self._should_stop)
         for ready in taken:
             admitted = self._admitted.pop(ready.summary.index)
             age = self.version - min(admitted, ready.summary.min_version)
@@ -188,27 +206,26 @@ class GrpoLoop:
                     f"a trained group must be at most {self.config.max_staleness} versions old, "
                     f"found {age} for prompt {ready.summary.index}"
                 )
-        self._ledger.consume([ready.summary.index for ready in taken])
         return taken
 
     def _dues(self) -> list[Due]:
-        # Earliest deadline first: what must be trained within `lag` more steps may be at most
-        # `lag` steps' worth once this step is over.
-        dues: list[Due] = []
-        for lag in range(self.config.max_staleness + 1):
-            newest = self.version + lag - self.config.max_staleness
-            positions = frozenset(p for p, v in self._admitted.items() if v <= newest)
-            dues.append(Due(positions, len(positions) - lag * self.config.prompts_per_step))
-        return dues
+        if self.config.sampling.over_sample > 1:
+            return []  # what is not taken ends with its step
+        return dues_of(
+            self._admitted,
+            version=self.version,
+            max_staleness=self.config.max_staleness,
+            a_step=self.config.prompts_per_step,
+        )
 
     def _plan(self, taken: Sequence[Ready]) -> list[TrainGroup]:
         self._check_graders(taken)
         batch: list[TrainGroup] = []
         for ready in taken:
             summary = ready.summary
-            rewards = [r for r, ok in zip(summary.rewards, summary.is_valid, strict=True) if ok]
-            if len(rewards) < 2 or not has_signal(rewards):
+            if not self._is_useful(ready):
                 continue
+            rewards = summary.graded(summary.rewards)
             values = iter(ADVANTAGES[self.config.algorithm.advantage](rewards))
             advantages = tuple(next(values) if ok else None for ok in summary.is_valid)
             lengths = zip(summary.lengths, summary.is_valid, strict=True)
@@ -243,16 +260,21 @@ class GrpoLoop:
         return {}
 
     def _finish(
-        self, taken: Sequence[Ready], batch: Sequence[TrainGroup], report: Mapping[str, float]
+        self,
+        taken: Sequence[Ready],
+        surplus: Surplus,
+        batch: Sequence[TrainGroup],
+        report: Mapping[str, float],
     ) -> None:
         now = time.time()
         trained = frozenset(group.index for group in batch)
         summaries = [ready.summary for ready in taken]
-        self._books.close_step(summaries, trained, self._groups.stock())
+        arrived = [*summaries, *surplus.finished]
+        self._books.close_step(arrived, trained, self._groups.stock())
         clock = StepClock(
             step=self.version, time_s=now - self._started_s, wall_s=now - self._step_ended_s
         )
-        line = step_line(summaries, trained, clock, report, self.config)
+        line = step_line(summaries, trained, surplus, clock, report, self.config)
         self._check_parity(line)
         self._step_ended_s = now
         self._watcher.after_step(line, taken, self._ledger)

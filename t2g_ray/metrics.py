@@ -38,10 +38,13 @@ f1/relations | share | exact micro F1 of relations over the completions of the s
 json_valid_rate | share | completions that parse to a graph
 groups/trained | groups | groups that gave gradient
 groups/no_signal | groups | groups with equal rewards, counted and not trained
-groups/dropped | groups | groups given up: too stale, or their grader failed
+groups/dropped | groups | groups given up: their grader failed, or the step had enough
+groups/extra | groups | groups taken in place of those without signal, beyond prompts_per_step
+groups/aborted | groups | groups cut unfinished, because the step had enough
 tokens/prompt | tokens | prompt tokens of trained samples
 tokens/generated | tokens | generated tokens of the completions that arrived
 tokens/trained | tokens | generated tokens of trained samples
+tokens/aborted | tokens | tokens of completions that were cut unfinished
 throughput/tokens_per_s | tokens/s | tokens/prompt + tokens/trained over wall-clock, waits included
 throughput/generated_tokens_per_s | tokens/s | tokens/trained over wall-clock, waiting included
 throughput/tokens_per_s_per_device | tokens/s | throughput/tokens_per_s over all devices of the run
@@ -61,6 +64,7 @@ entropy | nats | entropy of the policy, mean over generated tokens
 kl | nats | KL to the reference policy, mean over generated tokens
 clip_fraction | share | tokens whose probability ratio was clipped
 completion_length/mean | tokens | generated tokens a completion
+completion_length/taken_over_begun | ratio | mean length taken over that of all begun, cut ones too
 completion_length/truncated_rate | share | completions that ended at the length limit
 """
 

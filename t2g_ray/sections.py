@@ -43,6 +43,9 @@ class DataConfig(Section):
     hurried annotator's do; held-out graphs are always complete."""
     seed: int | None = None
     """Seed of the embedded world and of the prompt order; the run's seed when not given."""
+    order: Literal["shuffled", "small_first", "half_right_first"] = "shuffled"
+    """Order of the prompts inside an epoch of GRPO: by chance, small gold graphs first, or first
+    those whose F1 in the epochs before was nearest to one half."""
 
 
 class PromptConfig(Section):
@@ -65,6 +68,11 @@ class SamplingConfig(Section):
     """Longest completion, the end token included."""
     ignore_eos: bool = False
     """Write on past the end token, for measurements with completions of one known length."""
+    over_sample: float = Field(default=1.0, ge=1.0)
+    """Groups begun for a step, as a multiple of prompts_per_step. Above 1 the first to finish are
+    trained, the others aborted, and their prompts come again; needs max_staleness 0."""
+    extra_groups: int = Field(default=0, ge=0)
+    """Further groups that a step may take in place of those whose rewards are all equal."""
 
 
 class RolloutConfig(Section):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean, pstdev
 
 from t2g_ray.config import GrpoConfig
@@ -25,6 +25,15 @@ class Stock:
     arrived_tokens: int
     waiting_groups: int
     waiting_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Surplus:
+    """Groups that a step began and gave up, once it had as many as it trains."""
+
+    finished: tuple[GroupSummary, ...] = ()
+    aborted: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    """Prompt index -> how many tokens each of its unfinished completions had."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,13 +71,15 @@ class Books:
 def step_line(
     summaries: Sequence[GroupSummary],
     trained: frozenset[int],
+    surplus: Surplus,
     clock: StepClock,
     report: Mapping[str, float],
     config: GrpoConfig,
 ) -> dict[str, float]:
     """All keys of METRIC_KEYS except the times and idle shares that come from the trace.
 
-    `summaries` are the step's groups, `trained` the indices of those that gave gradient.
+    `summaries` are the groups that the step took, `trained` the indices of those that gave
+    gradient, `surplus` what it gave up.
     """
     used = [s for s in summaries if s.index in trained]
     num_valid = sum(sum(s.is_valid) for s in summaries)
@@ -85,10 +96,13 @@ def step_line(
         **_reward_metrics(summaries),
         "groups/trained": len(used),
         "groups/no_signal": len(summaries) - len(used) - num_dropped,
-        "groups/dropped": num_dropped,
+        "groups/dropped": num_dropped + len(surplus.finished),
+        "groups/extra": len(summaries) - config.prompts_per_step,
+        "groups/aborted": len(surplus.aborted),
         "groups/grader_errors": num_completions - num_valid,
         "tokens/prompt": trained_prompt,
-        "tokens/generated": generated,
+        "tokens/generated": generated + sum(s.generated_tokens for s in surplus.finished),
+        "tokens/aborted": sum(map(sum, surplus.aborted.values())),
         "tokens/trained": trained_tokens,
         **throughput_metrics(
             prompt_tokens=trained_prompt,
@@ -98,11 +112,20 @@ def step_line(
         ),
         **_staleness(used or summaries, clock.step - 1),
         "completion_length/mean": generated / num_completions,
+        "completion_length/taken_over_begun": _length_bias(summaries, surplus),
         "completion_length/truncated_rate": sum(s.num_truncated for s in summaries)
         / num_completions,
         **_NO_TRAINING,
         **report,
     }
+
+
+def _length_bias(summaries: Sequence[GroupSummary], surplus: Surplus) -> float:
+    """Mean length of the completions taken, over that of all begun as far as they came."""
+    taken = [length for s in summaries for length in s.lengths]
+    finished = [length for s in surplus.finished for length in s.lengths]
+    aborted = [length for lengths in surplus.aborted.values() for length in lengths]
+    return fmean(taken) / fmean([*taken, *finished, *aborted])
 
 
 def _staleness(summaries: Sequence[GroupSummary], version: int) -> dict[str, float]:

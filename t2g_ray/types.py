@@ -11,7 +11,7 @@ sampler wrote are the ones that the learner reads.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -143,6 +143,10 @@ class GroupSummary:
     sampler: int
     generate_s: float
     score_s: float
+
+    def graded(self, values: Sequence[float]) -> list[float]:
+        """Those of `values`, one for each completion, whose completion was graded."""
+        return [value for value, ok in zip(values, self.is_valid, strict=True) if ok]
 
     @property
     def generated_tokens(self) -> int:

@@ -154,12 +154,14 @@ def sample_subschema(
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # a key of the cache below
 class PromptOrder:
     """The endless stream of prompts over `num_records` records: a new order every epoch."""
 
     num_records: int
     seed: int
+    sizes: tuple[int, ...] | None = None
+    """Of the records: given, smaller ones come first, those of one size in a new order."""
 
     def __post_init__(self) -> None:
         if self.num_records < 1:
@@ -168,12 +170,15 @@ class PromptOrder:
     def record_index(self, position: int) -> int:
         """The record at this position (from 0), a pure function: a resume needs no state."""
         epoch, offset = divmod(position, self.num_records)
-        return int(_epoch_order(self.num_records, self.seed, epoch)[offset])
+        return int(_epoch_order(self, epoch)[offset])
 
 
 @lru_cache(maxsize=4)  # positions in flight span few epochs
-def _epoch_order(num_records: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
-    return np.random.default_rng((seed, epoch)).permutation(num_records)
+def _epoch_order(order: PromptOrder, epoch: int) -> npt.NDArray[np.int64]:
+    shuffled = np.random.default_rng((order.seed, epoch)).permutation(order.num_records)
+    if order.sizes is None:
+        return shuffled
+    return shuffled[np.argsort(np.asarray(order.sizes)[shuffled], kind="stable")]
 
 
 def _some(names: tuple[str, ...], minimum: int, rng: np.random.Generator) -> tuple[str, ...]:

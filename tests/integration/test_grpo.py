@@ -193,6 +193,26 @@ def test_two_samplers_and_two_ranks_train_with_staleness(
     assert {"rollout/0", "rollout/1", "reward/1", "learner/0", "learner/1"} <= rows
 
 
+def test_groups_are_given_up_and_replaced_and_every_one_is_accounted_for(
+    wavering_model: Path, tmp_path: Path
+) -> None:
+    config = grpo_config(
+        tmp_path / "run",
+        wavering_model,
+        rollout={"actors": 2},
+        data={"train_records": 6, "order": "half_right_first", "heldout": "none"},
+        sampling={"over_sample": 1.5, "extra_groups": 2},
+    )
+    run = run_grpo(config)
+    # Five groups are begun for three; the two that are left were cut, or finished too late.
+    given_up = zip(column(run, "groups/aborted"), column(run, "groups/dropped"), strict=True)
+    assert [aborted + late for aborted, late in given_up] == [2.0] * STEPS
+    extra = column(run, "groups/extra")
+    assert max(extra) <= 2
+    positions = [p for line in read_json_lines(run.ledger) for p in line["positions"]]
+    assert len(set(positions)) == len(positions) == STEPS * 3 + sum(extra)
+
+
 def test_a_misspelt_key_is_named_before_anything_starts(
     wavering_model: Path, tmp_path: Path
 ) -> None:

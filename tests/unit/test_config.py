@@ -149,6 +149,13 @@ def test_muon_needs_whole_matrices() -> None:
         build(learner={"optimizer": muon, "zero_stage": 2})
 
 
+def test_over_sampling_is_for_synchronous_runs() -> None:
+    assert build(prompts_per_step=10, sampling={"over_sample": 1.1}).prompts_begun == 11
+    assert build(prompts_per_step=3, sampling={"over_sample": 1.5}).prompts_begun == 5
+    with pytest.raises(ConfigError, match=r"needs max_staleness 0, found 1\.5 and 2"):
+        build(max_staleness=2, sampling={"over_sample": 1.5})
+
+
 def test_tensor_parallelism_must_fit_the_gpus_of_an_actor() -> None:
     assert build(rollout={"gpus": 2, "tensor_parallel": 2}).rollout.tensor_parallel == 2
     with pytest.raises(ConfigError, match=r"at most rollout\.gpus, got 4 and 2"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t2g_ray.config import GrpoConfig, build_config
-from t2g_ray.data.ledger import Ledger
-from t2g_ray.loop import MAX_EMPTY_STEPS, Due, GrpoLoop, LoopError, Ready, TrainGroup, choose
+from t2g_ray.data.ledger import Curriculum, Ledger
+from t2g_ray.loop import MAX_EMPTY_STEPS, GrpoLoop, LoopError, Ready, TrainGroup
 from t2g_ray.metrics import ConservationError
-from t2g_ray.step_metrics import Stock
+from t2g_ray.staleness import Due, choose
+from t2g_ray.step_metrics import Stock, Surplus
 from t2g_ray.stopping import RunStopped
 from t2g_ray.types import GroupSummary
 
@@ -39,7 +41,7 @@ def summary(
         num_parsed=1,
         min_version=version,
         max_version=version,
-        tokens_by_version={version: 2 + len(rewards)},
+        tokens_by_version={version: sum(range(2, 2 + len(rewards)))},
         parts={"json": 0.5},
         entities=(0, 0, 0),
         relations=(0, 0, 0),
@@ -63,6 +65,8 @@ class World:
     trained: list[tuple[list[TrainGroup], int]] = field(default_factory=list)
     taken: list[tuple[int, list[int]]] = field(default_factory=list)
     """(version, positions) of every step."""
+    ended: list[tuple[int, list[int]]] = field(default_factory=list)
+    """(version, positions) given up at the end of a step."""
     admitted: dict[int, int] = field(default_factory=dict)
     lines: list[Mapping[str, float]] = field(default_factory=list)
     states: list[dict[str, object]] = field(default_factory=list)
@@ -97,12 +101,28 @@ class World:
 
     def _finish_one(self) -> None:
         assert self.open, "the loop waits for groups that do not exist"
-        position = self.chance.choice(sorted(self.open))
+        self._finish(self.chance.choice(sorted(self.open)))
+
+    def _finish(self, position: int) -> None:
         # It began under some version between its admission and now.
         begun = self.chance.randint(self.open.pop(position), self.version)
         made = self.make(position, begun)
         self.arrived.append(made)
         self.ready[position] = Ready(made, f"handle {position}")
+
+    def end(self, positions: Sequence[int]) -> Surplus:
+        # Some finish before the message that ends them is read.
+        late = sorted(self.chance.sample(sorted(self.open), self.chance.randint(0, len(self.open))))
+        aborted = {p: [self.chance.randint(0, 9)] for p in self.open if p not in late}
+        for position in aborted:
+            del self.open[position]
+        for position in late:
+            self._finish(position)
+        assert sorted([*aborted, *self.ready]) == list(positions)
+        self.diary.append(f"end {len(aborted)}")
+        self.ended.append((self.version, list(positions)))
+        finished = tuple(self.ready.pop(p).summary for p in sorted(self.ready))
+        return Surplus(finished, aborted)
 
     def stock(self) -> Stock:
         waiting = [ready.summary for ready in self.ready.values()]
@@ -218,21 +238,29 @@ class Killed(Exception):
 
 
 def resumed_runs(
-    seed: int, *, steps: int, size: int, max_staleness: int, stops: Sequence[int]
+    seed: int,
+    *,
+    steps: int,
+    size: int,
+    max_staleness: int,
+    stops: Sequence[int],
+    make: MakeSummary = summary,
+    curriculum: Callable[[], Curriculum | None] = lambda: None,
+    **tree: object,
 ) -> list[World]:
     """A run that is killed after each of the given steps and resumed from its last ledger."""
     worlds: list[World] = []
-    settings = config(steps=steps, prompts_per_step=size, max_staleness=max_staleness)
-    version, ledger = 0, Ledger()
+    settings = config(steps=steps, prompts_per_step=size, max_staleness=max_staleness, **tree)
+    version, ledger = 0, Ledger(curriculum=curriculum())
     for number, stop in enumerate([*stops, None]):
-        world = World(chance=random.Random(f"{seed} {number}"), last_step=stop)
+        world = World(chance=random.Random(f"{seed} {number}"), last_step=stop, make=make)
         loop = loop_of(world, settings, version=version, ledger=ledger)
         if stop is None:
             assert loop.run() == steps
         elif stop > version:
             with pytest.raises(Killed):
                 loop.run()
-            version, ledger = stop, Ledger.from_state(world.states[-1])
+            version, ledger = stop, Ledger.from_state(world.states[-1], curriculum())
         worlds.append(world)
     return worlds
 
@@ -282,6 +310,11 @@ def test_groups_whose_last_chance_this_is_are_waited_for() -> None:
     assert choose({4, 5, 6}, 2, dues) is None
     assert choose({4, 5, 2}, 2, dues) == [2, 4]
     assert choose({4, 5, 6}, 2, [Due(frozenset({1, 2}), 0)]) == [4, 5]
+
+
+def test_a_late_position_that_was_admitted_early_goes_before_an_early_one() -> None:
+    dues = [Due(frozenset({9}), 1), Due(frozenset({2, 3, 9}), 2)]
+    assert choose({2, 3, 9}, 2, dues) == [9, 2]
 
 
 def test_advantages_and_token_counts_go_to_the_trainer_with_the_handles() -> None:
@@ -378,6 +411,118 @@ def test_samplers_that_disagree_with_the_learner_stop_the_run(difference: float)
 
 def test_agreement_within_the_tolerance_goes_on() -> None:
     run(World(report={"mismatch/logprob_difference": 9e-6}), config())
+
+
+def test_the_first_to_finish_are_trained_and_the_others_come_again() -> None:
+    world = run(World(), config(steps=2, prompts_per_step=4, sampling={"over_sample": 1.5}, seed=0))
+    assert [e.split()[:2] for e in world.diary if e.split()[0] in ("start", "take")] == [
+        ["start", "6"],
+        ["take", "4"],
+        ["start", "6"],
+        ["take", "4"],
+    ]
+    (_, first), (_, second) = world.taken
+    (_, given_up), _ = world.ended
+    assert sorted([*first, *given_up]) == list(range(6))
+    # The second step was offered the two that were given up, and four new ones.
+    assert set(second) <= {*given_up, *range(6, 10)}
+    for line in world.lines:
+        assert line["groups/aborted"] + line["groups/dropped"] == 2
+        assert line["groups/extra"] == 0
+
+
+def test_groups_without_signal_are_replaced_up_to_a_bound() -> None:
+    def make(index: int, version: int) -> GroupSummary:
+        return summary(index, version, rewards=(1.0, 1.0) if index < 5 else (1.0, 0.0))
+
+    world = run(World(make=make), config(steps=2, sampling={"extra_groups": 3}))
+    # Both of step 1 have no signal, nor has the one of the next two that is there: 0, 1, 2, 3, 4.
+    assert [positions for _, positions in world.taken] == [[0, 1], [2, 3], [4], [5, 6]]
+    assert [(line["groups/extra"], line["groups/no_signal"]) for line in world.lines] == [
+        (3, 5),
+        (0, 0),
+    ]
+    assert [[g.index for g in groups] for groups, _ in world.trained] == [[5, 6]]
+    assert world.diary[:4] == ["start 2 under 0", "take 2", "start 2 under 0", "take 2"]
+
+
+@pytest.mark.parametrize(("extra_groups", "trained"), [(0, [0, 1]), (1, [1, 2])])
+def test_what_is_replaced_is_decided_by_f1_and_not_by_a_shaped_reward(
+    extra_groups: int, trained: list[int]
+) -> None:
+    def make(index: int, version: int) -> GroupSummary:
+        made = summary(index, version)
+        return made if index else dataclasses.replace(made, f1=(0.5, 0.5))
+
+    settings = config(steps=1, sampling={"extra_groups": extra_groups})
+    ((groups, _),) = run(World(make=make), settings).trained
+    assert [group.index for group in groups] == trained
+
+
+def test_a_stop_while_groups_are_replaced_leaves_the_whole_step_to_be_taken_again() -> None:
+    world, ledger = World(), Ledger()
+    world.make = lambda index, version: summary(index, version, rewards=(1.0, 1.0))
+    loop = loop_of(world, config(steps=9, sampling={"extra_groups": 2}), ledger=ledger)
+    loop._should_stop = lambda: len(world.taken) == 1
+    with pytest.raises(RunStopped):
+        loop.run()
+    assert (len(world.taken), loop.version, ledger.num_consumed) == (1, 0, 0)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    size=st.integers(1, 4),
+    over_sample=st.sampled_from([1.0, 1.25, 2.0]),
+    extra_groups=st.integers(0, 3),
+    max_staleness=st.integers(0, 2),
+    stop=st.integers(1, 7),
+    num_records=st.none() | st.integers(1, 9),
+)
+def test_every_prompt_is_consumed_once_however_groups_are_given_up_or_replaced(
+    seed: int,
+    size: int,
+    over_sample: float,
+    extra_groups: int,
+    max_staleness: int,
+    stop: int,
+    num_records: int | None,
+) -> None:
+    def curriculum() -> Curriculum | None:
+        return Curriculum(lambda p: p % (num_records or 1), num_records) if num_records else None
+
+    chance = random.Random(seed)
+    dull = {position for position in range(1000) if chance.random() < 0.4}
+
+    def make(index: int, version: int) -> GroupSummary:
+        return summary(index, version, rewards=(1.0, 1.0) if index in dull else (1.0, 0.0))
+
+    worlds = resumed_runs(
+        seed,
+        steps=8,
+        size=size,
+        max_staleness=max_staleness if over_sample == 1 else 0,
+        stops=[stop],
+        make=make,
+        curriculum=curriculum,
+        sampling={"over_sample": over_sample, "extra_groups": extra_groups},
+    )
+    lines = [line for world in worlds for line in world.lines]
+    consumed = [p for world in worlds for _, positions in world.taken for p in positions]
+    assert len(consumed) == len(set(consumed))
+    assert [line["step"] for line in lines] == list(range(1, 9))
+    assert len(consumed) == sum(size + int(line["groups/extra"]) for line in lines)
+    for line in lines:
+        assert line["groups/extra"] <= extra_groups
+        assert line["groups/trained"] <= size
+        # Fewer than a full batch only where no further group was allowed.
+        assert line["groups/trained"] == size or line["groups/extra"] == extra_groups
+        assert line["staleness/max"] <= max_staleness
+    if num_records is None:
+        # Nothing is passed over: it lies behind all that was consumed, or was given up.
+        given_up = {p for world in worlds for _, positions in world.ended for p in positions}
+        assert set(range(max(consumed))) - set(consumed) <= given_up
+    assert not worlds[-1].open and not worlds[-1].ready
 
 
 def test_tokens_of_older_weights_are_not_held_to_parity() -> None:

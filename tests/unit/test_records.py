@@ -188,6 +188,15 @@ def test_orders_differ_between_epochs_and_seeds() -> None:
     assert len({tuple(epoch(seed, number)) for seed in (1, 2) for number in (0, 1)}) == 4
 
 
+def test_small_records_come_first_where_that_is_asked_for() -> None:
+    sizes = (3, 1, 2, 1, 3, 2)
+    order = PromptOrder(6, 5, sizes)
+    epochs = [[order.record_index(6 * epoch + i) for i in range(6)] for epoch in range(20)]
+    assert all([sizes[record] for record in epoch] == [1, 1, 2, 2, 3, 3] for epoch in epochs)
+    # Records of one size are shuffled anew.
+    assert len({tuple(epoch) for epoch in epochs}) == 8
+
+
 def test_an_order_over_no_records_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one record"):
         PromptOrder(0, 1)

@@ -8,7 +8,7 @@ import pytest
 
 from t2g_ray.config import GrpoConfig, build_config
 from t2g_ray.metrics import ConservationError, missing_keys
-from t2g_ray.step_metrics import Books, StepClock, Stock, step_line
+from t2g_ray.step_metrics import Books, StepClock, Stock, Surplus, step_line
 from t2g_ray.types import GroupSummary
 
 CONFIG = build_config(
@@ -82,9 +82,14 @@ D = dataclasses.replace(
 
 
 def line(
-    summaries: list[GroupSummary], trained: set[int], report: dict[str, float] | None = None
+    summaries: list[GroupSummary],
+    trained: set[int],
+    report: dict[str, float] | None = None,
+    surplus: Surplus | None = None,
 ) -> dict[str, float]:
-    return step_line(summaries, frozenset(trained), CLOCK, report or {}, CONFIG)
+    return step_line(
+        summaries, frozenset(trained), surplus or Surplus(), CLOCK, report or {}, CONFIG
+    )
 
 
 def test_a_line_has_every_key_that_the_trace_does_not_give() -> None:
@@ -129,6 +134,17 @@ def test_rewards_and_scores_leave_out_what_was_not_graded() -> None:
     assert found["f1/entities"] == pytest.approx(2 * 4 / (2 * 4 + 0 + 5))
     assert found["f1/relations"] == 0.0
     assert found["json_valid_rate"] == pytest.approx(4 / 6)
+
+
+def test_what_a_step_gave_up_is_counted_and_shows_how_much_shorter_the_taken_ones_were() -> None:
+    found = line([A, C], {0, 2}, surplus=Surplus((B,), {7: [3, 5], 8: []}))
+    assert (found["groups/dropped"], found["groups/aborted"]) == (1, 2)
+    assert found["tokens/generated"] == (10 + 20) + (4 + 40 + 6) + (5 + 5)
+    assert found["tokens/aborted"] == 3 + 5
+    assert found["completion_length/mean"] == (10 + 20 + 4 + 40 + 6) / 5
+    # Nine completions were begun: those five, two of B, and the two that were cut.
+    assert found["completion_length/taken_over_begun"] == pytest.approx(16 / (98 / 9))
+    assert line([A, C], {0, 2})["completion_length/taken_over_begun"] == 1.0
 
 
 def test_staleness_is_the_age_of_the_trained_tokens() -> None:

@@ -13,7 +13,7 @@ from t2g_ray.jsonlines import JsonLinesWriter, read_json_lines
 from t2g_ray.loop import Ready
 from t2g_ray.metrics import missing_keys
 from t2g_ray.rundir import RunDir
-from t2g_ray.step_metrics import StepClock, step_line
+from t2g_ray.step_metrics import StepClock, Surplus, step_line
 from t2g_ray.trace import Span
 from t2g_ray.types import GroupSummary
 from t2g_ray.watch import RunLog
@@ -74,7 +74,9 @@ class Desk:
         taken = [ready(2 * number - 2), ready(2 * number - 1)]
         clock = StepClock(step=number, time_s=wall_s * number, wall_s=wall_s)
         report = {"loss": 0.1, "time/sync_s": 0.2}
-        line = step_line([r.summary for r in taken], frozenset({0, 1}), clock, report, self.config)
+        line = step_line(
+            [r.summary for r in taken], frozenset({0, 1}), Surplus(), clock, report, self.config
+        )
         self.log.after_step(line, taken, Ledger(watermark=2 * number))
 
 

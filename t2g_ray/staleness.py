@@ -1,0 +1,50 @@
+"""Which groups may be trained now, and which must be.
+
+Invariant: what must be trained within `lag` more steps is at most `lag` steps' worth once a step is
+over, so no group is ever too old when its turn comes (earliest deadline first).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Of these positions, at least so many must be trained in the present step."""
+
+    positions: frozenset[int]
+    least: int
+
+
+def dues_of(
+    admitted: Mapping[int, int], *, version: int, max_staleness: int, a_step: int
+) -> list[Due]:
+    """What the step that leaves `version` owes, of groups {position: version at admission}.
+
+    A step trains `a_step` groups; none may be older than `max_staleness` versions.
+    """
+    dues: list[Due] = []
+    for lag in range(max_staleness + 1):
+        newest = version + lag - max_staleness
+        positions = frozenset(p for p, v in admitted.items() if v <= newest)
+        dues.append(Due(positions, len(positions) - lag * a_step))
+    return dues
+
+
+def choose(finished: Collection[int], count: int, dues: Sequence[Due]) -> list[int] | None:
+    """The `count` finished positions to train, oldest first; None when it is too early to say.
+
+    `dues` come with the most urgent first, and each one holds those before it.
+    """
+    if len(finished) < count:
+        return None
+
+    def urgency(position: int) -> tuple[int, int]:
+        places = (i for i, due in enumerate(dues) if position in due.positions)
+        return next(places, len(dues)), position
+
+    chosen = sorted(finished, key=urgency)[:count]
+    is_enough = all(len(due.positions.intersection(chosen)) >= due.least for due in dues)
+    return chosen if is_enough else None

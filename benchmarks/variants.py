@@ -25,7 +25,6 @@ VARIANTS: Mapping[str, tuple[str, ...]] = {
     "reward_duplicates": ("reward.penalties={duplicates: 0.5}",),
     "advantage_group_std": ("algorithm.advantage=group_std",),
     "advantage_leave_one_out": ("algorithm.advantage=leave_one_out",),
-    "symmetric_clip": ("algorithm.clip_high=0.2",),
     "group_4": ("group_size=4", "prompts_per_step=64"),
     "group_16": ("group_size=16", "prompts_per_step=16"),
 }

@@ -25,6 +25,10 @@ VARIANTS: Mapping[str, tuple[str, ...]] = {
     "reward_duplicates": ("reward.penalties={duplicates: 0.5}",),
     "advantage_group_std": ("algorithm.advantage=group_std",),
     "advantage_leave_one_out": ("algorithm.advantage=leave_one_out",),
+    "over_sample": ("sampling.over_sample=1.25",),
+    "replace_no_signal": ("sampling.extra_groups=8",),
+    "small_first": ("data.order=small_first",),
+    "half_right_first": ("data.order=half_right_first",),
     "group_4": ("group_size=4", "prompts_per_step=64"),
     "group_16": ("group_size=16", "prompts_per_step=16"),
 }

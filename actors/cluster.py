@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,118 +15,145 @@ from actors.rollout import RolloutActor, rollout_spec
 from actors.waiting import results_of
 from t2g_ray.config import DeadlineConfig, GrpoConfig
 from t2g_ray.learner import LearnerSpec
-from t2g_ray.progress import announced_wait
+from t2g_ray.loop import LoopError
 from t2g_ray.trace import Span
 
 _ROLLOUT_THREADS = 16
 """Calls one rollout actor serves at a time: generating, loading weights, questions."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Cluster:
-    """Handles of all actors, in order of their numbers."""
+    """Handles of the actors that were started, by role and in order of their numbers."""
 
-    rollouts: tuple[Any, ...]
-    rewards: tuple[Any, ...]
-    learners: tuple[Any, ...]
+    deadlines: DeadlineConfig
+    rollouts: list[Any] = field(default_factory=list)
+    rewards: list[Any] = field(default_factory=list)
+    learners: list[Any] = field(default_factory=list)
 
     def each_learner(
-        self, method: str, *arguments: Any, timeout_s: float | None = None
+        self, method: str, *arguments: Any, phase: str, deadline: str = "train_s"
     ) -> list[Any]:
         """Call a collective method on all ranks at once."""
-        calls = [getattr(learner, method).remote(*arguments) for learner in self.learners]
-        with announced_wait(lambda: f"{method} on {len(calls)} learner ranks"):
-            results: list[Any] = ray.get(calls, timeout=timeout_s)
-        return results
+        return self._each(_named("learner", self.learners), method, arguments, phase, deadline)
 
-    def drain_spans(self, deadlines: DeadlineConfig) -> list[Span]:
-        """Spans of all actors since the last call. Learner ranks answer between two steps."""
-        calls = {name: actor.drain_spans.remote() for name, actor in self._named().items()}
-        spans = results_of(calls, "collection of trace spans", deadlines, "train_s")
-        return [span for part in spans for span in part]
+    def _each(
+        self,
+        actors: dict[str, Any],
+        method: str,
+        arguments: tuple[Any, ...],
+        phase: str,
+        deadline: str,
+    ) -> list[Any]:
+        calls = {name: getattr(actor, method).remote(*arguments) for name, actor in actors.items()}
+        return results_of(calls, phase, self.deadlines, deadline)
+
+    def _all(self) -> dict[str, Any]:
+        return {
+            **_named("rollout", self.rollouts),
+            **_named("reward", self.rewards),
+            **_named("learner", self.learners),
+        }
+
+    def drain_spans(self) -> list[Span]:
+        """Spans of all actors since the last call."""
+        answers = self._each(self._all(), "drain_spans", (), "collection of the trace", "train_s")
+        return [span for spans in answers for span in spans]
 
     def placement(self) -> dict[str, str]:
         """Actor -> id of its node."""
-        actors = self._named()
-        nodes = ray.get([actor.node.remote() for actor in actors.values()])
+        actors = self._all()
+        nodes = self._each(actors, "node", (), "question for the nodes", "train_s")
         return dict(zip(actors, nodes, strict=True))
 
-    def _named(self) -> dict[str, Any]:
-        roles = {"rollout": self.rollouts, "reward": self.rewards, "learner": self.learners}
-        return {f"{role}/{i}": a for role, items in roles.items() for i, a in enumerate(items)}
+    def wait_for_samplers(self) -> None:
+        """Wait until all rollout and reward actors answer."""
+        samplers = {**_named("rollout", self.rollouts), **_named("reward", self.rewards)}
+        self._each(samplers, "node", (), "start of rollout and reward actors", "start_s")
 
     def close(self) -> None:
         """End every actor; nothing of the run stays on the cluster."""
-        for actor in [*self.rollouts, *self.rewards, *self.learners]:
+        for actor in self._all().values():
             ray.kill(actor)
+
+
+def _named(role: str, actors: list[Any]) -> dict[str, Any]:
+    return {f"{role}/{number}": actor for number, actor in enumerate(actors)}
 
 
 def start_cluster(config: GrpoConfig, model: str, tokenizer_path: str) -> Cluster:
     """Check that everything fits, then start all actors and wait until each one answers.
 
-    Raises PlacementError before anything was started.
+    Raises PlacementError before anything was started. Whatever else goes wrong, no actor stays.
     """
     bundles = place(bundles_of(config), cluster_nodes())
-    by_role = {
-        role: [b for b in bundles if b.role == role] for role in ("learner", "rollout", "reward")
-    }
-    cluster = Cluster(
-        rollouts=_start_rollouts(config, by_role["rollout"], model),
-        rewards=_start_rewards(config, by_role["reward"], tokenizer_path),
-        learners=_start_learners(config, by_role["learner"], model),
-    )
-    waits = [actor.drain_spans.remote() for actor in (*cluster.rollouts, *cluster.rewards)]
-    with announced_wait(lambda: "rollout and reward actors to start"):
-        ray.get(waits, timeout=config.deadlines.start_s)
+    cluster = Cluster(config.deadlines)
+    try:
+        for bundle in bundles:
+            if bundle.role == "learner":
+                cluster.learners.append(_start_learner(config, bundle))
+            elif bundle.role == "rollout":
+                cluster.rollouts.append(_start_rollout(config, bundle, model))
+            else:
+                cluster.rewards.append(_start_reward(config, bundle, tokenizer_path))
+        _join_learners(config, cluster, model)
+        cluster.wait_for_samplers()
+    except BaseException as error:
+        cluster.close()
+        if isinstance(error, LoopError):
+            error.add_note(f"left free on the cluster: {ray.available_resources()}")
+        raise
     return cluster
 
 
-def _thread_variables(threads: int) -> dict[str, str]:
+def _start(
+    config: GrpoConfig,
+    bundle: Bundle,
+    actor: type,
+    *arguments: Any,
+    threads: int = 1,
+    max_concurrency: int = 1,
+) -> Any:
     # Read when a math library is loaded, which is before the actor's own first line.
-    return {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    variables = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    remote: Any = ray.remote(actor)
+    return remote.options(
+        name=f"{bundle.role}/{bundle.number}",
+        namespace=f"t2g:{Path(config.run_dir).resolve()}",
+        max_concurrency=max_concurrency,
+        runtime_env={"env_vars": variables},
+        **bundle.options,
+    ).remote(*arguments)
 
 
-def _start_rollouts(config: GrpoConfig, bundles: Sequence[Bundle], model: str) -> tuple[Any, ...]:
-    actor = ray.remote(RolloutActor)
-    return tuple(
-        actor.options(
-            name=f"rollout/{bundle.number}",
-            namespace=_namespace(config),
-            max_concurrency=_ROLLOUT_THREADS,
-            runtime_env={"env_vars": _thread_variables(config.rollout.threads)},
-            **bundle.options,
-        ).remote(rollout_spec(config, model, sampler=bundle.number))
-        for bundle in bundles
+def _start_rollout(config: GrpoConfig, bundle: Bundle, model: str) -> Any:
+    return _start(
+        config,
+        bundle,
+        RolloutActor,
+        rollout_spec(config, model, sampler=bundle.number),
+        threads=config.rollout.threads,
+        max_concurrency=_ROLLOUT_THREADS,
     )
 
 
-def _start_rewards(
-    config: GrpoConfig, bundles: Sequence[Bundle], tokenizer_path: str
-) -> tuple[Any, ...]:
-    actor = ray.remote(RewardActor)
-    return tuple(
-        actor.options(
-            name=f"reward/{bundle.number}",
-            namespace=_namespace(config),
-            runtime_env={"env_vars": _thread_variables(1)},
-            **bundle.options,
-        ).remote(bundle.number, tokenizer_path, config.reward_spec, config.prompt.thinking)
-        for bundle in bundles
-    )
+def _start_reward(config: GrpoConfig, bundle: Bundle, tokenizer_path: str) -> Any:
+    arguments = (bundle.number, tokenizer_path, config.reward_spec, config.prompt.thinking)
+    return _start(config, bundle, RewardActor, *arguments)
 
 
-def _start_learners(config: GrpoConfig, bundles: Sequence[Bundle], model: str) -> tuple[Any, ...]:
+def _start_learner(config: GrpoConfig, bundle: Bundle) -> Any:
     learner = config.learner
-    actor: Any = ray.remote(LearnerActor)
-    ranks: tuple[Any, ...] = tuple(
-        actor.options(
-            name=f"learner/{bundle.number}",
-            namespace=_namespace(config),
-            runtime_env={"env_vars": _thread_variables(learner.threads)},
-            **bundle.options,
-        ).remote(bundle.number, learner.ranks, learner.threads, not learner.gpus)
-        for bundle in bundles
-    )
+    arguments = (bundle.number, learner.ranks, learner.threads, not learner.gpus)
+    return _start(config, bundle, LearnerActor, *arguments, threads=learner.threads)
+
+
+def _join_learners(config: GrpoConfig, cluster: Cluster, model: str) -> None:
+    """Bring the ranks together and have each one build the model."""
+    phase = "start of the learner ranks"
+    first = {"learner/0": cluster.learners[0].address.remote()}
+    address, port = results_of(first, phase, config.deadlines, "start_s")[0]
+    learner = config.learner
     spec = LearnerSpec(
         model=model,
         config=learner,
@@ -137,12 +163,4 @@ def _start_learners(config: GrpoConfig, bundles: Sequence[Bundle], model: str) -
         seed=config.seed,
         objective="policy",
     )
-    address, port = ray.get(ranks[0].address.remote(), timeout=config.deadlines.start_s)
-    calls = [rank.start.remote(address, port, spec) for rank in ranks]
-    with announced_wait(lambda: f"{len(ranks)} learner ranks to start"):
-        ray.get(calls, timeout=config.deadlines.start_s)
-    return ranks
-
-
-def _namespace(config: GrpoConfig) -> str:
-    return f"t2g:{Path(config.run_dir).resolve()}"
+    cluster.each_learner("start", address, port, spec, phase=phase, deadline="start_s")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from actors.cluster import Cluster, start_cluster
@@ -63,8 +62,8 @@ def run_grpo(config: GrpoConfig) -> RunDir:
     run = RunDir(config.run_dir)
     is_resumed = run.prepare(resume=config.resume == "auto")
     write_text(run.config, dump_config(config))
-    connect()
     try:
+        connect(config.deadlines)
         stage = _Stage(config, run)
     except BaseException:
         # Nothing was trained: the corrected command must find the folder as empty as it was.
@@ -123,7 +122,7 @@ class _Stage:
                 self.config,
                 self.run_dir,
                 resume_step=resume_step,
-                drain_spans=partial(self.cluster.drain_spans, self.config.deadlines),
+                drain_spans=self.cluster.drain_spans,
                 evaluate=evaluator.during,
                 checkpoint=self._checkpoint,
                 sample=self._sample,
@@ -170,6 +169,9 @@ class _Stage:
                 f"stopped at step {loop.version} of {self.config.steps}; the checkpoint is in "
                 f"{self.run_dir.checkpoint(loop.version)}, resume=auto goes on from there"
             ) from None
+        except Exception as error:
+            error.add_note(f"the run stood at version {loop.version}")
+            raise
         self.weights.wait_for_loads()
 
     def _restore(self, is_resumed: bool) -> tuple[int, Ledger]:
@@ -179,8 +181,9 @@ class _Stage:
             curriculum = Curriculum(self._order.record_index, len(self._pairs))
         if found is None:
             return 0, Ledger(curriculum=curriculum)
-        self.cluster.each_learner("load", found.path / "learner")
         version = int(found.state["version"])
+        phase = f"restore of step {version}"
+        self.cluster.each_learner("load", found.path / "learner", phase=phase)
         # Later checkpoints were found damaged; kept, they would count as the newest.
         discard_after(self.run_dir.checkpoints, version)
         for reason in found.rejected:
@@ -191,14 +194,13 @@ class _Stage:
     def _checkpoint(self, step: int, ledger: Ledger) -> None:
         folder = self.run_dir.checkpoint(step)
         temporary = begin(folder)
-        self.cluster.each_learner(
-            "save", temporary / "learner", timeout_s=self.config.deadlines.train_s
-        )
+        phase = f"checkpoint of step {step}"
+        self.cluster.each_learner("save", temporary / "learner", phase=phase)
         finish(folder, {"version": step, "ledger": ledger.state()})
         keep_last(self.run_dir.checkpoints, self.config.checkpoint.keep)
 
     def _export(self) -> None:
-        self.cluster.each_learner("export", self.run_dir.model)
+        self.cluster.each_learner("export", self.run_dir.model, phase="export of the model")
         write_prompt_settings(
             self.run_dir.model, self.config.prompt, self.config.sampling.max_new_tokens
         )

@@ -37,7 +37,7 @@ def run_sft(config: SftConfig) -> RunDir:
     """
     plan = plan_sft(config)
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(config.deadlines.start_s)
-    connect()
+    connect(config.deadlines)
     run_dir = RunDir(plan.config.run_dir)
     trainer = TorchTrainer(
         _train,
@@ -94,6 +94,7 @@ def _scaling(learner: LearnerConfig) -> ScalingConfig:
     ranks = [Bundle("learner", i, learner.threads, learner.gpus) for i in range(learner.ranks)]
     rank = place(ranks, cluster_nodes())[0]
     resources = {"CPU": rank.cpus, **({"GPU": rank.gpus} if rank.gpus else {})}
+    resources.update(rank.options["resources"])
     return ScalingConfig(
         num_workers=learner.ranks, use_gpu=rank.gpus > 0, resources_per_worker=resources
     )

@@ -7,6 +7,7 @@ environment nor a run folder travels by accident.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -23,6 +24,11 @@ MAX_MIB = 50.0
 
 PASSED_PREFIXES = ("T2G_", "HF_", "NCCL_", "GLOO_", "WANDB_")
 """Variables of these families travel with the job; all others stay here."""
+
+
+STOP_WAIT_S = 600
+"""What `ray job stop` leaves a job to end by itself. Ray's 3 seconds are less than a step of a
+large model, and a killed job writes no checkpoint."""
 
 
 class SubmitError(ValueError):
@@ -49,6 +55,7 @@ def submit(
     files = tracked_files(checkout)
     num_bytes = check_size(checkout, files)
     variables = passed_variables(os.environ)
+    settings = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S), **variables}
     with tempfile.TemporaryDirectory(prefix="t2g-job-") as folder:
         for name in files:
             target = Path(folder) / name
@@ -56,9 +63,9 @@ def submit(
             shutil.copy2(checkout / name, target)
         client = JobSubmissionClient(address)
         identity = client.submit_job(
-            entrypoint=" ".join(command),
+            entrypoint=shlex.join(command),
             submission_id=job,
-            runtime_env={"working_dir": folder, "env_vars": dict(variables)},
+            runtime_env={"working_dir": folder, "env_vars": settings},
         )
     return Submission(
         job=identity, num_files=len(files), num_bytes=num_bytes, variables=tuple(sorted(variables))

@@ -11,10 +11,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import ray
-
+from actors.waiting import results_of
 from t2g_ray.config import GrpoConfig
-from t2g_ray.progress import announced_wait
+from t2g_ray.loop import LoopError
 from t2g_ray.weights import MIB, WeightSyncError
 
 
@@ -27,7 +26,8 @@ class RayWeights:
         self._config = config
         self._learners = list(learners)
         self._rollouts = list(rollouts)
-        self._loads: list[Any] = []
+        self._loads: dict[str, Any] = {}
+        self._version = -1
         self._num_published = 0
 
     def publish(self, version: int) -> dict[str, float]:
@@ -35,14 +35,18 @@ class RayWeights:
 
         With max_staleness 0 nothing else can go on, so the loads are awaited here. Otherwise the
         learner goes on at once and the loads are awaited before the next publish. Raises
-        WeightSyncError that names phase, version and, where one differs, the tensor.
+        WeightSyncError that names phase, version and the tensor that differs, else LoopError.
         """
         started = time.perf_counter()
         self.wait_for_loads()
         # The first two: one fills engines that began with random weights, one replaces weights.
         verify = self._num_published < 2 or version % self._config.sync.verify_every == 0
         manifest, buckets = self._gather(version)
-        self._loads = [rollout.load.remote(manifest, buckets, verify) for rollout in self._rollouts]
+        self._loads = {
+            f"rollout/{number}": rollout.load.remote(manifest, buckets, verify)
+            for number, rollout in enumerate(self._rollouts)
+        }
+        self._version = version
         self._num_published += 1
         if self._config.max_staleness == 0:
             self.wait_for_loads()
@@ -55,28 +59,25 @@ class RayWeights:
 
     def _gather(self, version: int) -> tuple[Any, Any]:
         bucket_mib = self._config.sync.bucket_mib
-        calls = [learner.publish.remote(version, bucket_mib) for learner in self._learners]
-        results = self._await(calls, f"gather of version {version} on the learner ranks")
+        calls = {
+            f"learner/{rank}": learner.publish.remote(version, bucket_mib)
+            for rank, learner in enumerate(self._learners)
+        }
+        results = self._results(calls, f"gather of version {version}")
         return results[0]  # type: ignore[no-any-return]
 
     def wait_for_loads(self) -> None:
         """Wait until the version sent last is applied everywhere."""
-        loads, self._loads = self._loads, []
-        self._await(loads, "load of new weights on the rollout actors")
+        loads, self._loads = self._loads, {}
+        if loads:
+            self._results(loads, f"load of version {self._version}")
 
-    def _await(self, calls: list[Any], what: str) -> list[Any]:
-        timeout_s = self._config.deadlines.sync_s
+    def _results(self, calls: dict[str, Any], phase: str) -> list[Any]:
         try:
-            with announced_wait(lambda: what):
-                results: list[Any] = ray.get(calls, timeout=timeout_s)
-        except ray.exceptions.GetTimeoutError as error:
-            open_calls = [i for i, c in enumerate(calls) if not ray.wait([c], timeout=0)[0]]
-            raise WeightSyncError(
-                f"the {what} must end within deadlines.sync_s={timeout_s:g} s, still waiting for "
-                f"number {open_calls}"
-            ) from error
-        except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, WeightSyncError):
-                raise WeightSyncError(str(error.cause)) from error
+            return results_of(calls, phase, self._config.deadlines, "sync_s")
+        except LoopError as error:
+            cause = getattr(error.__cause__, "cause", None)
+            if isinstance(cause, WeightSyncError):
+                # The actor's own words, without the traceback that Ray puts around them.
+                raise WeightSyncError(f"{phase}: {cause}") from error
             raise
-        return results

@@ -113,14 +113,17 @@ def grpo(config: ConfigFile, overrides: Overrides = None) -> None:
 
 @app.command()
 def plan(config: ConfigFile, overrides: Overrides = None) -> None:
-    """Show what a configuration, of GRPO or SFT, asks of the machine, and start nothing.
+    """Show what a configuration, of GRPO or SFT, comes to and whether it fits; start nothing.
+
+    It must fit on the cluster of RAY_ADDRESS, else on this machine; exit code 2 where it does not.
 
     Example: t2g plan configs/demo_grpo.yaml group_size=16
     """
     settings = _load_either(config, overrides or ())
-    from actors.placement import plan_table
+    from actors.placement import fit_line, nodes_to_plan_for, plan_table
 
     typer.echo(plan_table(settings))
+    typer.echo(fit_line(settings, nodes_to_plan_for()))
 
 
 @app.command(context_settings={"ignore_unknown_options": True})

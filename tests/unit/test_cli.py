@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -237,6 +238,30 @@ def test_plan_starts_nothing_and_shows_the_sizes(config: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "32" in result.stdout
     assert not (config.parent / "run").exists()
+
+
+def test_a_run_without_heldout_records_ends_well(config: Path, launched: dict[str, Launch]) -> None:
+    def unevaluated(settings: GrpoConfig) -> RunDir:
+        run = finished_grpo(settings)
+        write_json(run.report_json, {"records": 0, "steps": 3})
+        return run
+
+    launched["grpo"] = unevaluated
+    result = t2g("grpo", config, "data.heldout=none")
+    assert result.exit_code == 0, result.output
+    assert "report:" in result.stdout
+
+
+def test_plan_refuses_at_once_what_does_not_fit_here(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    started_s = time.monotonic()
+    result = t2g("plan", config, "rollout.gpus=1000")
+    assert time.monotonic() - started_s < 10
+    assert result.exit_code == 2
+    assert "rollout/0: 1 CPU, 1000 GPU" in result.stdout
+    assert "1000 GPUs asked for" in result.stderr
 
 
 def test_plan_knows_both_stages_and_explains_the_one_that_was_meant(tmp_path: Path) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+from random import Random
 
-from actors.placement import Bundle, PlacementError, bundles_of, place, plan_table
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.placement import Bundle, PlacementError, bundles_of, fit_line, place, plan_table
 from t2g_ray.config import GrpoConfig, SftConfig, build_config
 
 
@@ -43,8 +47,34 @@ def test_a_small_machine_is_shared() -> None:
 
 
 def test_nodes_add_up() -> None:
-    asked = [Bundle("rollout", i, 2, 0) for i in range(4)]
+    asked = [Bundle("rollout", i, 2, 0) for i in range(3)]
     assert place(asked, [{"CPU": 5.0}, {"CPU": 5.0}]) == asked
+
+
+def test_free_cpus_that_are_scattered_over_nodes_are_not_counted_twice() -> None:
+    asked = [Bundle("rollout", i, 1, 0) for i in range(5)]
+    placed = place(asked, [{"CPU": 2.0}, {"CPU": 2.0}, {"GPU": 1.0}])
+    # 95 % of 4 CPUs over 5 + 1 actors: each node holds three of them.
+    assert {b.cpus for b in placed} == {0.633}
+
+
+@given(
+    sizes=st.lists(st.integers(1, 8), min_size=1, max_size=12),
+    cpus=st.lists(st.integers(1, 16), min_size=1, max_size=5),
+    choice=st.randoms(use_true_random=False),
+)
+def test_every_actor_finds_a_node_whichever_nodes_the_others_got(
+    sizes: list[int], cpus: list[int], choice: Random
+) -> None:
+    asked = [Bundle("rollout", i, size, 0) for i, size in enumerate(sizes)]
+    placed = place(asked, [{"CPU": float(n)} for n in cpus])
+    assert all(b.cpus <= a.cpus for a, b in zip(asked, placed, strict=True))
+    free = [float(n) for n in cpus]
+    choice.shuffle(placed)
+    for bundle in placed:
+        fitting = [i for i, room in enumerate(free) if room >= bundle.cpus]
+        assert fitting, (placed, free)
+        free[choice.choice(fitting)] -= bundle.cpus
 
 
 def test_gpus_that_do_not_exist_are_refused_with_requested_and_available() -> None:
@@ -81,6 +111,22 @@ def test_rollouts_are_spread_and_learners_are_not() -> None:
     assert Bundle("learner", 0, 1, 0).options["scheduling_strategy"] == "DEFAULT"
 
 
+def test_a_role_with_nodes_of_its_own_goes_nowhere_else() -> None:
+    head, learners, spot = {"CPU": 8.0}, {"CPU": 8.0, "GPU": 4.0, "learner": 4.0}, {"CPU": 4.0}
+    spot = {**spot, "GPU": 1.0, "rollout": 1.0}
+    asked = [Bundle("learner", 0, 4, 4), Bundle("rollout", 0, 2, 1), Bundle("reward", 0, 1, 0)]
+    placed = place(asked, [head, learners, spot])
+    assert [b.options["resources"] for b in placed] == [
+        {"learner": 0.0001},
+        {"rollout": 0.0001},
+        {},
+    ]
+    with pytest.raises(PlacementError, match="rollout/0 with 1 GPUs found no node"):
+        place(asked, [head, {**learners, "GPU": 8.0}, {**spot, "GPU": 0.0}])
+    # The node of the rollouts, which the rewards may use too, has 0.95 * 1 CPU for 3.
+    assert place(asked, [head, learners, {**spot, "CPU": 1.0}])[1].cpus == 0.633
+
+
 def test_the_plan_shows_derived_sizes() -> None:
     table = plan_table(config(steps=10, prompts_per_step=4, group_size=3, max_staleness=1))
     assert "4 prompts x 3 completions = 12 samples a step, 10 steps, 120 completions" in table
@@ -91,3 +137,12 @@ def test_the_plan_shows_derived_sizes() -> None:
 def test_the_plan_of_the_supervised_stage_names_its_ranks() -> None:
     sft = build_config(SftConfig, {"run_dir": "runs/x", "learner": {"ranks": 3}})
     assert "3 learner ranks" in plan_table(sft)
+
+
+def test_the_plan_says_how_much_of_a_small_machine_each_actor_gets() -> None:
+    asked = config(learner={"ranks": 2}, rollout={"actors": 2})
+    assert fit_line(asked, [{"CPU": 8.0}]) == "5 actors fit on 1 nodes"
+    line = fit_line(asked, [{"CPU": 2.0}, {"CPU": 2.0}])
+    assert line == "5 actors fit on 2 nodes, each with 63% of the CPUs it asks for"
+    with pytest.raises(PlacementError, match="2 GPUs asked for"):
+        fit_line(config(rollout={"gpus": 2}), [{"CPU": 8.0}])

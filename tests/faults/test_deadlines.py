@@ -1,0 +1,152 @@
+"""Actors that hang, die or fail to start: the run ends with their names, and they end too."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from actors import cluster
+from actors.cluster import Cluster, start_cluster
+from actors.weights import RayWeights
+from t2g_ray.config import DeadlineConfig
+from t2g_ray.loop import LoopError
+from tests.integration.parts import grpo_config
+
+SOON = DeadlineConfig(train_s=2)
+
+
+class Hanging:
+    """Answers no call of a phase in time."""
+
+    def __init__(self, *arguments: Any) -> None:
+        pass
+
+    def load(self, *arguments: Any) -> None:
+        time.sleep(60)
+
+    drain_spans = node = save = publish = load
+
+
+class Working(Hanging):
+    """Answers the same calls at once."""
+
+    def load(self, *arguments: Any) -> list[Any]:
+        return []
+
+    drain_spans = node = save = load
+
+    def publish(self, version: int, bucket_mib: float) -> tuple[Any, list[Any]]:
+        return None, []
+
+
+class Dying(Working):
+    """Ends its process instead of answering."""
+
+    def load(self, *arguments: Any) -> list[Any]:
+        os._exit(1)
+
+    save = load
+
+
+class Failing(Working):
+    """Cannot be started."""
+
+    def __init__(self, *arguments: Any) -> None:
+        raise RuntimeError("no tokenizer here")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_here() -> Iterator[None]:
+    # By value: the actors then start without what this module imports, in a second.
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    ray.init("local", num_cpus=8, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+    ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+
+
+def started(*kinds: type) -> list[Any]:
+    actors = [ray.remote(kind).options(num_cpus=0).remote() for kind in kinds]
+    ray.get([actor.__ray_ready__.remote() for actor in actors])
+    return actors
+
+
+def running(run_dir: Path) -> list[str]:
+    named = ray.util.list_named_actors(all_namespaces=True)
+    return sorted(a["name"] for a in named if a["namespace"] == f"t2g:{run_dir.resolve()}")
+
+
+@pytest.mark.parametrize("method", ["load", "save"])
+def test_a_learner_rank_that_hangs_is_named_with_the_phase(method: str) -> None:
+    ranks = Cluster(SOON, learners=started(Working, Hanging))
+    message = r"restore of step 4 must end within deadlines\.train_s=2 s, .* learner/1$"
+    with pytest.raises(LoopError, match=message):
+        ranks.each_learner(method, phase="restore of step 4")
+    ranks.close()
+
+
+def test_a_learner_rank_that_dies_is_named_at_once() -> None:
+    ranks = Cluster(DeadlineConfig(), learners=started(Hanging, Dying))
+    with pytest.raises(LoopError, match=r"(?s)the restore must succeed, .* failure in learner/1"):
+        ranks.each_learner("load", phase="restore")
+    ranks.close()
+
+
+def test_actors_that_do_not_answer_questions_are_named() -> None:
+    all_actors = Cluster(SOON, started(Working), started(Hanging), started(Working))
+    with pytest.raises(LoopError, match=r"deadlines\.train_s=2 s, still waiting for reward/0$"):
+        all_actors.drain_spans()
+    with pytest.raises(LoopError, match=r"still waiting for reward/0$"):
+        all_actors.placement()
+    all_actors.close()
+
+
+def test_a_sync_that_hangs_names_the_side_the_actor_and_the_version(tmp_path: Path) -> None:
+    config = grpo_config(tmp_path / "run", Path("model"), deadlines={"sync_s": 2})
+    hanging, working = started(Hanging, Working)
+    with pytest.raises(LoopError, match=r"gather of version 7 .* waiting for learner/1$"):
+        RayWeights(config, learners=[working, hanging], rollouts=[]).publish(7)
+    sync = RayWeights(config, learners=[working], rollouts=[working, hanging])
+    with pytest.raises(LoopError, match=r"load of version 7 .* waiting for rollout/1$"):
+        sync.publish(7)
+    for actor in (hanging, working):
+        ray.kill(actor)
+
+
+@pytest.mark.parametrize(
+    ("reward", "start_s", "message"),
+    [
+        (
+            Failing,
+            60,
+            r"(?s)rollout and reward actors must succeed, .* reward/0.*tokenizer",
+        ),
+        (Hanging, 5, r"deadlines\.start_s=5 s, still waiting for .*reward/0"),
+    ],
+)
+def test_actors_end_when_one_of_them_does_not_start(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    reward: type,
+    start_s: float,
+    message: str,
+) -> None:
+    monkeypatch.setattr(cluster, "LearnerActor", Working)
+    monkeypatch.setattr(cluster, "_join_learners", lambda *arguments: None)
+    monkeypatch.setattr(cluster, "RolloutActor", Working)
+    monkeypatch.setattr(cluster, "RewardActor", reward)
+    config = grpo_config(tmp_path / "run", Path("model"), deadlines={"start_s": start_s})
+    with pytest.raises(LoopError, match=message) as caught:
+        start_cluster(config, "model", "model")
+    assert "left free on the cluster" in caught.value.__notes__[0]
+    end = time.monotonic() + 10
+    while (left := running(tmp_path / "run")) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert left == []

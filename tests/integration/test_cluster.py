@@ -1,0 +1,196 @@
+"""Jobs on a cluster of two nodes: submitted from a clone, spread over both, stopped cleanly."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from t2g_ray.checkpoint import find_checkpoint
+from t2g_ray.jsonlines import read_json_lines
+from t2g_ray.rundir import RunDir
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+SMALL = [
+    "prompts_per_step=3",
+    "group_size=4",
+    "data.train_records=40",
+    "data.heldout_records=4",
+    "sampling.max_new_tokens=48",
+]
+ACTORS = ("ray::RolloutActor", "ray::RewardActor", "ray::LearnerActor")
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """A running cluster: its API of jobs, and the `ray start` process of each node."""
+
+    api: httpx.Client
+    processes: list[subprocess.Popen[bytes]]
+
+    def count(self) -> int:
+        """Living nodes; 0 as long as the API does not answer."""
+        try:
+            answer = self.api.get("/api/v0/nodes")
+        except httpx.TransportError:
+            return 0
+        found = answer.json()["data"]["result"]["result"] if answer.is_success else []
+        return sum(node["state"] == "ALIVE" for node in found)
+
+    def job(self, job: str) -> dict[str, str]:
+        """Status and message of a job."""
+        found: dict[str, str] = self.api.get(f"/api/jobs/{job}").json()
+        return found
+
+    def wait_for_end(self, job: str) -> dict[str, str]:
+        """The job as it ended."""
+        running = ("PENDING", "RUNNING")
+        wait_until(lambda: self.job(job)["status"] not in running, f"the end of {job}")
+        return self.job(job)
+
+    def below(self) -> list[psutil.Process]:
+        """All processes that the nodes started."""
+        starters = [psutil.Process(process.pid) for process in self.processes]
+        return [child for starter in starters for child in starter.children(recursive=True)]
+
+    def commands(self) -> list[str]:
+        """Actors on the nodes, and drivers of jobs."""
+        found = []
+        for process in self.below():
+            with suppress(psutil.NoSuchProcess):
+                found.append(" ".join(process.cmdline()))
+        return [line for line in found if line.startswith(ACTORS) or "t2g grpo" in line]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(is_done: Callable[[], object], what: str, timeout_s: float = 150) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not is_done():
+        assert time.monotonic() < deadline, f"waited {timeout_s} s for {what}"
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
+    """A head and a second node, both on this machine and with the folder that Ray gives them."""
+    port, dashboard = free_port(), free_port()
+    folder = tempfile.mkdtemp(prefix="t2g")  # pytest's own is too long for the name of a socket
+    head = ["--head", f"--port={port}", f"--dashboard-port={dashboard}", f"--temp-dir={folder}"]
+    second = [f"--address=127.0.0.1:{port}"]
+    token = secrets.token_hex(32)
+    headers = {"Authorization": f"Bearer {token}"}
+    client = httpx.Client(base_url=f"http://127.0.0.1:{dashboard}", headers=headers, timeout=30)
+    cluster = Nodes(client, [])
+    with pytest.MonkeyPatch.context() as patch:
+        # Whoever reaches a job API can run code, so this one asks for a token.
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", token)
+        patch.setenv("PATH", str(BIN), prepend=os.pathsep)
+        patch.delenv("RAY_ADDRESS", raising=False)
+        patch.delenv("PYTHONPATH", raising=False)
+        try:
+            for number, arguments in enumerate((head, second), start=1):
+                cluster.processes.append(start_node(arguments))
+                wait_until(lambda n=number: cluster.count() == n, f"node {number}")
+            yield cluster
+        finally:
+            for process in cluster.below():
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            for starter in cluster.processes:
+                starter.kill()
+                starter.wait()
+            client.close()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def start_node(arguments: list[str]) -> subprocess.Popen[bytes]:
+    # The agent's port is one number for all clusters of a machine, unless it may choose.
+    more = ["--num-cpus=2", "--dashboard-agent-listen-port=0", "--disable-usage-stats", "--block"]
+    return subprocess.Popen(
+        [str(BIN / "ray"), "start", *arguments, *more],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone with the files of the working tree, so that what is written now is what is run."""
+    folder = tmp_path_factory.mktemp("clone") / "t2g-ray"
+    subprocess.run(["git", "clone", "-q", str(REPOSITORY), str(folder)], check=True)
+    listing = ["git", "ls-files"]
+    tracked = subprocess.run(listing, cwd=REPOSITORY, check=True, capture_output=True, text=True)
+    for name in tracked.stdout.splitlines():
+        if (REPOSITORY / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(REPOSITORY / name, folder / name)
+    return folder
+
+
+def submit(clone: Path, nodes: Nodes, *arguments: str) -> str:
+    command = [str(BIN / "t2g"), "submit", "--address", str(nodes.api.base_url), "--no-wait", "--"]
+    grpo = ["t2g", "grpo", "configs/demo_grpo.yaml", *SMALL, *arguments]
+    done = subprocess.run([*command, *grpo], cwd=clone, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split("job ")[1].split(":")[0]
+
+
+def test_a_submitted_job_uses_both_nodes_and_leaves_a_complete_run_folder(
+    nodes: Nodes, clone: Path, wavering_model: Path, tmp_path: Path
+) -> None:
+    run = RunDir(tmp_path / "run")
+    job = submit(clone, nodes, f"run_dir={run.path}", f"model={wavering_model}", "steps=3")
+    ended = nodes.wait_for_end(job)
+
+    assert ended["status"] == "SUCCEEDED", ended["message"]
+    report = json.loads(run.report_json.read_text())
+    assert report["steps"] == 3
+    placement = report["placement"]
+    assert len({placement["rollout/0"], placement["rollout/1"]}) == 2
+    assert len(placement) == 5
+    for path in (run.config, run.metrics, run.samples, run.ledger, run.trace, run.report_html):
+        assert path.stat().st_size > 0, path
+    assert (run.model / "model.safetensors").is_file()
+    assert find_checkpoint(run.checkpoints) is not None
+
+
+def test_a_stopped_job_leaves_a_checkpoint_of_its_last_step_and_no_process(
+    nodes: Nodes, clone: Path, wavering_model: Path, tmp_path: Path
+) -> None:
+    run = RunDir(tmp_path / "run")
+    more = ["steps=100000", "checkpoint.every=0", "learner.optimizer.lr=1.0e-6"]
+    job = submit(clone, nodes, f"run_dir={run.path}", f"model={wavering_model}", *more)
+    wait_until(lambda: run.metrics.exists() and run.metrics.stat().st_size, "the first step")
+    assert len(nodes.commands()) >= 6
+    assert nodes.api.post(f"/api/jobs/{job}/stop").json() == {"stopped": True}
+    ended = nodes.wait_for_end(job)
+
+    assert ended["status"] == "STOPPED", ended["message"]
+    found = find_checkpoint(run.checkpoints)
+    assert found is not None
+    assert found.step == list(read_json_lines(run.metrics))[-1]["step"]
+    wait_until(lambda: not nodes.commands(), "all processes of the run to end", timeout_s=30)

@@ -149,6 +149,32 @@ def submit(
         raise RuntimeError(f"job {sent.job} ended as {status}; its log is above")
 
 
+@data_app.command("generate")
+def generate(config: ConfigFile, overrides: Overrides = None) -> None:
+    """Make records from texts: graphs by a teacher, filtered, varied, with reasoning if wanted.
+
+    The same command goes on where a stopped run ended.
+
+    Example: t2g data generate configs/demo_generate.yaml run_dir=runs/data source.name=texts.txt
+    """
+    from t2g_ray.config import load_config
+    from t2g_ray.data.generate.config import GenerateConfig
+    from t2g_ray.data.tables import print_generation
+
+    settings = load_config(GenerateConfig, config, overrides or ())
+    from actors.generate import run_generate
+
+    with notes_on_failure(*_places(settings.run_dir)):
+        card = run_generate(settings)
+    print_generation(card)
+    if not card["records"]["records"]:
+        raise ValueError(
+            f"at least one record must be kept, found none; {settings.run_dir}/rejects.jsonl says "
+            "why each was left out"
+        )
+    typer.echo(f"records: {settings.run_dir}/records.jsonl\ncard: {settings.run_dir}/card.md")
+
+
 def _load_either(path: Path, overrides: Sequence[str]) -> StageConfig:
     """The configuration as the stage that it fits; an error is that of the stage it fits best."""
     from t2g_ray.config import ConfigError, GrpoConfig, SftConfig, load_config

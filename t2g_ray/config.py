@@ -163,7 +163,7 @@ class GrpoConfig(StageConfig):
         return self
 
 
-AnyConfig = TypeVar("AnyConfig", SftConfig, GrpoConfig)
+AnyConfig = TypeVar("AnyConfig", bound=Section)
 
 
 def load_config(kind: type[AnyConfig], path: Path, overrides: Iterable[str] = ()) -> AnyConfig:
@@ -193,7 +193,7 @@ def build_config(kind: type[AnyConfig], tree: Mapping[str, Any]) -> AnyConfig:
         raise ConfigError("the configuration is not valid:\n  " + "\n  ".join(lines)) from error
 
 
-def dump_config(config: StageConfig) -> str:
+def dump_config(config: Section) -> str:
     """The resolved configuration as YAML; loading it again gives the same object."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 

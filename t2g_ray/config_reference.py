@@ -7,6 +7,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from t2g_ray.config import GrpoConfig, SftConfig
+from t2g_ray.data.generate.config import GenerateConfig
 
 HEAD = """# Configuration
 
@@ -21,7 +22,12 @@ This page is written by `python -m t2g_ray.config_reference`; a test keeps it eq
 def reference() -> str:
     """The whole page."""
     parts = [HEAD]
-    for title, model in (("t2g grpo", GrpoConfig), ("t2g sft", SftConfig)):
+    stages = (
+        ("t2g grpo", GrpoConfig),
+        ("t2g sft", SftConfig),
+        ("t2g data generate", GenerateConfig),
+    )
+    for title, model in stages:
         rows = "\n".join(_rows(model))
         parts.append(
             f"## `{title}`\n\n| key | values | default | meaning |\n|---|---|---|---|\n{rows}\n"

@@ -51,6 +51,10 @@ class Sampling:
     group_size: int
     temperature: float
     max_new_tokens: int
+    top_p: float = 1.0
+    seed: int | None = None
+    """Draw from a generator of this request's own, so that a completion does not depend on what is
+    written beside it; for groups of one. None: from the engine's generator."""
     json_schema: Mapping[str, Any] | None = None
     """Restrict the output to this JSON Schema."""
     ignore_eos: bool = False
@@ -229,6 +233,8 @@ def _sampling_parameters(sampling: Sampling) -> Any:
     return SamplingParams(
         n=sampling.group_size,
         temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        seed=sampling.seed,
         max_tokens=sampling.max_new_tokens,
         ignore_eos=sampling.ignore_eos,
         # 0: the sampled token's own log-prob and no others.

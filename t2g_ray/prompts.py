@@ -101,6 +101,13 @@ def encode_prompt(
     messages = build_messages(
         record.text, record.entity_types, record.relation_types, style=style, thinking=thinking
     )
+    return encode_messages(tokenizer, messages, thinking=thinking, max_tokens=max_tokens)
+
+
+def encode_messages(
+    tokenizer: Any, messages: list[dict[str, str]], *, thinking: bool, max_tokens: int | None
+) -> tuple[int, ...]:
+    """`encode_prompt` for messages of any kind."""
     token_ids = tuple(
         tokenizer.apply_chat_template(
             messages,

@@ -26,8 +26,8 @@ COUNTS = (
 def write_card(selection: Selection, source: Path, out: Path) -> tuple[Path, Path]:
     """Write OUT.card.json and OUT.card.md beside `out`, which is written already."""
     card = {
-        "source": {"name": source.name, "sha256": _digest(source)},
-        "result": {"name": out.name, "sha256": _digest(out)},
+        "source": {"name": source.name, "sha256": file_digest(source)},
+        "result": {"name": out.name, "sha256": file_digest(out)},
         **selection.card(),
     }
     json_path, page_path = (out.with_name(f"{out.name}.card.{kind}") for kind in ("json", "md"))
@@ -46,7 +46,7 @@ def card_page(card: Mapping[str, Any]) -> str:
         f"- sha256 of the source: {card['source']['sha256']}\n"
         f"- sha256 of this set: {card['result']['sha256']}",
         "## Counts\n\n"
-        + _table(
+        + markdown_table(
             ("", "before", "after"),
             [(name.replace("_", " "), before[name], after[name]) for name in COUNTS]
             + [
@@ -57,7 +57,7 @@ def card_page(card: Mapping[str, Any]) -> str:
     ]
     for kind in ("entities", "relations"):
         uses = [(t, n, after["types"][kind].get(t, 0)) for t, n in before["types"][kind].items()]
-        parts.append(f"## Types of {kind}\n\n" + _table(("type", "before", "after"), uses))
+        parts.append(f"## Types of {kind}\n\n" + markdown_table(("type", "before", "after"), uses))
     parts.append("## Left out\n\n" + _left_out(card["rejected"]))
     return "\n\n".join(parts) + "\n"
 
@@ -71,11 +71,12 @@ def _left_out(rejected: Mapping[str, Any]) -> str:
         for reason, item in rejected.items()
         for sample in item["samples"][:MAX_SHOWN_SAMPLES]
     ]
-    shown = _table(("reason", "record", "found", "text"), samples)
-    return f"{_table(('reason', 'records'), counts)}\n\nSamples:\n\n{shown}"
+    shown = markdown_table(("reason", "record", "found", "text"), samples)
+    return f"{markdown_table(('reason', 'records'), counts)}\n\nSamples:\n\n{shown}"
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Rows as a Markdown table; cells keep to one line."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(_cell(value) for value in line) + " |" for line in lines)
 
@@ -84,6 +85,7 @@ def _cell(value: object) -> str:
     return " ".join(str(value).split()).replace("|", "\\|")
 
 
-def _digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

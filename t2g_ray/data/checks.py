@@ -51,7 +51,7 @@ def _faults(record: Record) -> Iterator[tuple[str, str]]:
         if relation.type not in record.relation_types:
             yield RELATION_TYPE, relation.type
     for entity in entities:
-        if entity.text not in record.text:
+        if not entity.text.strip() or entity.text not in record.text:
             yield NOT_IN_TEXT, entity.text
         if entity.type not in record.entity_types:
             yield ENTITY_TYPE, entity.type

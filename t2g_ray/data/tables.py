@@ -107,6 +107,27 @@ def print_selection(selection: Selection) -> None:
         console.print(_counts("left out", _worded(reasons)))
 
 
+def print_generation(card: Mapping[str, Any]) -> None:
+    """What came into and out of each step, and the reasons for what did not."""
+    console = Console()
+    table = _table("steps", ("", "in", "out", "left out"))
+    for step in card["steps"]:
+        reasons = [f"{item['count']} {reason}" for reason, item in step["rejected"].items()]
+        table.add_row(
+            step["step"], str(step["in"]), str(step["out"]), escape(_worded_list(reasons))
+        )
+    console.print(table)
+    records = card["records"]
+    shown = {name: records[name] for name in COUNTS}
+    console.print(_counts("records", _worded({**shown, **card["variants"]})))
+    if card["agreement"] is not None:
+        console.print(f"mean agreement of samples: {card['agreement']['mean']:.3f}")
+
+
+def _worded_list(items: Sequence[str]) -> str:
+    return ", ".join(items).replace("_", " ")
+
+
 def _counts(title: str, counts: Mapping[str, Any]) -> Table:
     table = _table(title, ("", "count"))
     for name, count in counts.items():
@@ -121,6 +142,6 @@ def _worded(counts: Mapping[str, int]) -> dict[str, int]:
 def _table(title: str, columns: Sequence[str]) -> Table:
     table = Table(title=escape(title), title_justify="left")
     for column in columns:
-        is_text = column in ("", "first", "kind", "reason", "splits")
+        is_text = column in ("", "first", "kind", "left out", "reason", "splits")
         table.add_column(column, justify="left" if is_text else "right")
     return table

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from t2g_ray.config import GrpoConfig, SftConfig, load_config
+from t2g_ray.config import GrpoConfig, Section, SftConfig, load_config
+from t2g_ray.data.generate.config import GenerateConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("t2g_ray", "actors", "benchmarks")
@@ -171,8 +172,7 @@ def test_files_and_functions_stay_short(module: str) -> None:
 def test_every_configuration_in_the_repository_loads() -> None:
     paths = sorted((ROOT / "configs").rglob("*.yaml"))
     assert {"demo_sft.yaml", "demo_grpo.yaml"} <= {path.name for path in paths}
+    kinds: dict[str, type[Section]] = {"sft": SftConfig, "generate": GenerateConfig}
     for path in paths:
-        if "sft" in path.stem:
-            load_config(SftConfig, path)
-        else:
-            load_config(GrpoConfig, path)
+        kind = next((kinds[name] for name in kinds if name in path.stem), GrpoConfig)
+        load_config(kind, path)

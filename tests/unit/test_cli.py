@@ -84,6 +84,12 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
     assert f"Example: t2g {command}" in plain(result.stdout)
 
 
+def test_generate_has_help_with_an_example() -> None:
+    result = t2g("data", "generate", "--help")
+    assert result.exit_code == 0
+    assert "Example: t2g data generate configs/demo_generate.yaml" in plain(result.stdout)
+
+
 def test_help_lists_every_command() -> None:
     words = t2g("--help").stdout.split()
     assert set(COMMANDS) <= set(words)

@@ -16,6 +16,7 @@ from t2g_ray.config import (
     dump_config,
     load_config,
 )
+from t2g_ray.data.generate.config import GenerateConfig
 from t2g_ray.rewards import Shaping
 
 ROOT = Path(__file__).parents[2]
@@ -136,9 +137,9 @@ def test_what_is_dumped_loads_to_the_same_object(tmp_path: Path, kind: Any) -> N
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_shipped_configuration_is_valid(path: Path) -> None:
-    is_grpo = "prompts_per_step" in yaml.safe_load(path.read_text(encoding="utf-8"))
-    kind: Any = GrpoConfig if is_grpo else SftConfig
-    config = load_config(kind, path)
+    tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    kind: Any = GrpoConfig if "prompts_per_step" in tree else SftConfig
+    config = load_config(GenerateConfig if "teacher" in tree else kind, path)
     assert config.run_dir != Path()
 
 

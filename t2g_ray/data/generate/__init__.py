@@ -1,0 +1,1 @@
+"""Synthetic data: texts in, records with graphs by a teacher out."""

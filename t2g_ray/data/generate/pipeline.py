@@ -1,0 +1,293 @@
+"""Texts -> graphs -> those worth keeping -> copies -> reasoning -> records.jsonl and its card.
+
+    read -> [graph] -> select -> [paraphrase] -> augment -> [reasoning] -> records.jsonl
+                                                                           rejects.jsonl, card
+
+Only the stages in brackets ask a teacher, shard by shard; all others are pure and quick. What a
+teacher said is kept in answers/, so another selection or augmentation asks it nothing again.
+
+Invariant: what goes into a step is what comes out of it or is written to rejects.jsonl with the
+reason; the same configuration and source give the same bytes, however often the run was stopped.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from t2g_ray.config import dump_config
+from t2g_ray.data.generate.augment import (
+    KEY,
+    ORIGINAL,
+    Answer,
+    copies,
+    marked,
+    paraphrases,
+    plain_answer,
+)
+from t2g_ray.data.generate.config import GenerateConfig, SelectionConfig, TeacherConfig
+from t2g_ray.data.generate.graphs import NoGraph, choose_graph, repair
+from t2g_ray.data.generate.shards import Ask, run_stage
+from t2g_ray.data.generate.stages import Stage, StageName
+from t2g_ray.data.generate.start import check_teacher
+from t2g_ray.data.generate.teacher import Outcome
+from t2g_ray.data.generate.texts import Text, read_texts
+from t2g_ray.data.importers.row import Rejection
+from t2g_ray.data.near_texts import TextIndex
+from t2g_ray.data.records import load_records, record_to_dict
+from t2g_ray.data.select import HELD_OUT, SelectOptions, select_records
+from t2g_ray.rundir import write_text
+from t2g_ray.sft_data import THINKING_KEY
+from t2g_ray.types import Record
+
+LOW_AGREEMENT = "samples_disagree"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """Something that went no further. `value` is the row or record as it was then."""
+
+    step: str
+    place: str
+    reason: str
+    message: str
+    value: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """How many came in and went out of one step."""
+
+    name: str
+    num_in: int
+    num_out: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Books:
+    """What happened on the way, in order: steps, losses, and what else the card tells."""
+
+    steps: list[Step] = field(default_factory=list)
+    losses: list[Loss] = field(default_factory=list)
+    agreements: list[float] = field(default_factory=list)
+    num_repaired: int = 0
+    copies_not_made: Counter[str] = field(default_factory=Counter)
+
+    def lose(self, step: str, record: Record, reason: str, message: str) -> None:
+        place = record.extra[KEY]["source"]
+        value = record_to_dict(record)
+        self.losses.append(
+            Loss(step=step, place=place, reason=reason, message=message, value=value)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateFiles:
+    """The files of a run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def answers(self) -> Path:
+        """A folder a stage, a file a shard."""
+        return self.path / "answers"
+
+    @property
+    def records(self) -> Path:
+        return self.path / "records.jsonl"
+
+    @property
+    def rejects(self) -> Path:
+        """A line for each row, answer or record that was left out, with the reason."""
+        return self.path / "rejects.jsonl"
+
+    @property
+    def card_json(self) -> Path:
+        return self.path / "card.json"
+
+    @property
+    def card_page(self) -> Path:
+        return self.path / "card.md"
+
+    def prepare(self, config: GenerateConfig) -> None:
+        """Make the folder ready. Raises ValueError for one that holds something else."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        if any(self.path.iterdir()) and not self.answers.is_dir():
+            raise ValueError(
+                f"run_dir must be empty or hold a run of t2g data generate, found other files in "
+                f"{self.path}; give another run_dir"
+            )
+        self.answers.mkdir(exist_ok=True)
+        write_text(self.config, dump_config(config))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pipeline:
+    """One run. `ask` answers shards, on a cluster or wherever the caller wants."""
+
+    config: GenerateConfig
+    ask: Ask
+    books: Books = field(default_factory=Books)
+
+    def run(self) -> list[Record]:
+        """The records, all of which are without faults.
+
+        Raises ValueError for a bad source or teacher before anything is asked, and ShardsMissing
+        when a teacher left some shards without answers.
+        """
+        config = self.config
+        held_out = held_out_texts(config.select)
+        texts, rejections = read_texts(config.source, seed=config.seed)
+        check_teacher(config.teacher)
+        if config.reasoner.model is not None:
+            check_teacher(config.reasoner)
+        GenerateFiles(path=config.run_dir).prepare(config)
+        self._count_rows(texts, rejections)
+        kept = self._select(self._graphs(texts), held_out)
+        varied = [*kept, *self._copies(kept, held_out)]
+        return varied if config.reasoner.model is None else self._reasoning(varied)
+
+    def _count_rows(self, texts: Sequence[Text], rejections: Sequence[Rejection]) -> None:
+        self._step("read", len(texts) + len(rejections), len(texts))
+        for row in rejections:
+            self.books.losses.append(
+                Loss(
+                    step="read",
+                    place=_short(row.place),
+                    reason=row.reason,
+                    message=row.message,
+                    value=row.value,
+                )
+            )
+
+    def _graphs(self, texts: Sequence[Text]) -> list[Record]:
+        records = [
+            marked(text.record, source=_short(text.place), variant=ORIGINAL) for text in texts
+        ]
+        outcomes = self._asked("graph", self.config.teacher, records, self.config.samples)
+        found: list[Record] = []
+        for record, answers in zip(records, outcomes, strict=True):
+            chosen = choose_graph(answers)
+            if isinstance(chosen, NoGraph):
+                self.books.lose("graph", record, chosen.reason, chosen.message)
+                continue
+            graded = replace(record, graph=chosen.graph)
+            if chosen.agreement is not None:
+                self.books.agreements.append(chosen.agreement)
+                graded = marked(graded, agreement=round(chosen.agreement, 4))
+            found.append(graded)
+        self._step("graph", len(records), len(found))
+        return found
+
+    def _select(self, records: Sequence[Record], held_out: Sequence[str]) -> list[Record]:
+        options = self.config.select
+        agreed: list[Record] = []
+        for record in records:
+            agreement = record.extra[KEY].get("agreement", 1.0)
+            if agreement < options.min_agreement:
+                message = f"agreement {agreement}, at least {options.min_agreement} is wanted"
+                self.books.lose("select", record, LOW_AGREEMENT, message)
+                continue
+            mended = repair(record) if options.faulty == "repair" else record
+            self.books.num_repaired += mended.graph != record.graph
+            agreed.append(mended)
+        selection = select_records(agreed, _options(self.config), held_out=held_out)
+        for item in selection.rejected:
+            self.books.lose("select", item.record, item.reason, item.found)
+        self._step("select", len(records), len(selection.kept))
+        return selection.kept
+
+    def _copies(self, kept: Sequence[Record], held_out: Sequence[str]) -> list[Record]:
+        config = self.config
+        made: list[Record] = []
+        if config.augment.paraphrases:
+            num_asked = config.augment.paraphrases
+            outcomes = self._asked("paraphrase", config.teacher, kept, num_asked)
+            for record, found in paraphrases(kept, outcomes):
+                if isinstance(found, Answer):
+                    self.books.lose("paraphrase", record, found.reason, found.message)
+                else:
+                    made.append(found)
+            self._step("paraphrase", len(kept) * num_asked, len(made))
+        others, not_made = copies(kept, config.augment, seed=config.seed)
+        self.books.copies_not_made.update(not_made)
+        return self._without_leaks([*made, *others], held_out)
+
+    def _without_leaks(self, made: list[Record], held_out: Sequence[str]) -> list[Record]:
+        """Other words and names must not lead into the held-out texts."""
+        index = TextIndex([*held_out, *(record.text for record in made)])
+        for place in range(len(held_out)):
+            index.add(place)
+        clean: list[Record] = []
+        for number, record in enumerate(made):
+            match = index.find(len(held_out) + number)
+            if match is None:
+                clean.append(record)
+            else:
+                self.books.lose("augment", record, HELD_OUT, held_out[match.index])
+        self._step("augment", len(made), len(clean))
+        return clean
+
+    def _reasoning(self, records: Sequence[Record]) -> list[Record]:
+        outcomes = self._asked("reasoning", self.config.reasoner, records, 1)
+        reasoned: list[Record] = []
+        for record, answers in zip(records, outcomes, strict=True):
+            answer = plain_answer(answers[0])
+            if answer.reason:
+                self.books.lose("reasoning", record, answer.reason, answer.message)
+                continue
+            extra = {**record.extra, THINKING_KEY: answer.text}
+            reasoned.append(replace(record, extra=extra))
+        self._step("reasoning", len(records), len(reasoned))
+        return reasoned
+
+    def _asked(
+        self, name: StageName, teacher: TeacherConfig, records: Sequence[Record], samples: int
+    ) -> list[list[Outcome]]:
+        style = teacher.style or teacher.own.style
+        return run_stage(
+            Stage(name=name, samples=samples, seed=self.config.seed, style=style),
+            teacher,
+            records,
+            folder=GenerateFiles(path=self.config.run_dir).answers / name,
+            shard_size=self.config.shard_size,
+            ask=self.ask,
+        )
+
+    def _step(self, name: str, num_in: int, num_out: int) -> None:
+        self.books.steps.append(Step(name=name, num_in=num_in, num_out=num_out))
+
+
+def held_out_texts(select: SelectionConfig) -> list[str]:
+    """The texts that no record may repeat. Raises ValueError for a missing or bad file."""
+    for name in select.held_out:
+        if not Path(name).is_file():
+            raise ValueError(
+                f"select.held_out must name JSONL files of records, found no file at {name!r}"
+            )
+    return [record.text for name in select.held_out for record in load_records(name)]
+
+
+def _options(config: GenerateConfig) -> SelectOptions:
+    select = config.select
+    return SelectOptions(
+        min_chars=select.min_chars,
+        max_chars=select.max_chars,
+        min_entities=select.min_entities,
+        min_relations=select.min_relations,
+        remove_near=not select.near_duplicates,
+        max_records=select.max_records,
+        seed=config.seed,
+    )
+
+
+def _short(place: str) -> str:
+    """Without the folder, so that the same source gives the same records wherever it lies."""
+    return place.rpartition("/")[2]

@@ -1,0 +1,172 @@
+"""Records -> numbered shards -> outcomes on disk, each shard written once and found again.
+
+A file is named by the number of its shard and by a digest of all that its answers depend on: the
+stage, the teacher's settings and the records. It appears whole or not at all.
+
+Invariants: a shard that is on disk is never asked for again; outcomes come back in the order of
+the records, so what is made of them does not depend on stops, actors or the order of arrival.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from t2g_ray.data.generate.config import TeacherConfig
+from t2g_ray.data.generate.stages import Stage
+from t2g_ray.data.generate.teacher import Outcome, Teacher, answer_all
+from t2g_ray.data.records import record_from_dict, record_to_dict
+from t2g_ray.jsonlines import read_json_lines
+from t2g_ray.progress import StageProgress, announced_wait
+from t2g_ray.rundir import write_text
+from t2g_ray.types import Record
+
+DIGEST_CHARS = 16
+MAX_FAILURES_IN_A_ROW = 3
+"""So many shards failing one after the other show that the teacher is gone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """Records `first`, `first` + 1 ... of a stage."""
+
+    number: int
+    first: int
+    records: tuple[Record, ...]
+
+    def to_json(self) -> str:
+        """One line."""
+        records = [record_to_dict(record) for record in self.records]
+        value = {"number": self.number, "first": self.first, "records": records}
+        return json.dumps(value, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, line: str) -> Shard:
+        value = json.loads(line)
+        records = tuple(record_from_dict(record) for record in value.pop("records"))
+        return cls(records=records, **value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardResult:
+    """The outcomes of one shard, or why there are none."""
+
+    number: int
+    outcomes: tuple[Outcome, ...] = ()
+    error: str = ""
+
+    def to_json(self) -> str:
+        """One line."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, line: str) -> ShardResult:
+        value = json.loads(line)
+        outcomes = tuple(Outcome(**outcome) for outcome in value.pop("outcomes"))
+        return cls(outcomes=outcomes, **value)
+
+
+Ask = Callable[[Stage, TeacherConfig, Sequence[Shard]], Iterator[ShardResult]]
+"""Answers shards somewhere, and yields each result as it is there."""
+
+
+class ShardsMissing(RuntimeError):
+    """Some shards have no answers, and those of the others are kept."""
+
+
+def answer_shard(stage: Stage, teacher: Teacher, shard: Shard) -> ShardResult:
+    """What one teacher makes of one shard, as one batch in the order of the records."""
+    requests = [
+        request
+        for number, record in enumerate(shard.records, start=shard.first)
+        for request in stage.requests(number, record)
+    ]
+    # Boundary: what goes wrong with one shard is its result, and the others go on.
+    try:
+        outcomes = answer_all(teacher, requests)
+    except Exception as error:
+        return ShardResult(number=shard.number, error=f"{type(error).__name__}: {error}")
+    return ShardResult(number=shard.number, outcomes=tuple(outcomes))
+
+
+def run_stage(
+    stage: Stage,
+    teacher: TeacherConfig,
+    records: Sequence[Record],
+    *,
+    folder: Path,
+    shard_size: int,
+    ask: Ask,
+) -> list[list[Outcome]]:
+    """The outcomes of each record, in order; only shards that are not on disk are asked for.
+
+    Raises ShardsMissing when some shards failed, after all others were answered and written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    shards = [
+        Shard(number=number, first=first, records=tuple(records[first : first + shard_size]))
+        for number, first in enumerate(range(0, len(records), shard_size))
+    ]
+    paths = {shard.number: folder / _file_name(stage, teacher, shard) for shard in shards}
+    missing = [shard for shard in shards if not paths[shard.number].exists()]
+    if missing:
+        _ask_for(stage, teacher, missing, paths, ask, num_shards=len(shards))
+    outcomes: list[list[Outcome]] = [[] for _ in records]
+    for shard in shards:
+        for line in read_json_lines(paths[shard.number]):
+            outcome = Outcome(**line)
+            outcomes[outcome.number].append(outcome)
+    return outcomes
+
+
+def _ask_for(
+    stage: Stage,
+    teacher: TeacherConfig,
+    missing: Sequence[Shard],
+    paths: Mapping[int, Path],
+    ask: Ask,
+    *,
+    num_shards: int,
+) -> None:
+    waited_for = {shard.number for shard in missing}
+    failures: dict[int, str] = {}
+    num_in_a_row = 0
+    results = iter(ask(stage, teacher, missing))
+    with StageProgress(f"{stage.name} (shards)", num_shards) as progress:
+        progress.update(num_shards - len(waited_for))
+        while num_in_a_row < MAX_FAILURES_IN_A_ROW:
+            with announced_wait(lambda: f"{len(waited_for)} shards of the stage {stage.name}"):
+                result = next(results, None)
+            if result is None:
+                break
+            if result.error:
+                failures[result.number] = result.error
+                num_in_a_row += 1
+                continue
+            num_in_a_row = 0
+            _write(paths[result.number], result.outcomes)
+            waited_for.remove(result.number)
+            progress.update(num_shards - len(waited_for))
+    if waited_for:
+        number, message = next(iter(failures.items()), (min(waited_for), "no result came"))
+        raise ShardsMissing(
+            f"all {num_shards} shards of the stage {stage.name} must be answered, found "
+            f"{len(waited_for)} without answers; shard {number}: {message}. The others are kept: "
+            "the same command goes on from them"
+        )
+
+
+def _write(path: Path, outcomes: Sequence[Outcome]) -> None:
+    lines = [json.dumps(asdict(outcome), ensure_ascii=False) + "\n" for outcome in outcomes]
+    write_text(path, "".join(lines))
+
+
+def _file_name(stage: Stage, teacher: TeacherConfig, shard: Shard) -> str:
+    identity: dict[str, Any] = {"stage": asdict(stage), "teacher": teacher.answering}
+    key = json.dumps(identity, sort_keys=True) + shard.to_json()
+    digest = hashlib.sha256(key.encode()).hexdigest()[:DIGEST_CHARS]
+    return f"{shard.number:06d}-{digest}.jsonl"

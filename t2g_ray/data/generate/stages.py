@@ -1,0 +1,108 @@
+"""A record -> what a teacher is asked about it: a graph, a paraphrase, or the reasoning.
+
+Invariant: a request depends on the stage, the record and its number alone, its seed included. So
+it is the same in whichever batch, on whichever actor and in whichever run it is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from t2g_ray.graph import graph_json_schema
+from t2g_ray.prompts import PromptStyle, build_messages
+from t2g_ray.types import Record
+
+StageName = Literal["graph", "paraphrase", "reasoning"]
+STAGES: tuple[StageName, ...] = get_args(StageName)
+
+_PARAPHRASE = """\
+Rewrite the text below in other words and other sentences. State everything that it states and \
+add nothing. Write these names exactly as they are: {names}.
+Answer with the new text and nothing else.
+
+Text:
+{text}"""
+
+_REASONING = """\
+The graph below holds the entities and relations of the wanted types that the text states. Write \
+the reasoning of somebody who finds this graph in the text: which words name an entity and why it \
+has its type, which words state a relation and in which direction, and which types the text says \
+nothing about. Reason from the text, as if you had not seen the graph. Be brief, write plain \
+sentences and no JSON.
+
+Entity types: {entity_types}
+Relation types: {relation_types}
+
+Text:
+{text}
+
+Graph:
+{graph}"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One question. `number` is that of the record in its stage, `sample` counts its answers."""
+
+    number: int
+    sample: int
+    messages: tuple[dict[str, str], ...]
+    json_schema: Mapping[str, Any] | None
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """Example: Stage(name="graph", samples=4, seed=0, style="full")."""
+
+    name: StageName
+    samples: int
+    seed: int
+    style: PromptStyle = "full"
+    """How the teacher is asked for a graph."""
+
+    def requests(self, number: int, record: Record) -> list[Request]:
+        """The questions about one record."""
+        # Texts without a bound: the length limit ends an answer, and its whole items are kept.
+        schema = None
+        if self.name == "graph":
+            schema = graph_json_schema(record.entity_types, record.relation_types)
+        return [
+            Request(
+                number=number,
+                sample=sample,
+                messages=tuple(self._messages(record)),
+                json_schema=schema,
+                seed=self._seed(number, sample),
+            )
+            for sample in range(self.samples)
+        ]
+
+    def _messages(self, record: Record) -> list[dict[str, str]]:
+        if self.name == "graph":
+            return build_messages(
+                record.text,
+                record.entity_types,
+                record.relation_types,
+                style=self.style,
+                thinking=False,
+            )
+        template = _PARAPHRASE if self.name == "paraphrase" else _REASONING
+        names = dict.fromkeys(entity.text for entity in record.graph.entities)
+        content = template.format(
+            text=record.text,
+            names="; ".join(names) or "none",
+            entity_types=", ".join(record.entity_types),
+            relation_types=", ".join(record.relation_types) or "none",
+            graph=record.graph.to_json(),
+        )
+        return [{"role": "user", "content": content}]
+
+    def _seed(self, number: int, sample: int) -> int:
+        key = (self.seed, STAGES.index(self.name), number, sample)
+        # 31 bits: endpoints take no more.
+        return int(np.random.SeedSequence(key).generate_state(1, np.uint32)[0] >> 1)

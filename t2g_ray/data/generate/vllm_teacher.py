@@ -1,0 +1,102 @@
+"""Requests -> answers, by a vLLM engine in this process.
+
+Invariant: every request draws from a generator of its own and a batch is answered in its order, so
+that an answer depends on its request alone (on a CPU bit for bit).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from t2g_ray.data.generate.config import TeacherConfig
+from t2g_ray.data.generate.stages import Request
+from t2g_ray.data.generate.teacher import TOO_LONG, Outcome
+from t2g_ray.engine import EngineSpec, GenerationEngine, Sampling
+from t2g_ray.graph import Graph
+from t2g_ray.greedy import load_tokenizer, local_spec
+from t2g_ray.prompts import PromptTooLong, encode_messages
+from t2g_ray.types import Completion, Prompt, Record
+
+_NO_RECORD = Record(text="", entity_types=(), relation_types=(), graph=Graph((), ()))
+
+
+class EngineTeacher:
+    """Owns the engine."""
+
+    def __init__(self, config: TeacherConfig) -> None:
+        self._config = config
+        self._tokenizer = load_tokenizer(config.named_model)
+        self._max_new_tokens = config.answer_tokens
+        self._engine = GenerationEngine(engine_spec(config))
+
+    def answer(self, requests: Sequence[Request]) -> list[Outcome]:
+        """Raises what the engine raises, which then has no open request left."""
+        outcomes: dict[int, Outcome] = {}
+        try:
+            for place, request in enumerate(requests):
+                if (failure := self._add(place, request)) is not None:
+                    outcomes[place] = failure
+            while self._engine.is_busy:
+                for group in self._engine.step():
+                    place = group.prompt.index
+                    outcomes[place] = self._outcome(requests[place], group.completions[0])
+        finally:
+            if self._engine.is_busy:
+                self._engine.abort(self._engine.open_prompts)
+        return [outcomes[place] for place in range(len(requests))]
+
+    def _add(self, place: int, request: Request) -> Outcome | None:
+        try:
+            token_ids = encode_messages(
+                self._tokenizer,
+                list(request.messages),
+                thinking=False,
+                max_tokens=self._engine.spec.max_model_len - self._max_new_tokens,
+            )
+        except PromptTooLong as error:
+            return Outcome.failure(request, TOO_LONG, str(error))
+        sampling = Sampling(
+            group_size=1,
+            temperature=self._config.temperature,
+            top_p=self._config.top_p,
+            seed=request.seed,
+            max_new_tokens=self._max_new_tokens,
+            json_schema=request.json_schema,
+        )
+        self._engine.add(Prompt(index=place, record=_NO_RECORD, token_ids=token_ids), sampling)
+        return None
+
+    def _outcome(self, request: Request, completion: Completion) -> Outcome:
+        return Outcome(
+            number=request.number,
+            sample=request.sample,
+            text=self._tokenizer.decode(completion.token_ids.tolist(), skip_special_tokens=True),
+            is_cut=completion.finish_reason == "length",
+        )
+
+
+def check_model(config: TeacherConfig) -> None:
+    """Raises ValueError for a model that cannot be a teacher, before an engine is started."""
+    if load_tokenizer(config.named_model).chat_template is None:
+        raise ValueError(
+            f"a teacher must have a chat template, found none in {config.named_model}; take an "
+            "instruction model"
+        )
+    engine_spec(config)
+
+
+def engine_spec(config: TeacherConfig) -> EngineSpec:
+    """The engine of one actor. Raises ValueError when answers exceed the model's positions."""
+    spec = local_spec(
+        config.named_model,
+        max_prompt_tokens=config.max_prompt_tokens,
+        max_new_tokens=config.answer_tokens,
+    )
+    return replace(
+        spec,
+        threads=config.threads,
+        gpus=config.gpus,
+        tensor_parallel=max(1, int(config.gpus)),
+        more={**spec.more, **config.engine},
+    )

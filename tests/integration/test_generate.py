@@ -1,0 +1,108 @@
+"""`t2g data generate` as people run it: Ray Data, vLLM and an untrained policy as the teacher."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from t2g_ray.config import PromptConfig
+from t2g_ray.data.generate.config import SourceConfig
+from t2g_ray.data.generate.texts import read_texts
+from t2g_ray.data.records import load_records
+from t2g_ray.graph import graph_json_schema
+from t2g_ray.greedy import close_graph
+from t2g_ray.prompt_settings import write_prompt_settings
+from tests.integration.parts import make_policy, write_policy
+
+NUM_TEXTS = 24
+NUM_SHARDS = 12
+SAMPLES = 2
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_policy(tmp_path_factory.mktemp("teacher") / "model", make_policy("tied"))
+    write_prompt_settings(folder, PromptConfig(style="compact"), 96)
+    return folder
+
+
+def command(folder: Path, teacher: Path) -> list[str]:
+    config = folder.with_suffix(".yaml")
+    config.write_text(
+        json.dumps(
+            {
+                "run_dir": str(folder),
+                "source": {"limit": NUM_TEXTS},
+                "samples": SAMPLES,
+                "teacher": {"model": str(teacher), "temperature": 1.0},
+                "select": {"faulty": "repair"},
+                "augment": {"sub_schemas": 1},
+                "shard_size": NUM_TEXTS // NUM_SHARDS,
+            }
+        )
+    )
+    return [sys.executable, "-m", "t2g_ray.cli", "data", "generate", str(config)]
+
+
+def outputs(folder: Path) -> dict[str, bytes]:
+    names = ("records.jsonl", "rejects.jsonl", "card.json", "card.md")
+    return {name: (folder / name).read_bytes() for name in names}
+
+
+@pytest.fixture(scope="module")
+def straight(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("generate") / "straight"
+    result = subprocess.run(
+        command(folder, teacher),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert f"graph (shards) {NUM_SHARDS}/{NUM_SHARDS}" in result.stderr
+    return folder
+
+
+def test_every_answer_of_an_untrained_teacher_is_a_graph_of_the_schema(straight: Path) -> None:
+    texts, _ = read_texts(SourceConfig(limit=NUM_TEXTS), seed=0)
+    files = sorted((straight / "answers" / "graph").iterdir())
+    lines = [json.loads(line) for path in files for line in path.read_text().splitlines()]
+    assert [(line["number"], line["sample"]) for line in lines] == [
+        (number, sample) for number in range(NUM_TEXTS) for sample in range(SAMPLES)
+    ]
+    for line in lines:
+        record = texts[line["number"]].record
+        graph = json.loads(close_graph(line["text"]))
+        jsonschema.validate(graph, graph_json_schema(record.entity_types, record.relation_types))
+    assert len(load_records(straight / "records.jsonl")) >= NUM_TEXTS
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(straight: Path, teacher: Path) -> None:
+    folder = straight.with_name("killed")
+    process = subprocess.Popen(
+        command(folder, teacher), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    answers = folder / "answers" / "graph"
+    deadline_s = time.monotonic() + 200
+    while not (answers.is_dir() and any(answers.glob("0*.jsonl"))):
+        assert process.poll() is None and time.monotonic() < deadline_s
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (folder / "records.jsonl").exists()
+    written = {path: path.stat().st_mtime_ns for path in answers.glob("0*.jsonl")}
+    result = subprocess.run(
+        command(folder, teacher), capture_output=True, text=True, timeout=300, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in written.items())
+    assert outputs(folder) == outputs(straight)

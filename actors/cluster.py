@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import ray
 
 from actors.learner import LearnerActor
 from actors.placement import Bundle, bundles_of, cluster_nodes, place
-from actors.reward import RewardActor
+from actors.reward import reward_actor_class
 from actors.rollout import RolloutActor, rollout_spec
 from actors.waiting import results_of
 from t2g_ray.config import DeadlineConfig, GrpoConfig
@@ -109,15 +110,14 @@ def start_cluster(config: GrpoConfig, model: str, tokenizer_path: str) -> Cluste
 def _start(
     config: GrpoConfig,
     bundle: Bundle,
-    actor: type,
+    actor: Any,
     *arguments: Any,
     threads: int = 1,
     max_concurrency: int = 1,
 ) -> Any:
     # Read when a math library is loaded, which is before the actor's own first line.
     variables = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    remote: Any = ray.remote(actor)
-    return remote.options(
+    return actor.options(
         name=f"{bundle.role}/{bundle.number}",
         namespace=f"t2g:{Path(config.run_dir).resolve()}",
         max_concurrency=max_concurrency,
@@ -130,7 +130,7 @@ def _start_rollout(config: GrpoConfig, bundle: Bundle, model: str) -> Any:
     return _start(
         config,
         bundle,
-        RolloutActor,
+        ray.remote(RolloutActor),
         rollout_spec(config, model, sampler=bundle.number),
         threads=config.rollout.threads,
         max_concurrency=_ROLLOUT_THREADS,
@@ -139,13 +139,13 @@ def _start_rollout(config: GrpoConfig, bundle: Bundle, model: str) -> Any:
 
 def _start_reward(config: GrpoConfig, bundle: Bundle, tokenizer_path: str) -> Any:
     arguments = (bundle.number, tokenizer_path, config.reward_spec, config.prompt.thinking)
-    return _start(config, bundle, RewardActor, *arguments)
+    return _start(config, bundle, reward_actor_class(), *arguments, os.getcwd())
 
 
 def _start_learner(config: GrpoConfig, bundle: Bundle) -> Any:
     learner = config.learner
     arguments = (bundle.number, learner.ranks, learner.threads, not learner.gpus)
-    return _start(config, bundle, LearnerActor, *arguments, threads=learner.threads)
+    return _start(config, bundle, ray.remote(LearnerActor), *arguments, threads=learner.threads)
 
 
 def _join_learners(config: GrpoConfig, cluster: Cluster, model: str) -> None:

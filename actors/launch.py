@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,7 @@ from t2g_ray.jsonlines import JsonLinesWriter
 from t2g_ray.loop import GrpoLoop, Ready, TrainGroup
 from t2g_ray.machine import describe_machine
 from t2g_ray.prompt_settings import write_prompt_settings
+from t2g_ray.rewards.custom import check_custom
 from t2g_ray.rundir import RunDir, write_json, write_text
 from t2g_ray.stopping import RunStopped, StopSignal
 from t2g_ray.types import Prompt
@@ -59,6 +61,7 @@ def run_grpo(config: GrpoConfig) -> RunDir:
     LoopError and WeightSyncError where an invariant does not hold.
     """
     started = time.time()
+    check_custom(config.reward_spec.custom, os.getcwd())
     run = RunDir(config.run_dir)
     is_resumed = run.prepare(resume=config.resume == "auto")
     write_text(run.config, dump_config(config))

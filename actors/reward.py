@@ -2,35 +2,62 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import ray
 
 from t2g_ray.grade import score_group
 from t2g_ray.rewards import RewardSpec
+from t2g_ray.rewards.custom import CustomRewards
 from t2g_ray.trace import Span, Tracer
 from t2g_ray.types import Group, GroupSummary, ScoredGroup
 
+QUESTIONS = "questions"
+"""Concurrency group of calls that must not wait for a score."""
+
 
 class RewardActor:
-    """Scores groups with one tokenizer and one reward specification."""
+    """Scores groups with one tokenizer and one reward specification.
 
-    def __init__(self, number: int, tokenizer_path: str, spec: RewardSpec, thinking: bool) -> None:
+    The user's own functions run in processes of this actor; `folder` is where they are looked up
+    first. QUESTIONS are answered while a group is scored.
+    """
+
+    def __init__(
+        self, number: int, tokenizer_path: str, spec: RewardSpec, thinking: bool, folder: str
+    ) -> None:
         from transformers import AutoTokenizer
 
         self._tokenizer = AutoTokenizer.from_pretrained(tokenizer_path, trust_remote_code=False)
         self._spec = spec
         self._thinking = thinking
+        self._custom = CustomRewards(spec.custom, folder) if spec.custom else None
         self._tracer = Tracer(f"reward/{number}")
 
     @ray.method(num_returns=2)
     def score(self, group: Group) -> tuple[GroupSummary, ScoredGroup]:
         """Two objects: the small one for the loop, the whole one for the learner."""
         with self._tracer.span("score", step=group.prompt.index, prompt=group.prompt.index):
-            return score_group(group, self._tokenizer, self._spec, thinking=self._thinking)
+            return score_group(
+                group,
+                self._tokenizer,
+                self._spec,
+                thinking=self._thinking,
+                custom=self._custom,
+            )
 
+    @ray.method(concurrency_group=QUESTIONS)
     def drain_spans(self) -> list[Span]:
         """Trace since the last call."""
         return self._tracer.drain()
 
+    @ray.method(concurrency_group=QUESTIONS)
     def node(self) -> str:
         """Id of the node this actor runs on."""
         return str(ray.get_runtime_context().get_node_id())
+
+
+def reward_actor_class() -> Any:
+    """RewardActor as Ray makes it."""
+    remote: Any = ray.remote  # whose annotations leave concurrency groups out
+    return remote(concurrency_groups={QUESTIONS: 1})(RewardActor)

@@ -42,6 +42,10 @@ def _rows(model: type[BaseModel], prefix: str = "") -> list[str]:
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             rows += _rows(annotation, f"{prefix}{name}.")
             continue
+        listed = [a for a in get_args(annotation) if isinstance(a, type)]
+        if listed and issubclass(listed[0], BaseModel):
+            rows += _rows(listed[0], f"{prefix}{name}[].")
+            continue
         default = "required" if field.is_required() else f"`{_plain(field)}`"
         meaning = " ".join((field.description or "").split())
         rows.append(f"| `{prefix}{name}` | {_values(annotation)} | {default} | {meaning} |")

@@ -14,14 +14,23 @@ import numpy as np
 
 from t2g_ray.parsing import parse_completion
 from t2g_ray.rewards import RewardSpec, grade_all
+from t2g_ray.rewards.custom import CustomRewards
 from t2g_ray.scoring import Counts
 from t2g_ray.types import Group, GroupSummary, IntArray, Record, Reward, ScoredGroup
 
 
 def score_group(
-    group: Group, tokenizer: Any, spec: RewardSpec, *, thinking: bool
+    group: Group,
+    tokenizer: Any,
+    spec: RewardSpec,
+    *,
+    thinking: bool,
+    custom: CustomRewards | None = None,
 ) -> tuple[GroupSummary, ScoredGroup]:
-    """Decode and grade all completions of a group; the special tokens are not part of a text."""
+    """Decode and grade all completions of a group; the special tokens are not part of a text.
+
+    `custom` runs the functions that `spec.custom` names.
+    """
     started = time.time()
     texts = decode(tokenizer, [completion.token_ids.tolist() for completion in group.completions])
     rewards = grade_all(
@@ -31,6 +40,8 @@ def score_group(
         thinking=thinking,
         num_tokens=[len(completion.token_ids) for completion in group.completions],
     )
+    if custom is not None:
+        rewards = custom.add(rewards, texts, group.prompt.record, thinking=thinking)
     scored = ScoredGroup(group=group, rewards=tuple(rewards), texts=texts)
     return summarise(scored, score_s=time.time() - started), scored
 

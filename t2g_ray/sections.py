@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from t2g_ray.rewards import PENALTIES, RewardSpec, Shaping, preset
+from t2g_ray.rewards import PENALTIES, CustomReward, RewardSpec, Shaping, preset
 
 EMBEDDED = "embedded"
 
@@ -98,6 +98,19 @@ class RolloutConfig(Section):
     """More engine arguments, passed to vLLM as they are."""
 
 
+class CustomRewardConfig(Section):
+    """A reward function of your own; docs/rewards.md says how it is called."""
+
+    path: str = Field(pattern=r"^[\w.]+:[\w.]+$")
+    """Import path, as in `my_module:my_reward`; the folder of the command is searched first."""
+    name: str | None = Field(default=None, pattern=r"^\w+$")
+    """Its name in the metrics; that of the function when not given."""
+    weight: float = Field(default=1.0, gt=0)
+    """What its value is multiplied by."""
+    deadline_s: float = Field(default=10.0, gt=0)
+    """Seconds that one call may take; then its process is killed and its completions are masked."""
+
+
 class RewardConfig(Section):
     """Reward actors and what they compute."""
 
@@ -115,6 +128,8 @@ class RewardConfig(Section):
     """The F1 parts of the reward are raised to this power: 0.5 is the square root."""
     overlong_share: float = Field(default=0.2, gt=0, le=1)
     """Last share of sampling.max_new_tokens over which the overlong penalty grows to its whole."""
+    custom: list[CustomRewardConfig] = Field(default_factory=list)
+    """Reward functions of your own, added to the parts above."""
     max_error_rate: float = Field(default=0.01, ge=0, le=1)
     """Share of completions whose grader failed above which the run stops."""
 
@@ -134,7 +149,16 @@ class RewardConfig(Section):
             max_new_tokens=max_new_tokens,
             overlong_share=self.overlong_share,
         )
-        return RewardSpec({**weights, **self.penalties}, shaping)
+        custom = tuple(
+            CustomReward(
+                path=one.path,
+                name=one.name or one.path.rpartition(":")[2].rpartition(".")[2],
+                weight=one.weight,
+                deadline_s=one.deadline_s,
+            )
+            for one in self.custom
+        )
+        return RewardSpec({**weights, **self.penalties}, shaping, custom)
 
 
 class OptimizerConfig(Section):

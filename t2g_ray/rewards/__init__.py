@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from t2g_ray.rewards.parts import PARTS, PENALTIES, Shaping
 from t2g_ray.rewards.score import grade, grade_all, masked_reward, score_completion
-from t2g_ray.rewards.spec import PRESETS, RewardSpec, preset
+from t2g_ray.rewards.spec import PRESETS, CustomReward, RewardSpec, preset
 
 __all__ = [
     "PARTS",
     "PENALTIES",
     "PRESETS",
+    "CustomReward",
     "RewardSpec",
     "Shaping",
     "grade",

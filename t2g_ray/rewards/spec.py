@@ -10,25 +10,51 @@ from math import isfinite
 from t2g_ray.rewards.parts import PARTS, Shaping
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CustomReward:
+    """A function of the user's own, `path` as in "my_module:my_reward", and its part's name.
+
+    A call that takes longer than `deadline_s` seconds is killed.
+    """
+
+    path: str
+    name: str
+    weight: float
+    deadline_s: float
+
+
 @dataclass(frozen=True, slots=True)
 class RewardSpec:
     """How much each part weighs: the total is their weighted sum.
 
-    Raises ValueError for an unknown part, or a weight that is not a finite number above 0.
+    Raises ValueError for an unknown part, a weight that is not a finite number above 0, or a name
+    of a custom part that is taken.
     """
 
     weights: Mapping[str, float]
     shaping: Shaping = field(default_factory=Shaping)
+    custom: tuple[CustomReward, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.weights:
+        if not self.weights and not self.custom:
             raise ValueError(f"a reward needs at least one part of {sorted(PARTS)}, found none")
-        for name, weight in self.weights.items():
+        for name in self.weights:
             if name not in PARTS:
                 near = get_close_matches(name, PARTS, n=1) or sorted(PARTS)
                 raise ValueError(f"unknown reward part {name!r}; use {near}")
+        names = [*self.weights, *(custom.name for custom in self.custom)]
+        weights = [*self.weights.values(), *(custom.weight for custom in self.custom)]
+        for name, weight in zip(names, weights, strict=True):
             if not (isfinite(weight) and weight > 0):
                 raise ValueError(f"the weight of {name} must be finite and above 0, found {weight}")
+        taken = {*PARTS, "mean"}
+        for custom in self.custom:
+            if custom.name in taken:
+                raise ValueError(
+                    f"a custom reward must have a name of its own, found {custom.name!r} for "
+                    f"{custom.path}; set its name"
+                )
+            taken.add(custom.name)
 
 
 PRESETS: dict[str, RewardSpec] = {

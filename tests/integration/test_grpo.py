@@ -179,10 +179,18 @@ def test_two_samplers_and_two_ranks_train_with_staleness(
         wavering_model,
         max_staleness=1,
         rollout={"actors": 2},
-        reward={"actors": 2},
+        reward={
+            "actors": 2,
+            "penalties": {"overlong": 0.1},
+            "custom": [{"path": "tests.integration.own_reward:brevity", "weight": 0.1}],
+        },
         learner={**TWO_RANKS, "zero_stage": 2},
     )
     run = run_grpo(config)
+    # The user's reward counts, and the raw scores do not know of it.
+    assert all(value < 0 for value in column(run, "reward/brevity"))
+    assert all(0 <= value <= 1 for value in column(run, "f1/entities"))
+    assert all(-1 <= value <= 0 for value in column(run, "reward/overlong"))
     assert column(run, "step") == list(range(1, STEPS + 1))
     assert [missing_keys(line) for line in lines_of(run)] == [[]] * STEPS
     assert max(column(run, "staleness/max")) == 1.0

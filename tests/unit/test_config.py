@@ -17,7 +17,7 @@ from t2g_ray.config import (
     load_config,
 )
 from t2g_ray.data.generate.config import GenerateConfig
-from t2g_ray.rewards import Shaping
+from t2g_ray.rewards import CustomReward, Shaping
 
 ROOT = Path(__file__).parents[2]
 
@@ -199,9 +199,24 @@ def test_the_reward_is_the_preset_with_penalties_and_shaping() -> None:
     assert build(reward={"weights": {"json": 2.0}}).reward_spec.weights == {"json": 2.0}
 
 
+def test_a_custom_reward_is_named_after_its_function() -> None:
+    reward = {"weights": {}, "custom": [{"path": "my.module:Judge.score", "weight": 2}]}
+    spec = build(reward=reward).reward_spec
+    assert spec.weights == {}
+    assert spec.custom == (
+        CustomReward(path="my.module:Judge.score", name="score", weight=2.0, deadline_s=10.0),
+    )
+
+
 @pytest.mark.parametrize(
     ("reward", "message"),
     [
+        ({"weights": {}}, "a reward needs at least one part"),
+        ({"custom": [{"path": "my_module.reward"}]}, "reward.custom.0.path: String should match"),
+        ({"custom": [{"path": "m:json"}]}, "a name of its own, found 'json' for m:json"),
+        ({"custom": [{"path": "m:mean"}]}, "a name of its own, found 'mean'"),
+        ({"custom": [{"path": "m:f"}, {"path": "n:f"}]}, "a name of its own, found 'f' for n:f"),
+        ({"custom": [{"path": "m:f", "weigth": 1}]}, "unknown key reward.custom.0.weigth"),
         ({"preset": "best"}, "unknown reward preset 'best'; use one of"),
         ({"weights": {"f1_entites": 1.0}}, "unknown reward part 'f1_entites'; use"),
         ({"weights": {"json": -1.0}}, "the weight of json must be finite and above 0, found -1.0"),

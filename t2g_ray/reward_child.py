@@ -1,0 +1,188 @@
+"""The process that runs a reward function of the user; `rewards.custom` starts it.
+
+It imports nothing of the project, so that it is there at once.
+
+It says once how the function is called, then answers each call with one outcome a completion:
+a finite float, or a string that says what went wrong. It ends when the pipe closes, and a thread
+ends it, with all that it started, when the parent is gone while the function hangs.
+
+How a function is called follows from its signature alone: a parameter `completions` takes all
+texts of a prompt and the function returns as many numbers; a parameter `completion` takes one text
+and the function returns one number. An async function of the second kind runs for all texts of a
+prompt at the same time. Beside that it gets, as keywords, those of `predicted` and the record's
+columns that it names, or all of them where it takes **keywords.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from multiprocessing.connection import Connection
+from numbers import Real
+from typing import Any, Literal
+
+Mode = Literal["one", "all", "concurrent"]
+"""What one call holds: a completion; all of a prompt; all of a prompt, each on its own."""
+Outcome = float | str
+
+BATCH, SINGLE = "completions", "completion"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """Completions of one prompt, the graphs parsed from them (None: no graph), and its columns."""
+
+    completions: Sequence[str]
+    predicted: Sequence[dict[str, Any] | None]
+    columns: dict[str, Any]
+
+
+class LoadError(ValueError):
+    """There is no usable function at the import path."""
+
+
+class Function:
+    """A user's function and how it is called. Raises LoadError."""
+
+    def __init__(self, path: str) -> None:
+        self._function = _load(path)
+        parameters = inspect.signature(self._function).parameters
+        texts = [name for name in (BATCH, SINGLE) if name in parameters]
+        if len(texts) != 1:
+            raise LoadError(
+                f"{path} must take either `completions` (all texts of a prompt) or `completion` "
+                f"(one text), found the parameters {list(parameters)}"
+            )
+        self.is_batch = texts == [BATCH]
+        takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        self._names = None if takes_all else frozenset(parameters)
+        self._is_async = any(
+            map(inspect.iscoroutinefunction, (self._function, type(self._function).__call__))
+        )
+        self._runner = asyncio.Runner()
+
+    @property
+    def mode(self) -> Mode:
+        """What one call must hold."""
+        return "all" if self.is_batch else "concurrent" if self._is_async else "one"
+
+    def __call__(self, call: Call, report: Callable[[int, Outcome], None]) -> None:
+        """Report the outcome of each completion by its place, as soon as it is known."""
+        if self._is_async:
+            self._runner.run(self._run_async(call, report))
+        elif self.is_batch:
+            _report_all(self._function(**self._batch(call)), len(call.completions), report)
+        else:
+            for place in range(len(call.completions)):
+                report(place, _outcome(self._function(**self._single(call, place))))
+
+    async def _run_async(self, call: Call, report: Callable[[int, Outcome], None]) -> None:
+        if self.is_batch:
+            values = await self._function(**self._batch(call))
+            _report_all(values, len(call.completions), report)
+            return
+
+        async def one(place: int) -> None:
+            try:
+                report(place, _outcome(await self._function(**self._single(call, place))))
+            except Exception:
+                report(place, traceback.format_exc())
+
+        await asyncio.gather(*(one(place) for place in range(len(call.completions))))
+
+    def _batch(self, call: Call) -> dict[str, Any]:
+        texts = {BATCH: list(call.completions), "predicted": list(call.predicted)}
+        return self._known({**call.columns, **texts})
+
+    def _single(self, call: Call, place: int) -> dict[str, Any]:
+        text = {SINGLE: call.completions[place], "predicted": call.predicted[place]}
+        return self._known({**call.columns, **text})
+
+    def _known(self, keywords: dict[str, Any]) -> dict[str, Any]:
+        if self._names is None:
+            return keywords
+        return {name: value for name, value in keywords.items() if name in self._names}
+
+
+def main() -> None:
+    """Serve calls until the pipe closes. First message: the mode, or the LoadError.
+
+    Arguments of the process: import path, file descriptor of the pipe, id of the parent.
+    """
+    path, file_descriptor, parent = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    connection: Connection[Any, Any] = Connection(file_descriptor)
+    try:
+        function = Function(path)
+    except LoadError as error:
+        connection.send(error)
+        return
+    connection.send(function.mode)
+    while True:
+        try:
+            call: Call = connection.recv()
+        except EOFError:
+            return
+        _serve(function, call, connection)
+
+
+def _serve(function: Function, call: Call, connection: Connection[Any, Any]) -> None:
+    open_places = set(range(len(call.completions)))
+
+    def report(place: int, outcome: Outcome) -> None:
+        open_places.discard(place)
+        connection.send((place, outcome))
+
+    try:
+        function(call, report)
+    except Exception:
+        message = traceback.format_exc()
+        for place in sorted(open_places):
+            connection.send((place, message))
+
+
+def _load(path: str) -> Callable[..., Any]:
+    module_name, _, name = path.partition(":")
+    try:
+        value: Any = importlib.import_module(module_name)
+        for part in name.split("."):
+            value = getattr(value, part)
+    except Exception as error:  # whatever the user's module does when it is imported
+        raise LoadError(
+            f"{path} must be importable as module:function, found {type(error).__name__}: {error}"
+        ) from error
+    if not callable(value):
+        raise LoadError(f"{path} must be a function, found {type(value).__name__}")
+    function: Callable[..., Any] = value
+    return function
+
+
+def _report_all(values: Any, count: int, report: Callable[[int, Outcome], None]) -> None:
+    values = list(values)
+    if len(values) != count:
+        raise ValueError(f"must return {count} numbers, one a completion, found {len(values)}")
+    for place, value in enumerate(values):
+        report(place, _outcome(value))
+
+
+def _outcome(value: object) -> Outcome:
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return f"a reward must be a number, found {type(value).__name__}: {value!r:.80}"
+    number = float(value)
+    return number if isfinite(number) else f"a reward must be finite, found {number}"
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os.killpg(os.getpgrp(), signal.SIGKILL)

@@ -1,0 +1,81 @@
+"""A reward actor with a function of the user's own that hangs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+
+from actors.launch import run_grpo
+from actors.reward import reward_actor_class
+from t2g_ray.data.corpus import build_tokenizer
+from t2g_ray.rewards import CustomReward, RewardSpec
+from t2g_ray.types import Completion, Group, Prompt
+from tests.integration.parts import ANSWER, RECORD, grpo_config
+
+ROOT = Path(__file__).parents[2]
+DEADLINE_S = 3.0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def group(index: int, *texts: str) -> Group:
+    tokenizer = build_tokenizer()
+    completions = []
+    for text in texts:
+        ids = [*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id]
+        completions.append(
+            Completion(
+                token_ids=np.array(ids, np.int32),
+                logprobs=np.zeros(len(ids), np.float32),
+                versions=np.zeros(len(ids), np.int32),
+                finish_reason="stop",
+            )
+        )
+    prompt = Prompt(index=index, record=RECORD, token_ids=(1,))
+    return Group(prompt=prompt, completions=tuple(completions), sampler=0, generate_s=0.0)
+
+
+def test_a_hung_function_masks_its_completion_while_questions_are_answered(tmp_path: Path) -> None:
+    build_tokenizer().save_pretrained(tmp_path)
+    function = CustomReward(
+        path="tests.integration.own_reward:slow_on_nothing",
+        name="slow",
+        weight=2.0,
+        deadline_s=DEADLINE_S,
+    )
+    spec = RewardSpec({"json": 1.0}, custom=(function,))
+    actor = reward_actor_class().remote(0, str(tmp_path), spec, False, str(ROOT))
+    ray.get(actor.node.remote())
+    summary, _ = actor.score.remote(group(0, ANSWER, "", ANSWER))
+    later, _ = actor.score.remote(group(1, ANSWER, "no graph"))
+    started = time.monotonic()
+    while not ray.wait([summary], timeout=0)[0]:
+        asked = time.monotonic()
+        ray.get(actor.drain_spans.remote())
+        assert time.monotonic() - asked < DEADLINE_S
+        time.sleep(0.05)
+    assert time.monotonic() - started >= DEADLINE_S
+    found = ray.get(summary)
+    assert found.is_valid == (True, False, True)
+    assert found.rewards == (3.0, 0.0, 3.0)
+    assert found.parts == {"json": 1.0, "slow": 1.0}
+    assert ray.get(later).rewards == (3.0, 2.0)
+    ray.kill(actor)
+
+
+def test_a_reward_that_cannot_be_imported_is_named_before_anything_starts(tmp_path: Path) -> None:
+    custom = [{"path": "no_such_module:reward"}]
+    config = grpo_config(tmp_path / "run", tmp_path, reward={"custom": custom})
+    with pytest.raises(ValueError, match="no_such_module:reward must be importable"):
+        run_grpo(config)
+    assert not (tmp_path / "run").exists()

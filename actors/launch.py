@@ -14,6 +14,7 @@ from actors.groups import RayGroups
 from actors.placement import connect
 from actors.waiting import results_of
 from actors.weights import RayWeights
+from t2g_ray.advantages import TrainGroup
 from t2g_ray.batching import balance
 from t2g_ray.checkpoint import begin, discard_after, find_checkpoint, finish, keep_last
 from t2g_ray.config import GrpoConfig, dump_config
@@ -23,7 +24,7 @@ from t2g_ray.data.records import PromptOrder
 from t2g_ray.grade import sample_line
 from t2g_ray.greedy import load_tokenizer
 from t2g_ray.jsonlines import JsonLinesWriter
-from t2g_ray.loop import GrpoLoop, Ready, TrainGroup
+from t2g_ray.loop import GrpoLoop, Ready
 from t2g_ray.machine import describe_machine
 from t2g_ray.prompt_settings import write_prompt_settings
 from t2g_ray.rewards.custom import check_custom
@@ -39,14 +40,14 @@ class RayTrainer:
     def __init__(self, config: GrpoConfig, cluster: Cluster) -> None:
         self._config, self._cluster = config, cluster
 
-    def step(self, groups: Sequence[TrainGroup], *, num_loss_tokens: int) -> Mapping[str, float]:
+    def step(self, groups: Sequence[TrainGroup], *, divisor: float) -> Mapping[str, float]:
         """One optimiser step of all ranks; every rank reports the same numbers."""
         learners = self._cluster.learners
         calls: dict[str, Any] = {}
         for rank, share in enumerate(balance([g.num_tokens for g in groups], len(learners))):
             mine = [groups[i] for i in share]
             handles, advantages = [g.handle for g in mine], [g.advantages for g in mine]
-            call = learners[rank].step.remote(handles, advantages, num_loss_tokens)
+            call = learners[rank].step.remote(handles, advantages, divisor)
             calls[f"learner/{rank}"] = call
         deadlines = self._config.deadlines
         reports = results_of(calls, "optimiser step", deadlines, "train_s")

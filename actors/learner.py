@@ -47,7 +47,7 @@ class LearnerActor:
         self,
         handles: Sequence[Any],
         advantages: Sequence[Sequence[float | None]],
-        num_loss_tokens: int,
+        divisor: float,
     ) -> dict[str, float]:
         """Fetch this rank's groups and take one optimiser step with the other ranks."""
         version = self._learner.step_count
@@ -55,7 +55,7 @@ class LearnerActor:
             groups = ray.get(list(handles))
         with self._tracer.span("train", step=version):
             samples = to_samples(groups, advantages)
-            return self._learner.step(samples, num_loss_tokens=num_loss_tokens)
+            return self._learner.step(samples, divisor=divisor)
 
     def publish(self, version: int, bucket_mib: float) -> tuple[Manifest, list[Any]] | None:
         """Rank 0: put the weights into the object store, a bucket at a time, and describe them.

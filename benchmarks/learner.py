@@ -23,6 +23,7 @@ from t2g_ray.config import GrpoConfig
 from t2g_ray.data.load import resolve_model
 from t2g_ray.greedy import load_tokenizer
 from t2g_ray.learner import LearnerSpec
+from t2g_ray.loss import loss_divisor
 from t2g_ray.rundir import RunDir
 from t2g_ray.samples import to_samples
 from t2g_ray.types import Group, Reward, Sample, ScoredGroup
@@ -152,16 +153,15 @@ class _Batch:
         self._learners = learners
         self._handles = [[ray.put(_scored(group)) for group in share] for share in shares]
         self._advantages = [_advantages(share, config.seed) for share in shares]
-        self._num_loss_tokens = sum(
-            len(c.token_ids) for share in shares for g in share for c in g.completions
-        )
+        lengths = [len(c.token_ids) for share in shares for g in share for c in g.completions]
+        self._divisor = loss_divisor(lengths, config.algorithm, config.sampling.max_new_tokens)
 
     def time_steps(self, count: int) -> float:
         """Seconds of `count` optimiser steps, seen from the driver."""
         started = time.perf_counter()
         for _ in range(count):
             calls = [
-                learner.step.remote(handles, advantages, self._num_loss_tokens)
+                learner.step.remote(handles, advantages, self._divisor)
                 for learner, handles, advantages in zip(
                     self._learners, self._handles, self._advantages, strict=True
                 )

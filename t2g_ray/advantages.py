@@ -1,42 +1,134 @@
-"""Rewards of a group -> one advantage for each completion.
+"""Rewards of a whole batch -> one advantage for each completion.
 
-Invariant: the advantages of a group with equal rewards are all zero, so that such a group is
-counted as carrying no signal and is not trained.
+Groups come and go as [groups][G]; a group may have fewer than G where a grader failed. Invariant:
+equal rewards in all groups give zero advantages everywhere, so a group without signal is known by
+its advantages alone and is not trained.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from statistics import fmean, pstdev
+from dataclasses import dataclass
+from statistics import fmean, stdev
 from types import MappingProxyType
+from typing import Any
+
+from t2g_ray.config import AlgorithmConfig
+from t2g_ray.types import GroupSummary
+
+
+@dataclass(frozen=True, slots=True)
+class TrainGroup:
+    """A group with its advantages [G]; None masks a completion that is not trained."""
+
+    index: int
+    handle: Any
+    advantages: tuple[float | None, ...]
+    lengths: tuple[int, ...]
+    """Tokens of each completion that is trained."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that are trained."""
+        return sum(self.lengths)
+
+
+Rewards = Sequence[Sequence[float]]
+Advantages = list[list[float]]
 
 STD_FLOOR = 1e-4
-"""Added to the deviation; keeps a nearly equal group from being blown up."""
+"""Added to the deviation; keeps nearly equal rewards from being blown up."""
 
 
-def group_mean(rewards: Sequence[float]) -> list[float]:
-    """r - mean(r). Dr.GRPO (arXiv:2503.20783), eq. 3."""
-    mean = fmean(rewards)
-    return [reward - mean for reward in rewards]
+def group_mean(rewards: Rewards) -> Advantages:
+    """r - mean of the group. Dr.GRPO (arXiv:2503.20783), eq. 3."""
+    return [_centred(group) for group in rewards]
 
 
-def group_std(rewards: Sequence[float]) -> list[float]:
-    """(r - mean(r)) / std(r). GRPO (arXiv:2402.03300), section 4.1.2."""
-    scale = pstdev(rewards) + STD_FLOOR
-    return [advantage / scale for advantage in group_mean(rewards)]
+def group_std(rewards: Rewards) -> Advantages:
+    """(r - mean) / std of the group. GRPO (arXiv:2402.03300), section 4.1.2.
+
+    The paper names no convention; as in TRL the deviation is the sample's (over G - 1).
+    """
+    return [_scaled(_centred(group), group) for group in rewards]
 
 
-def leave_one_out(rewards: Sequence[float]) -> list[float]:
-    """r - mean of the others. RLOO (arXiv:2402.14740), eq. 8."""
-    size = len(rewards)
-    return [advantage * size / (size - 1) for advantage in group_mean(rewards)]
+def leave_one_out(rewards: Rewards) -> Advantages:
+    """r - mean of the others = G / (G - 1) (r - mean). RLOO (arXiv:2402.14740), eq. 8."""
+    return [[a * len(group) / (len(group) - 1) for a in _centred(group)] for group in rewards]
 
 
-ADVANTAGES: Mapping[str, Callable[[Sequence[float]], list[float]]] = MappingProxyType(
-    {"group_mean": group_mean, "group_std": group_std, "leave_one_out": leave_one_out}
+def batch_std(rewards: Rewards) -> Advantages:
+    """(r - mean) / std of the batch. REINFORCE++ (arXiv:2501.03262), global normalisation.
+
+    A group of equal rewards still teaches here, unless the whole batch is equal.
+    """
+    everything = [reward for group in rewards for reward in group]
+    mean = fmean(everything)
+    return [_scaled([reward - mean for reward in group], everything) for group in rewards]
+
+
+def group_mean_batch_std(rewards: Rewards) -> Advantages:
+    """(r - mean of the group) / std of these over the batch. REINFORCE++-baseline, ibid."""
+    centred = group_mean(rewards)
+    everything = [advantage for group in centred for advantage in group]
+    return [_scaled(group, everything) for group in centred]
+
+
+def _centred(group: Sequence[float]) -> list[float]:
+    mean = fmean(group)
+    return [reward - mean for reward in group]
+
+
+def _scaled(values: Sequence[float], spread: Sequence[float]) -> list[float]:
+    """Values in units of the sample deviation of `spread`."""
+    scale = stdev(spread) + STD_FLOOR
+    return [value / scale for value in values]
+
+
+ADVANTAGES: Mapping[str, Callable[[Rewards], Advantages]] = MappingProxyType(
+    {
+        "group_std": group_std,
+        "group_mean": group_mean,
+        "leave_one_out": leave_one_out,
+        "batch_std": batch_std,
+        "group_mean_batch_std": group_mean_batch_std,
+    }
 )
 
 
 def has_signal(rewards: Sequence[float]) -> bool:
     """Whether any two rewards of the group differ."""
     return max(rewards) - min(rewards) > 1e-9
+
+
+def plan_advantages(
+    summaries: Sequence[GroupSummary], algorithm: AlgorithmConfig
+) -> list[tuple[float | None, ...]]:
+    """Advantages [G] of each group of a batch; None masks a completion that is not trained.
+
+    Masked are completions whose grader failed, all of a group without signal or with fewer than
+    two graded ones (nothing to be compared with), and with `mask_truncated` those that ended at
+    the length limit (DAPO, arXiv:2503.14476, section 3.4).
+    """
+    graded = [
+        [reward for reward, ok in zip(s.rewards, s.is_valid, strict=True) if ok] for s in summaries
+    ]
+    compared = [group for group in graded if len(group) > 1]
+    advantages = iter(ADVANTAGES[algorithm.advantage](compared) if compared else [])
+    plans = [next(advantages) if len(group) > 1 else [] for group in graded]
+    return [_masked(s, p, algorithm) for s, p in zip(summaries, plans, strict=True)]
+
+
+def _masked(
+    summary: GroupSummary, advantages: Sequence[float], algorithm: AlgorithmConfig
+) -> tuple[float | None, ...]:
+    """`advantages` of the graded completions, or none at all, in the places of all."""
+    if all(abs(advantage) < 1e-9 for advantage in advantages):
+        return (None,) * len(summary.rewards)
+    values = iter(advantages)
+    placed = [next(values) if ok else None for ok in summary.is_valid]
+    return tuple(
+        None if is_truncated and algorithm.mask_truncated else value
+        for value, is_truncated in zip(placed, summary.is_truncated, strict=True)
+    )

@@ -16,10 +16,10 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from t2g_ray.algorithm import AlgorithmConfig
 from t2g_ray.rewards import RewardSpec
 from t2g_ray.sections import (
     EMBEDDED,
-    AlgorithmConfig,
     CheckpointConfig,
     DataConfig,
     DeadlineConfig,

@@ -68,7 +68,7 @@ def summarise(scored: ScoredGroup, *, score_s: float) -> GroupSummary:
         is_valid=is_valid,
         lengths=tuple(len(completion.token_ids) for completion in group.completions),
         prompt_tokens=len(group.prompt.token_ids),
-        num_truncated=sum(c.finish_reason == "length" for c in group.completions),
+        is_truncated=tuple(c.finish_reason == "length" for c in group.completions),
         num_parsed=sum(reward.parse == "ok" for reward in valid),
         min_version=int(versions.min()),
         max_version=int(versions.max()),

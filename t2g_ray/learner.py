@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import importlib
 import logging
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -22,8 +24,10 @@ import torch.distributed as dist
 from t2g_ray.batching import MicroBatch, collate, cut
 from t2g_ray.config import AlgorithmConfig, LearnerConfig
 from t2g_ray.logprobs import TokenLogProbs
-from t2g_ray.loss import policy_loss
+from t2g_ray.loss import LossSums, TokenBatch, likelihood_loss, policy_loss
 from t2g_ray.optim import deepspeed_config, lr_share, tag_for_muon
+from t2g_ray.reference import Reference
+from t2g_ray.step_totals import StepTotals
 from t2g_ray.types import Sample
 
 if TYPE_CHECKING:
@@ -32,6 +36,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 Objective = Literal["policy", "likelihood"]
+
+FixedLogProbs = tuple[torch.Tensor, torch.Tensor | None]
+"""Log-probs [K] of a micro-batch before the first update on it, and by the reference policy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +65,8 @@ class Learner:
         torch.manual_seed(spec.seed)
         self.spec = spec
         self.step_count = 0
-        policy, self.tokenizer = load_policy(spec.model, dtype=getattr(torch, spec.config.dtype))
+        dtype: torch.dtype = getattr(torch, spec.config.dtype)
+        policy, self.tokenizer = load_policy(spec.model, dtype=dtype)
         if spec.config.gradient_checkpointing:
             policy.gradient_checkpointing_enable()
         self.is_packed = spec.config.packing and _is_packed(policy)
@@ -72,43 +80,47 @@ class Learner:
         )[0]
         self._peak_lrs = [group["lr"] for group in self._engine.optimizer.param_groups]
         self.device = torch.device(self._engine.device)
+        self._reference: Reference | None = None
+        if spec.algorithm.kl_coef:
+            self._reference = Reference(
+                spec.model, dtype=dtype, device=self.device, is_packed=self.is_packed
+            )
 
     @property
     def policy(self) -> Any:
         """The Hugging Face model; its parameters are shards under ZeRO-3."""
         return self._engine.module.policy
 
-    def step(self, samples: Sequence[Sample], *, num_loss_tokens: int) -> dict[str, float]:
-        """One optimiser step over all ranks' samples.
+    def step(self, samples: Sequence[Sample], *, divisor: float) -> dict[str, float]:
+        """Train on all ranks' samples: `updates_per_batch` optimiser steps on the same batch.
 
-        `num_loss_tokens` is the divisor of the loss: trained tokens of the whole batch, over all
-        ranks. Returns metrics of the whole batch, the same on every rank.
+        `divisor` of the loss is a constant of the whole batch, over all ranks (`loss_divisor`).
+        Returns metrics of the whole batch, means over the updates, the same on every rank.
         """
         started = time.perf_counter()
         micros = self._micro_batches(samples)
         self._engine.train()
         self._set_lr()
-        totals = torch.zeros(7, dtype=torch.float64)
-        max_ratio = torch.ones(1, dtype=torch.float64)
-        num_ranks, grad_norm = dist.get_world_size(), 0.0
-        for number, (micro, weight) in enumerate(micros):
-            is_last = number == len(micros) - 1
-            self._engine.set_gradient_accumulation_boundary(is_last)
-            loss, sums, ratio = self._micro_loss(micro)
-            # DeepSpeed averages over ranks; the loss is a sum over them.
-            self._engine.backward(loss * (weight * num_ranks / num_loss_tokens))
-            if is_last:
-                grad_norm = self._grad_norm_before_step()
-            self._engine.step()
-            totals += weight * sums
-            max_ratio = torch.maximum(max_ratio, ratio if weight else max_ratio)
+        totals, grad_norms, fixed = StepTotals(), list[float](), list[FixedLogProbs]()
+        num_updates = self.spec.algorithm.updates_per_batch
+        for _ in range(num_updates):
+            for number, (micro, weight) in enumerate(micros):
+                is_last = number == len(micros) - 1
+                self._engine.set_gradient_accumulation_boundary(is_last)
+                sums = self._micro_loss(micro, fixed, number)
+                # DeepSpeed averages over ranks; the loss is a sum over them.
+                self._engine.backward(sums.loss * (weight * dist.get_world_size() / divisor))
+                norm = self._whole_grad_norm() if is_last else 0.0
+                self._engine.step()
+                totals.add(sums, weight=weight)
+            grad_norms.append(self._sharded_grad_norm() if self.spec.config.zero_stage else norm)
         self.step_count += 1
-        dist.all_reduce(totals)
-        dist.all_reduce(max_ratio, op=dist.ReduceOp.MAX)
-        if self.spec.config.zero_stage > 0:
-            grad_norm = float(self._engine.get_global_grad_norm())
-        metrics = self._metrics(totals, max_ratio)
-        return {**metrics, "grad_norm": grad_norm, "time/learner_s": time.perf_counter() - started}
+        return {
+            **totals.metrics(divisor=divisor, num_updates=num_updates),
+            "grad_norm": fmean(grad_norms),
+            "lr": self._engine.optimizer.param_groups[-1]["lr"],
+            "time/learner_s": time.perf_counter() - started,
+        }
 
     def held_out_loss(self, samples: Sequence[Sample]) -> float:
         """Mean negative log-likelihood of a completion token, in nats, over all ranks' samples.
@@ -124,12 +136,18 @@ class Learner:
         dist.all_reduce(totals)
         return float(totals[0] / totals[1])
 
-    def _grad_norm_before_step(self) -> float:
-        # DeepSpeed reports a norm only where it shards; at stage 0 the gradients lie here whole.
+    def _whole_grad_norm(self) -> float:
+        # Before the step. DeepSpeed reports a norm only where it shards.
         if self.spec.config.zero_stage > 0:
             return 0.0
         gradients = [p.grad for p in self.policy.parameters() if p.grad is not None]
         return float(torch.nn.utils.get_total_norm(gradients))
+
+    def _sharded_grad_norm(self) -> float:
+        # After the step, which DeepSpeed skips where the norm is not finite; it then reports
+        # None or -1.
+        norm = self._engine.get_global_grad_norm()
+        return math.nan if norm is None or norm < 0 else float(norm)
 
     def _micro_batches(self, samples: Sequence[Sample]) -> list[tuple[MicroBatch, float]]:
         spec = self.spec
@@ -157,44 +175,30 @@ class Learner:
         )
         return collate([sample], is_packed=self.is_packed)
 
-    def _micro_loss(self, micro: MicroBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _micro_loss(self, micro: MicroBatch, fixed: list[FixedLogProbs], number: int) -> LossSums:
+        """Sums of micro-batch `number`; `fixed` grows by one in the first update on the batch."""
         logprobs, entropies = self._engine(micro, self.spec.temperature)
-        num_tokens = torch.tensor(float(logprobs.numel()), device=logprobs.device)
         if self.spec.objective == "likelihood":
-            loss, zero = -logprobs.sum(), torch.zeros_like(num_tokens)
-            parts = [loss.detach(), num_tokens, entropies.sum(), zero, zero, zero, zero]
-            return loss, torch.stack(parts).double().cpu(), torch.ones(1, dtype=torch.float64)
-        sums = policy_loss(
-            logprobs, entropies, micro.sampler_logprobs, micro.advantages, self.spec.algorithm
+            return likelihood_loss(logprobs, entropies)
+        if number == len(fixed):
+            reference, temperature = self._reference, self.spec.temperature
+            other = None if reference is None else reference.logprobs(micro, temperature)
+            fixed.append((logprobs.detach(), other))
+        tokens = TokenBatch(
+            logprobs=logprobs,
+            entropies=entropies,
+            old_logprobs=fixed[number][0],
+            sampler_logprobs=micro.sampler_logprobs,
+            reference_logprobs=fixed[number][1],
+            advantages=micro.advantages,
+            sample_of=micro.sample_of,
         )
-        difference = (logprobs.detach() - micro.sampler_logprobs).abs().sum()
-        watched = [sums.entropy, sums.mismatch_kl, sums.clipped, sums.truncated, difference]
-        parts = [sums.loss.detach(), num_tokens, *watched]
-        return (
-            sums.loss,
-            torch.stack(parts).double().cpu(),
-            sums.max_ratio.double().cpu().reshape(1),
-        )
+        return policy_loss(tokens, self.spec.algorithm)
 
     def _set_lr(self) -> None:
         share = lr_share(self.spec.config.optimizer, self.step_count, self.spec.total_steps)
         for group, peak in zip(self._engine.optimizer.param_groups, self._peak_lrs, strict=True):
             group["lr"] = peak * share
-
-    def _metrics(self, totals: torch.Tensor, max_ratio: torch.Tensor) -> dict[str, float]:
-        loss, tokens, entropy, mismatch, clipped, truncated, difference = totals.tolist()
-        return {
-            "loss": loss / tokens,
-            "entropy": entropy / tokens,
-            "kl": 0.0,
-            "clip_fraction": clipped / tokens,
-            "mismatch/kl": mismatch / tokens,
-            "mismatch/max_ratio": float(max_ratio),
-            "mismatch/truncated_share": truncated / tokens,
-            "mismatch/logprob_difference": difference / tokens,
-            "tokens/loss": tokens,
-            "lr": self._engine.optimizer.param_groups[-1]["lr"],
-        }
 
     def named_tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Full tensors in one fixed order, for the rank that packs; collective under ZeRO-3.
@@ -214,15 +218,20 @@ class Learner:
 
     def save(self, folder: Path) -> None:
         """Write this rank's share of model and optimiser state; collective."""
-        self._engine.save_checkpoint(
-            str(folder), tag="state", client_state={"step": self.step_count}
-        )
+        digest = None if self._reference is None else self._reference.digest
+        state = {"step": self.step_count, "reference": digest}
+        self._engine.save_checkpoint(str(folder), tag="state", client_state=state)
 
     def load(self, folder: Path) -> None:
-        """Restore what `save` wrote; raises FileNotFoundError when it is not there."""
+        """Restore what `save` wrote; raises FileNotFoundError when it is not there.
+
+        Raises ValueError when the run did not start from the present reference policy.
+        """
         path, state = self._engine.load_checkpoint(str(folder), tag="state")
         if path is None:
             raise FileNotFoundError(f"{folder} must hold a learner state, found none")
+        if self._reference is not None:
+            self._reference.check_same(state.get("reference"), folder)
         self.step_count = int(state["step"])
 
     def export(self, folder: Path) -> None:

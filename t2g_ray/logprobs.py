@@ -20,7 +20,7 @@ CHUNK_ELEMENTS = 1 << 24
 
 
 class _ChunkedLogProb(torch.autograd.Function):
-    """log softmax(h W^T / temperature)[target] in fp32, [K]; entropies [K] carry no gradient."""
+    """log softmax(h W^T / temperature)[target] and the entropy of that softmax, in fp32, [K]."""
 
     @staticmethod
     def forward(
@@ -34,15 +34,17 @@ class _ChunkedLogProb(torch.autograd.Function):
             entropies.append(-(log_p.exp() * log_p).sum(-1))
         ctx.save_for_backward(hidden, weight, targets)
         ctx.scale, ctx.chunk = scale, chunk
-        entropy = torch.cat(entropies)
-        ctx.mark_non_differentiable(entropy)
-        return torch.cat(logprobs), entropy
+        # An output that no loss reads then has the gradient None, and costs nothing.
+        ctx.set_materialize_grads(False)
+        return torch.cat(logprobs), torch.cat(entropies)
 
     @staticmethod
     def backward(
-        ctx: Any, grad: torch.Tensor, _: torch.Tensor
+        ctx: Any, grad: torch.Tensor | None, grad_entropy: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor, None, None]:
         hidden, weight, targets = ctx.saved_tensors
+        if grad is None:
+            grad = torch.zeros(len(targets), device=targets.device)
         grad_hidden = torch.empty_like(hidden)
         grad_weight = torch.zeros_like(weight, dtype=torch.float32)
         for start in range(0, hidden.shape[0], ctx.chunk):
@@ -52,10 +54,21 @@ class _ChunkedLogProb(torch.autograd.Function):
             d_logits = torch.softmax((h @ weight.T).float() * ctx.scale, dim=-1).neg_()
             d_logits[torch.arange(len(target), device=target.device), target] += 1.0
             d_logits.mul_((g * ctx.scale)[:, None])
+            if grad_entropy is not None:
+                slopes = _entropy_slopes((h @ weight.T).float() * ctx.scale)
+                d_logits += slopes.mul_((grad_entropy[part] * ctx.scale)[:, None])
             d_typed = d_logits.to(weight.dtype)
             grad_hidden[part] = d_typed @ weight
             grad_weight += (d_typed.T @ h).float()
         return grad_hidden, grad_weight.to(weight.dtype), None, None
+
+
+def _entropy_slopes(logits: torch.Tensor) -> torch.Tensor:
+    """d H / d logits = -p (log p + H) of each row."""
+    log_p = torch.log_softmax(logits, dim=-1)
+    p = log_p.exp()
+    log_p.mul_(p)  # now p log p, whose sum is -H
+    return p.mul_(log_p.sum(-1, keepdim=True)).sub_(log_p)
 
 
 def chunked_logprobs(

@@ -15,15 +15,17 @@ holds however slow a group was.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Protocol
 
-from t2g_ray.advantages import ADVANTAGES, has_signal
+from t2g_ray.advantages import TrainGroup, has_signal, plan_advantages
 from t2g_ray.config import GrpoConfig
 from t2g_ray.data.ledger import Ledger
+from t2g_ray.loss import loss_divisor
 from t2g_ray.staleness import Due, dues_of
 from t2g_ray.step_metrics import Books, StepClock, Stock, Surplus, step_line
 from t2g_ray.types import GroupSummary
@@ -42,16 +44,6 @@ class Ready:
 
     summary: GroupSummary
     handle: Any
-
-
-@dataclass(frozen=True, slots=True)
-class TrainGroup:
-    """A group with its advantages [G]; None masks a completion whose grader failed."""
-
-    index: int
-    handle: Any
-    advantages: tuple[float | None, ...]
-    num_tokens: int
 
 
 class Groups(Protocol):
@@ -78,8 +70,8 @@ class Groups(Protocol):
 class Trainer(Protocol):
     """The learner ranks."""
 
-    def step(self, groups: Sequence[TrainGroup], *, num_loss_tokens: int) -> Mapping[str, float]:
-        """One optimiser step; returns the learner's metrics."""
+    def step(self, groups: Sequence[TrainGroup], *, divisor: float) -> Mapping[str, float]:
+        """Train on the groups; returns the learner's metrics. `divisor` is `loss_divisor`'s."""
 
 
 class Weights(Protocol):
@@ -220,17 +212,15 @@ class GrpoLoop:
 
     def _plan(self, taken: Sequence[Ready]) -> list[TrainGroup]:
         self._check_graders(taken)
+        summaries = [ready.summary for ready in taken]
         batch: list[TrainGroup] = []
-        for ready in taken:
-            summary = ready.summary
-            if not self._is_useful(ready):
-                continue
-            rewards = summary.graded(summary.rewards)
-            values = iter(ADVANTAGES[self.config.algorithm.advantage](rewards))
-            advantages = tuple(next(values) if ok else None for ok in summary.is_valid)
-            lengths = zip(summary.lengths, summary.is_valid, strict=True)
-            num_tokens = sum(length for length, ok in lengths if ok)
-            batch.append(TrainGroup(summary.index, ready.handle, advantages, num_tokens))
+        plans = plan_advantages(summaries, self.config.algorithm)
+        for ready, advantages in zip(taken, plans, strict=True):
+            pairs = zip(ready.summary.lengths, advantages, strict=True)
+            lengths = tuple(length for length, advantage in pairs if advantage is not None)
+            is_useful = not self.config.sampling.extra_groups or self._is_useful(ready)
+            if lengths and is_useful:
+                batch.append(TrainGroup(ready.summary.index, ready.handle, advantages, lengths))
         return batch
 
     def _check_graders(self, taken: Sequence[Ready]) -> None:
@@ -248,8 +238,13 @@ class GrpoLoop:
     def _train(self, batch: Sequence[TrainGroup]) -> dict[str, float]:
         if batch:
             self._num_empty_steps = 0
-            tokens = sum(group.num_tokens for group in batch)
-            return dict(self._trainer.step(batch, num_loss_tokens=tokens))
+            lengths = [length for group in batch for length in group.lengths]
+            divisor = loss_divisor(
+                lengths, self.config.algorithm, self.config.sampling.max_new_tokens
+            )
+            report = dict(self._trainer.step(batch, divisor=divisor))
+            self._check_finite(report)
+            return report
         self._num_empty_steps += 1
         if self._num_empty_steps >= MAX_EMPTY_STEPS:
             raise LoopError(
@@ -259,6 +254,16 @@ class GrpoLoop:
             )
         return {}
 
+    def _check_finite(self, report: Mapping[str, float]) -> None:
+        # Before anything is published or saved: the last checkpoint is still sound.
+        for name in ("loss", "grad_norm"):
+            if not math.isfinite(report.get(name, 0.0)):
+                raise LoopError(
+                    f"loss and gradient norm must be finite, found {name}={report[name]} at step "
+                    f"{self.version + 1}, whose weights were not published; lower "
+                    "learner.optimizer.lr or max_grad_norm and resume from the last checkpoint"
+                )
+
     def _finish(
         self,
         taken: Sequence[Ready],
@@ -267,7 +272,7 @@ class GrpoLoop:
         report: Mapping[str, float],
     ) -> None:
         now = time.time()
-        trained = frozenset(group.index for group in batch)
+        trained = {group.index: group.lengths for group in batch}
         summaries = [ready.summary for ready in taken]
         arrived = [*summaries, *surplus.finished]
         self._books.close_step(arrived, trained, self._groups.stock())

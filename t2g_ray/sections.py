@@ -222,22 +222,6 @@ class LearnerConfig(Section):
         return self
 
 
-class AlgorithmConfig(Section):
-    """How rewards become a gradient; docs/algorithms.md has the equations."""
-
-    advantage: Literal["group_std", "group_mean", "leave_one_out"] = "group_std"
-    """How rewards of a group become advantages."""
-    clip_low: float = Field(default=0.2, gt=0, lt=1)
-    """Ratio is clipped below 1 - clip_low."""
-    clip_high: float = Field(default=0.28, gt=0)
-    """Ratio is clipped above 1 + clip_high."""
-    importance_cap: float = Field(default=2.0, gt=0)
-    """Upper bound of the truncated importance weight of tokens an older policy wrote."""
-    parity_tolerance: float | None = Field(default=None, gt=0)
-    """Largest mean |log-prob difference| in nats between sampler and learner on the same weights;
-    when not given, 1e-5 where both compute in fp32, else 0.05."""
-
-
 class SyncConfig(Section):
     """Weights from the learner to the samplers."""
 

@@ -114,7 +114,7 @@ def run_sft_rank(plan: SftPlan, *, rank: int, num_ranks: int) -> None:
         batch = data.batch(step)
         share = balance([num_tokens(sample) for sample in batch], num_ranks)[rank]
         metrics = learner.step(
-            [batch[position] for position in share], num_loss_tokens=num_answer_tokens(batch)
+            [batch[position] for position in share], divisor=num_answer_tokens(batch)
         )
         if record is not None:
             record.step(step + 1, batch, metrics)

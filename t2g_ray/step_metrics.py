@@ -7,7 +7,7 @@ of every step; `Books` stops the run otherwise.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, pstdev
 
@@ -53,7 +53,7 @@ class Books:
         self._tokens = [0, 0]
 
     def close_step(
-        self, summaries: Sequence[GroupSummary], trained: frozenset[int], stock: Stock
+        self, summaries: Sequence[GroupSummary], trained: Collection[int], stock: Stock
     ) -> None:
         """Count one step; raises ConservationError when something was lost or counted twice."""
         for summary in summaries:
@@ -70,7 +70,7 @@ class Books:
 
 def step_line(
     summaries: Sequence[GroupSummary],
-    trained: frozenset[int],
+    trained: Mapping[int, Sequence[int]],
     surplus: Surplus,
     clock: StepClock,
     report: Mapping[str, float],
@@ -78,15 +78,15 @@ def step_line(
 ) -> dict[str, float]:
     """All keys of METRIC_KEYS except the times and idle shares that come from the trace.
 
-    `summaries` are the groups that the step took, `trained` the indices of those that gave
-    gradient, `surplus` what it gave up.
+    `summaries` are the groups that the step took; `trained` gives the lengths of the completions
+    that gave gradient, by the index of their group; `surplus` is what the step gave up.
     """
     used = [s for s in summaries if s.index in trained]
     num_valid = sum(sum(s.is_valid) for s in summaries)
     num_completions = sum(len(s.rewards) for s in summaries)
     generated = sum(s.generated_tokens for s in summaries)
-    trained_prompt = sum(s.prompt_tokens * sum(s.is_valid) for s in used)
-    trained_tokens = sum(n for s in used for n, ok in zip(s.lengths, s.is_valid, strict=True) if ok)
+    trained_prompt = sum(s.prompt_tokens * len(trained[s.index]) for s in used)
+    trained_tokens = sum(sum(lengths) for lengths in trained.values())
     num_dropped = sum(1 for s in summaries if sum(s.is_valid) < 2)
     return {
         "step": clock.step,
@@ -113,7 +113,7 @@ def step_line(
         **_staleness(used or summaries, clock.step - 1),
         "completion_length/mean": generated / num_completions,
         "completion_length/taken_over_begun": _length_bias(summaries, surplus),
-        "completion_length/truncated_rate": sum(s.num_truncated for s in summaries)
+        "completion_length/truncated_rate": sum(sum(s.is_truncated) for s in summaries)
         / num_completions,
         **_NO_TRAINING,
         **report,

@@ -129,7 +129,8 @@ class GroupSummary:
     is_valid: tuple[bool, ...]
     lengths: tuple[int, ...]
     prompt_tokens: int
-    num_truncated: int
+    is_truncated: tuple[bool, ...]
+    """Whether the completion ended at the length limit."""
     num_parsed: int
     min_version: int
     max_version: int

@@ -185,6 +185,7 @@ def test_two_samplers_and_two_ranks_train_with_staleness(
             "custom": [{"path": "tests.integration.own_reward:brevity", "weight": 0.1}],
         },
         learner={**TWO_RANKS, "zero_stage": 2},
+        algorithm={"kl_coef": 0.1, "updates_per_batch": 2, "normalisation": "sequences"},
     )
     run = run_grpo(config)
     # The user's reward counts, and the raw scores do not know of it.
@@ -192,6 +193,7 @@ def test_two_samplers_and_two_ranks_train_with_staleness(
     assert all(0 <= value <= 1 for value in column(run, "f1/entities"))
     assert all(-1 <= value <= 0 for value in column(run, "reward/overlong"))
     assert column(run, "step") == list(range(1, STEPS + 1))
+    assert max(column(run, "kl")) > 0
     assert [missing_keys(line) for line in lines_of(run)] == [[]] * STEPS
     assert max(column(run, "staleness/max")) == 1.0
     positions = [p for line in read_json_lines(run.ledger) for p in line["positions"]]

@@ -53,7 +53,7 @@ def test_a_group_is_decoded_scored_and_summed_up() -> None:
     assert (summary.entities, summary.relations) == ((3, 0, 3), (0, 0, 0))
     assert summary.f1 == pytest.approx((1.0, 2 / 3, 0.0))
     assert summary.parts == pytest.approx({"json": 2 / 3, "f1_entities": (1 + 2 / 3) / 3})
-    assert (summary.num_parsed, summary.num_truncated) == (2, 1)
+    assert (summary.num_parsed, summary.is_truncated) == (2, (False, False, True))
     assert (summary.min_version, summary.max_version) == (2, 4)
     # All of the first completion, all but the end of the second, the end of the third.
     first, second, third = summary.lengths

@@ -64,9 +64,18 @@ def test_bf16_weights_get_bf16_gradients_and_fp32_logprobs() -> None:
     assert [g.dtype for g in gradients(found, hidden, weight)] == [torch.bfloat16] * 2
 
 
-def test_entropies_carry_no_gradient() -> None:
-    hidden, weight, targets = inputs(5, 9, torch.float32)
-    assert not chunked_logprobs(hidden, weight, targets, temperature=1.0)[1].requires_grad
+@pytest.mark.parametrize("chunk_elements", [1, 3 * 29, 1 << 20])
+def test_the_gradient_of_the_entropy_is_that_of_the_whole_softmax(
+    monkeypatch: pytest.MonkeyPatch, chunk_elements: int
+) -> None:
+    monkeypatch.setattr(logprobs, "CHUNK_ELEMENTS", chunk_elements)
+    hidden, weight, targets = inputs(11, 29, torch.float32)
+    found, entropies = chunked_logprobs(hidden, weight, targets, temperature=0.8)
+    log_p = torch.log_softmax(hidden @ weight.T / 0.8, dim=-1)
+    expected = log_p.gather(-1, targets[:, None])[:, 0] - 2 * (log_p.exp() * log_p).sum(-1)
+    ours = gradients(found + 2 * entropies, hidden, weight)
+    for mine, theirs in zip(ours, gradients(expected, hidden, weight), strict=True):
+        assert torch.allclose(mine, theirs, rtol=1e-5, atol=2e-6)
 
 
 class LargestTensor(TorchDispatchMode):

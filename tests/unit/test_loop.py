@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from t2g_ray.advantages import TrainGroup
 from t2g_ray.config import GrpoConfig, build_config
 from t2g_ray.data.ledger import Curriculum, Ledger
-from t2g_ray.loop import MAX_EMPTY_STEPS, GrpoLoop, LoopError, Ready, TrainGroup
+from t2g_ray.loop import MAX_EMPTY_STEPS, GrpoLoop, LoopError, Ready
 from t2g_ray.metrics import ConservationError
 from t2g_ray.staleness import Due, choose
 from t2g_ray.step_metrics import Stock, Surplus
@@ -37,7 +38,7 @@ def summary(
         is_valid=tuple(is_valid or [True] * len(rewards)),
         lengths=tuple(range(2, 2 + len(rewards))),
         prompt_tokens=4,
-        num_truncated=0,
+        is_truncated=(False,) * len(rewards),
         num_parsed=1,
         min_version=version,
         max_version=version,
@@ -62,7 +63,7 @@ class World:
     open: dict[int, int] = field(default_factory=dict)
     """Position -> version it begins under."""
     ready: dict[int, Ready] = field(default_factory=dict)
-    trained: list[tuple[list[TrainGroup], int]] = field(default_factory=list)
+    trained: list[tuple[list[TrainGroup], float]] = field(default_factory=list)
     taken: list[tuple[int, list[int]]] = field(default_factory=list)
     """(version, positions) of every step."""
     ended: list[tuple[int, list[int]]] = field(default_factory=list)
@@ -133,9 +134,9 @@ class World:
             waiting_tokens=sum(one.generated_tokens for one in waiting),
         )
 
-    def step(self, groups: Sequence[TrainGroup], *, num_loss_tokens: int) -> Mapping[str, float]:
+    def step(self, groups: Sequence[TrainGroup], *, divisor: float) -> Mapping[str, float]:
         self.diary.append(f"train {len(groups)}")
-        self.trained.append((list(groups), num_loss_tokens))
+        self.trained.append((list(groups), divisor))
         return self.report
 
     def publish(self, version: int) -> Mapping[str, float]:
@@ -319,11 +320,51 @@ def test_a_late_position_that_was_admitted_early_goes_before_an_early_one() -> N
 
 def test_advantages_and_token_counts_go_to_the_trainer_with_the_handles() -> None:
     world = run(World(), config(steps=1, algorithm={"advantage": "group_mean"}))
-    ((groups, num_loss_tokens),) = world.trained
+    ((groups, divisor),) = world.trained
     assert [(g.index, g.handle) for g in groups] == [(0, "handle 0"), (1, "handle 1")]
     assert all(g.advantages == (0.5, -0.5) for g in groups)
     # Completions of 2 and 3 tokens in each group.
-    assert ([g.num_tokens for g in groups], num_loss_tokens) == ([5, 5], 10)
+    assert ([g.num_tokens for g in groups], divisor) == ([5, 5], 10)
+
+
+@pytest.mark.parametrize(
+    ("normalisation", "divisor"), [("tokens", 10), ("sequences", 4), ("constant", 4 * 20)]
+)
+def test_the_divisor_counts_the_whole_batch(normalisation: str, divisor: float) -> None:
+    tree = {"algorithm": {"normalisation": normalisation}, "sampling": {"max_new_tokens": 20}}
+    world = run(World(), config(steps=1, **tree))
+    assert [found for _, found in world.trained] == [divisor]
+
+
+def test_truncated_completions_are_left_out_of_the_batch_and_of_its_tokens() -> None:
+    def make(index: int, version: int) -> GroupSummary:
+        made = summary(index, version, rewards=(1.0, 0.0, 0.0))
+        # The second group was truncated whole: nothing of it is left to train.
+        return dataclasses.replace(made, is_truncated=(index == 1, True, index == 1))
+
+    world = run(World(make=make), config(steps=1, algorithm={"mask_truncated": True}))
+    (((group,), divisor),) = world.trained
+    assert (group.index, group.advantages[1], group.lengths) == (0, None, (2, 4))
+    assert divisor == 6 == world.lines[0]["tokens/trained"]
+    assert (world.lines[0]["groups/trained"], world.lines[0]["groups/no_signal"]) == (1, 1)
+
+
+@pytest.mark.parametrize("max_staleness", [0, 2])
+@pytest.mark.parametrize("name", ["loss", "grad_norm"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_step_that_is_not_finite_is_never_published(
+    name: str, value: float, max_staleness: int
+) -> None:
+    world = World()
+
+    def report(groups: Sequence[TrainGroup], *, divisor: float) -> Mapping[str, float]:
+        return {"loss": 0.1, "grad_norm": 0.2, **({name: value} if world.version == 1 else {})}
+
+    world.step = report  # type: ignore[method-assign]
+    with pytest.raises(LoopError, match=rf"must be finite, found {name}={value} at step 2, whose"):
+        loop_of(world, config(steps=5, max_staleness=max_staleness)).run()
+    assert [entry for entry in world.diary if entry.startswith("publish")] == ["publish 1"]
+    assert len(world.lines) == 1
 
 
 def test_groups_without_signal_are_counted_and_not_trained() -> None:
@@ -364,10 +405,10 @@ def test_a_completion_whose_grader_failed_is_masked() -> None:
 
     settings = config(steps=1, algorithm={"advantage": "group_mean"}, reward={"max_error_rate": 1})
     world = run(World(make=make), settings)
-    ((groups, num_loss_tokens),) = world.trained
+    ((groups, divisor),) = world.trained
     # The mean is over the graded two; the masked one's 3 tokens are no part of the loss.
     assert groups[0].advantages == (0.5, None, -0.5)
-    assert (groups[0].num_tokens, num_loss_tokens) == (2 + 4, 6 + 5)
+    assert (groups[0].num_tokens, divisor) == (2 + 4, 6 + 5)
     assert world.lines[0]["groups/grader_errors"] == 1
 
 
@@ -529,7 +570,7 @@ def test_tokens_of_older_weights_are_not_held_to_parity() -> None:
     world = World()
     world.make = lambda index, version: summary(index, world.admitted[index])
 
-    def report(groups: Sequence[TrainGroup], *, num_loss_tokens: int) -> Mapping[str, float]:
+    def report(groups: Sequence[TrainGroup], *, divisor: float) -> Mapping[str, float]:
         return {"mismatch/logprob_difference": 0.3 if world.version else 0.0}
 
     world.step = report  # type: ignore[method-assign]

@@ -31,7 +31,7 @@ A = GroupSummary(
     is_valid=(True, True),
     lengths=(10, 20),
     prompt_tokens=7,
-    num_truncated=1,
+    is_truncated=(False, True),
     num_parsed=1,
     min_version=4,
     max_version=4,
@@ -63,7 +63,7 @@ C = dataclasses.replace(
     f1=(1.0, 0.0, 0.0),
     is_valid=(True, False, True),
     lengths=(4, 40, 6),
-    num_truncated=0,
+    is_truncated=(False,) * 3,
     parts={"json": 0.25},
     entities=(0, 0, 3),
     min_version=2,
@@ -75,7 +75,7 @@ D = dataclasses.replace(
     index=3,
     is_valid=(True, False),
     lengths=(3, 3),
-    num_truncated=0,
+    is_truncated=(False, False),
     num_parsed=0,
     parts={"json": 0.0},
 )
@@ -87,9 +87,13 @@ def line(
     report: dict[str, float] | None = None,
     surplus: Surplus | None = None,
 ) -> dict[str, float]:
-    return step_line(
-        summaries, frozenset(trained), surplus or Surplus(), CLOCK, report or {}, CONFIG
-    )
+    """`trained` holds the indices of the groups whose graded completions were trained."""
+    lengths = {
+        s.index: [n for n, ok in zip(s.lengths, s.is_valid, strict=True) if ok]
+        for s in summaries
+        if s.index in trained
+    }
+    return step_line(summaries, lengths, surplus or Surplus(), CLOCK, report or {}, CONFIG)
 
 
 def test_a_line_has_every_key_that_the_trace_does_not_give() -> None:

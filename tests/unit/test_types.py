@@ -32,7 +32,7 @@ def summary(lengths: tuple[int, ...]) -> GroupSummary:
         is_valid=(True, True),
         lengths=lengths,
         prompt_tokens=3,
-        num_truncated=0,
+        is_truncated=(False, False),
         num_parsed=2,
         min_version=3,
         max_version=4,

@@ -27,7 +27,7 @@ def ready(index: int) -> Ready:
         is_valid=(True, True),
         lengths=(2, 3),
         prompt_tokens=4,
-        num_truncated=0,
+        is_truncated=(False, False),
         num_parsed=1,
         min_version=0,
         max_version=0,
@@ -74,9 +74,9 @@ class Desk:
         taken = [ready(2 * number - 2), ready(2 * number - 1)]
         clock = StepClock(step=number, time_s=wall_s * number, wall_s=wall_s)
         report = {"loss": 0.1, "time/sync_s": 0.2}
-        line = step_line(
-            [r.summary for r in taken], frozenset({0, 1}), Surplus(), clock, report, self.config
-        )
+        trained = {r.summary.index: r.summary.lengths for r in taken}
+        summaries = [r.summary for r in taken]
+        line = step_line(summaries, trained, Surplus(), clock, report, self.config)
         self.log.after_step(line, taken, Ledger(watermark=2 * number))
 
 

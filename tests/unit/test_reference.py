@@ -1,0 +1,52 @@
+"""The frozen starting policy: what it computes, and that a resume cannot swap it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from t2g_ray.batching import collate
+from t2g_ray.data.corpus import build_tokenizer
+from t2g_ray.logprobs import TokenLogProbs
+from t2g_ray.packed_attention import enable_packing
+from t2g_ray.policy import build_tiny_policy, save_policy
+from t2g_ray.reference import Reference
+from t2g_ray.types import Sample
+
+CPU = torch.device("cpu")
+
+
+def reference_of(folder: Path, *, seed: int) -> Reference:
+    tokenizer = build_tokenizer()
+    save_policy(build_tiny_policy(tokenizer, seed=seed), tokenizer, folder)
+    return Reference(str(folder), dtype=torch.float32, device=CPU, is_packed=True)
+
+
+def test_a_reference_gives_the_log_probs_of_its_policy_without_gradient(tmp_path: Path) -> None:
+    zeros = np.zeros(3, np.float32)
+    sample = Sample(
+        group=0,
+        prompt_ids=(300, 301, 302),
+        completion_ids=np.array([400, 401, 402], np.int32),
+        sampler_logprobs=zeros,
+        versions=zeros.astype(np.int32),
+        advantage=1.0,
+    )
+    micro = collate([sample], is_packed=True)
+    found = reference_of(tmp_path, seed=3).logprobs(micro, 0.9)
+    policy = build_tiny_policy(build_tokenizer(), seed=3).eval()
+    enable_packing(policy)
+    assert torch.equal(found, TokenLogProbs(policy)(micro, 0.9)[0].detach())
+    assert not found.requires_grad
+
+
+def test_a_resume_under_another_starting_policy_is_refused(tmp_path: Path) -> None:
+    one, other = reference_of(tmp_path / "a", seed=0), reference_of(tmp_path / "b", seed=1)
+    one.check_same(one.digest, "checkpoint")
+    with pytest.raises(ValueError, match=rf"found {other.digest} in checkpoint and {one.digest}"):
+        one.check_same(other.digest, "checkpoint")
+    with pytest.raises(ValueError, match="found no KL in checkpoint"):
+        one.check_same(None, "checkpoint")

@@ -16,6 +16,8 @@ import torch
 
 MAX_WASTE = 1 / 32
 """A call may pad this share of all query-key pairs; what would pad more begins another call."""
+CALL_PAIRS = 4096
+"""Padding that costs no more than a call does; a call may always pad as much."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,9 +114,9 @@ def pack(segments: Sequence[Segment]) -> Packing:
 def _buckets(segments: Sequence[Segment]) -> Iterator[list[Segment]]:
     """Segments of similar length together; with and without a prefix apart.
 
-    Greedy over sorted lengths. Few segments give few calls, whatever their lengths.
+    Greedy over sorted lengths.
     """
-    limit = MAX_WASTE * sum(segment.num_pairs for segment in segments)
+    limit = max(CALL_PAIRS, MAX_WASTE * sum(segment.num_pairs for segment in segments))
     for has_prefix in (False, True):
         kind = [s for s in segments if (s.prefix_length > 0) == has_prefix]
         bucket: list[Segment] = []

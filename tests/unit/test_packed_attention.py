@@ -136,6 +136,14 @@ def test_a_model_whose_attention_takes_more_than_queries_and_keys_fails_the_prob
     assert torch.equal(policy(ids).logits, before)
 
 
+def test_the_probe_allows_for_the_rounding_of_bf16() -> None:
+    policy = policy_of("Qwen2", PACKED["Qwen2"]).to(torch.bfloat16)
+    expected = read_alone(policy)
+    assert enable_packing(policy) is None
+    found, _ = TokenLogProbs(policy)(collate(samples(), is_packed=True), 0.7)
+    assert (found - expected).abs().mean() < 0.05
+
+
 @pytest.mark.parametrize("token_budget", [16, 20, 30])
 def test_the_gradient_does_not_depend_on_the_cut(token_budget: int) -> None:
     policy = packed_policy("Qwen3")

@@ -254,7 +254,7 @@ def _is_packed(policy: PreTrainedModel) -> bool:
 
 
 def join_ranks(*, rank: int, num_ranks: int, address: str, port: int, is_cpu: bool) -> None:
-    """Set up torch.distributed and DeepSpeed for this process: gloo on CPUs, nccl on GPUs."""
+    """Set up torch.distributed and DeepSpeed for this process: gloo on CPUs, nccl beside it on GPUs."""
     if is_cpu:
         os.environ["DS_ACCELERATOR"] = "cpu"
         # Without this Muon's update is compiled at its first call, which takes minutes here.
@@ -272,5 +272,8 @@ def join_ranks(*, rank: int, num_ranks: int, address: str, port: int, is_cpu: bo
     # A C++ all-reduce that only inference uses, compiled for half a minute at first start.
     importlib.import_module("deepspeed.comm.torch").build_shm_op = lambda: None  # type: ignore[attr-defined]
     deepspeed.init_distributed(
-        dist_backend="gloo" if is_cpu else "nccl", auto_mpi_discovery=False, verbose=False
+        # Gradients are reduced where they lie, the counts of a step on the CPU everywhere.
+        dist_backend="gloo" if is_cpu else "cpu:gloo,cuda:nccl",
+        auto_mpi_discovery=False,
+        verbose=False,
     )

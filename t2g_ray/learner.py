@@ -254,7 +254,7 @@ def _is_packed(policy: PreTrainedModel) -> bool:
 
 
 def join_ranks(*, rank: int, num_ranks: int, address: str, port: int, is_cpu: bool) -> None:
-    """Set up torch.distributed and DeepSpeed for this process: gloo on CPUs, nccl beside it on GPUs."""
+    """Set up torch.distributed and DeepSpeed: gloo on CPUs, on GPUs nccl beside it."""
     if is_cpu:
         os.environ["DS_ACCELERATOR"] = "cpu"
         # Without this Muon's update is compiled at its first call, which takes minutes here.

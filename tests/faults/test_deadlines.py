@@ -141,7 +141,7 @@ def test_actors_end_when_one_of_them_does_not_start(
     monkeypatch.setattr(cluster, "LearnerActor", Working)
     monkeypatch.setattr(cluster, "_join_learners", lambda *arguments: None)
     monkeypatch.setattr(cluster, "RolloutActor", Working)
-    monkeypatch.setattr(cluster, "RewardActor", reward)
+    monkeypatch.setattr(cluster, "reward_actor_class", lambda: ray.remote(reward))
     config = grpo_config(tmp_path / "run", Path("model"), deadlines={"start_s": start_s})
     with pytest.raises(LoopError, match=message) as caught:
         start_cluster(config, "model", "model")

@@ -9,7 +9,8 @@ from typing import Any
 
 import ray
 
-from t2g_ray.learner import Learner, LearnerSpec, join_ranks
+from t2g_ray.learner import Learner, LearnerSpec
+from t2g_ray.ranks import join_ranks
 from t2g_ray.samples import to_samples
 from t2g_ray.trace import Span, Tracer
 from t2g_ray.weights import MIB, Manifest, TensorEntry, pack_buckets

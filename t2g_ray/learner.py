@@ -7,12 +7,10 @@ and walk one gather schedule, so that no rank waits in a collective the others n
 
 from __future__ import annotations
 
-import importlib
 import logging
 import math
-import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -23,10 +21,11 @@ import torch.distributed as dist
 
 from t2g_ray.batching import MicroBatch, collate, cut
 from t2g_ray.config import AlgorithmConfig, LearnerConfig
-from t2g_ray.logprobs import TokenLogProbs
+from t2g_ray.logprobs import TokenLogProbs, check_head
+from t2g_ray.lora import add_adapters, plain_tensors, without_adapters
 from t2g_ray.loss import LossSums, TokenBatch, likelihood_loss, policy_loss
 from t2g_ray.optim import deepspeed_config, lr_share, tag_for_muon
-from t2g_ray.reference import Reference
+from t2g_ray.reference import Reference, check_same_start, digest_of_policy
 from t2g_ray.step_totals import StepTotals
 from t2g_ray.types import Sample
 
@@ -55,7 +54,7 @@ class LearnerSpec:
 
 
 class Learner:
-    """One DeepSpeed rank. torch.distributed must be set up before (`join_ranks`)."""
+    """One DeepSpeed rank. torch.distributed must be set up before (`ranks.join_ranks`)."""
 
     def __init__(self, spec: LearnerSpec) -> None:
         import deepspeed
@@ -67,21 +66,26 @@ class Learner:
         self.step_count = 0
         dtype: torch.dtype = getattr(torch, spec.config.dtype)
         policy, self.tokenizer = load_policy(spec.model, dtype=dtype)
+        check_head(policy)
+        algorithm, lora = spec.algorithm, spec.config.lora
+        self._start = digest_of_policy(policy) if algorithm.kl_coef or lora.rank else None
         if spec.config.gradient_checkpointing:
             policy.gradient_checkpointing_enable()
         self.is_packed = spec.config.packing and _is_packed(policy)
+        if lora.rank:
+            add_adapters(policy, lora, seed=spec.seed)
         module = TokenLogProbs(policy)
         tag_for_muon(policy)
         self._engine: Any = deepspeed.initialize(
             model=module,
-            model_parameters=list(module.parameters()),
+            model_parameters=[p for p in module.parameters() if p.requires_grad],
             config=deepspeed_config(spec.config),
             dist_init_required=False,
         )[0]
         self._peak_lrs = [group["lr"] for group in self._engine.optimizer.param_groups]
         self.device = torch.device(self._engine.device)
         self._reference: Reference | None = None
-        if spec.algorithm.kl_coef:
+        if algorithm.kl_coef and not lora.rank:
             self._reference = Reference(
                 spec.model, dtype=dtype, device=self.device, is_packed=self.is_packed
             )
@@ -177,13 +181,14 @@ class Learner:
 
     def _micro_loss(self, micro: MicroBatch, fixed: list[FixedLogProbs], number: int) -> LossSums:
         """Sums of micro-batch `number`; `fixed` grows by one in the first update on the batch."""
+        is_first = number == len(fixed) and self.spec.objective == "policy"
+        # Before the forward pass that a backward pass follows: ZeRO-3 gathers for both.
+        reference = self._reference_logprobs(micro) if is_first else None
         logprobs, entropies = self._engine(micro, self.spec.temperature)
         if self.spec.objective == "likelihood":
             return likelihood_loss(logprobs, entropies)
-        if number == len(fixed):
-            reference, temperature = self._reference, self.spec.temperature
-            other = None if reference is None else reference.logprobs(micro, temperature)
-            fixed.append((logprobs.detach(), other))
+        if is_first:
+            fixed.append((logprobs.detach(), reference))
         tokens = TokenBatch(
             logprobs=logprobs,
             entropies=entropies,
@@ -194,6 +199,15 @@ class Learner:
             sample_of=micro.sample_of,
         )
         return policy_loss(tokens, self.spec.algorithm)
+
+    def _reference_logprobs(self, micro: MicroBatch) -> torch.Tensor | None:
+        if not self.spec.algorithm.kl_coef:
+            return None
+        if self._reference is not None:
+            return self._reference.logprobs(micro, self.spec.temperature)
+        with torch.no_grad(), without_adapters(self.policy):
+            logprobs: torch.Tensor = self._engine(micro, self.spec.temperature)[0]
+        return logprobs
 
     def _set_lr(self) -> None:
         share = lr_share(self.spec.config.optimizer, self.step_count, self.spec.total_steps)
@@ -208,30 +222,34 @@ class Learner:
         """
         import deepspeed
 
-        for name, parameter in self.policy.named_parameters():
+        for tensor in plain_tensors(self.policy):
             if self.spec.config.zero_stage < 3:
-                yield name, parameter.detach()
+                yield tensor.name, tensor.value()
                 continue
-            with deepspeed.zero.GatheredParameters([parameter]):
-                full = parameter.detach().clone()
-            yield name, full
+            with deepspeed.zero.GatheredParameters(tensor.parts):
+                full = tensor.value().clone()
+            yield tensor.name, full
 
     def save(self, folder: Path) -> None:
-        """Write this rank's share of model and optimiser state; collective."""
-        digest = None if self._reference is None else self._reference.digest
-        state = {"step": self.step_count, "reference": digest}
-        self._engine.save_checkpoint(str(folder), tag="state", client_state=state)
+        """Write this rank's share of the trained parameters and optimiser state; collective."""
+        self._engine.save_checkpoint(
+            str(folder),
+            tag="state",
+            client_state={"step": self.step_count, "start": self._start},
+            exclude_frozen_parameters=self.spec.config.lora.rank > 0,
+        )
 
     def load(self, folder: Path) -> None:
         """Restore what `save` wrote; raises FileNotFoundError when it is not there.
 
-        Raises ValueError when the run did not start from the present reference policy.
+        Raises ValueError when the run did not start from the present policy, where that matters.
         """
-        path, state = self._engine.load_checkpoint(str(folder), tag="state")
+        path, state = self._engine.load_checkpoint(
+            str(folder), tag="state", load_module_strict=not self.spec.config.lora.rank
+        )
         if path is None:
             raise FileNotFoundError(f"{folder} must hold a learner state, found none")
-        if self._reference is not None:
-            self._reference.check_same(state.get("reference"), folder)
+        check_same_start(state.get("start"), self._start, folder)
         self.step_count = int(state["step"])
 
     def export(self, folder: Path) -> None:
@@ -251,29 +269,3 @@ def _is_packed(policy: PreTrainedModel) -> bool:
     if reason is not None:
         _log.warning("%s computes padded rows: %s", type(policy).__name__, reason)
     return reason is None
-
-
-def join_ranks(*, rank: int, num_ranks: int, address: str, port: int, is_cpu: bool) -> None:
-    """Set up torch.distributed and DeepSpeed: gloo on CPUs, on GPUs nccl beside it."""
-    if is_cpu:
-        os.environ["DS_ACCELERATOR"] = "cpu"
-        # Without this Muon's update is compiled at its first call, which takes minutes here.
-        os.environ["TORCHDYNAMO_DISABLE"] = "1"
-    import deepspeed
-
-    environment: Mapping[str, str] = {
-        "RANK": str(rank),
-        "LOCAL_RANK": "0",
-        "WORLD_SIZE": str(num_ranks),
-        "MASTER_ADDR": address,
-        "MASTER_PORT": str(port),
-    }
-    os.environ.update(environment)
-    # A C++ all-reduce that only inference uses, compiled for half a minute at first start.
-    importlib.import_module("deepspeed.comm.torch").build_shm_op = lambda: None  # type: ignore[attr-defined]
-    deepspeed.init_distributed(
-        # Gradients are reduced where they lie, the counts of a step on the CPU everywhere.
-        dist_backend="gloo" if is_cpu else "cpu:gloo,cuda:nccl",
-        auto_mpi_discovery=False,
-        verbose=False,
-    )

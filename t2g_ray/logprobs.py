@@ -18,6 +18,9 @@ from t2g_ray.batching import MicroBatch
 CHUNK_ELEMENTS = 1 << 24
 """Logits computed at a time: 64 MiB in fp32."""
 
+HEAD_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.05, torch.float16: 0.02}
+"""Largest difference of a logit in the probe of a head, as a share of the largest logit."""
+
 
 class _ChunkedLogProb(torch.autograd.Function):
     """log softmax(h W^T / temperature)[target] and the entropy of that softmax, in fp32, [K]."""
@@ -107,3 +110,25 @@ class TokenLogProbs(nn.Module):
         hidden = states.last_hidden_state.flatten(0, 1)[micro.predictor]
         head = self.policy.get_output_embeddings()
         return chunked_logprobs(hidden, head.weight, micro.targets, temperature=temperature)
+
+
+@torch.no_grad()
+def check_head(policy: PreTrainedModel) -> None:
+    """Raises ValueError for a model whose logits are not its last states times its head's weights.
+
+    Caps, scales and biases of logits would be left out here without a word. In padded layout only.
+    """
+    config = policy.config.get_text_config()
+    ids = torch.arange(8, device=policy.device)[None] % config.vocab_size
+    states = policy.base_model(input_ids=ids, use_cache=False).last_hidden_state
+    expected = policy(input_ids=ids, use_cache=False).logits.float()
+    found = (states @ policy.get_output_embeddings().weight.T).float()
+    difference = float((found - expected).abs().max() / expected.abs().max())
+    # A cap shows in large logits only.
+    is_capped = getattr(config, "final_logit_softcapping", None) is not None
+    if is_capped or not difference <= HEAD_TOLERANCE[states.dtype]:
+        raise ValueError(
+            "a model's logits must be its last hidden states times its head's weights, found a "
+            f"difference of {difference:.2g} of their size in {type(policy).__name__}: it caps, "
+            "scales or shifts them, which the learner does not compute; choose another model"
+        )

@@ -1,13 +1,14 @@
 """The policy that a run started from, frozen: micro-batches -> log-probs without gradient.
 
-Invariant: a resumed run measures its KL to the very weights that the first run did; a digest in
-every checkpoint holds it to that.
+Invariant: a resumed run measures its KL to the very weights that the first run did, and puts its
+adapters beside them; a digest in every checkpoint holds it to that.
 """
 
 from __future__ import annotations
 
 import torch
 import xxhash
+from torch import nn
 
 from t2g_ray.batching import MicroBatch
 from t2g_ray.logprobs import TokenLogProbs
@@ -24,8 +25,6 @@ class Reference:
         from t2g_ray.policy import load_policy
 
         policy, _ = load_policy(model, dtype=dtype)
-        digests = (digest_of(bytes_of(p.detach())) for p in policy.parameters())
-        self.digest = xxhash.xxh3_64_hexdigest("".join(digests).encode())
         if is_packed:
             enable_packing(policy)  # as it was for the same model on this rank
         policy.eval()
@@ -37,11 +36,21 @@ class Reference:
         logprobs: torch.Tensor = self._module(micro, temperature)[0]
         return logprobs
 
-    def check_same(self, digest: str | None, where: object) -> None:
-        """Raises ValueError when a checkpoint was written under another starting policy."""
-        if digest != self.digest:
-            raise ValueError(
-                "a resumed run must take its KL to the policy that it started from, found "
-                f"{digest or 'no KL'} in {where} and {self.digest} in `model`; restore `model`, or "
-                "set algorithm.kl_coef to 0"
-            )
+
+def digest_of_policy(policy: nn.Module) -> str:
+    """One digest of all weights."""
+    digests = (digest_of(bytes_of(p.detach())) for p in policy.parameters())
+    return xxhash.xxh3_64_hexdigest("".join(digests).encode())
+
+
+def check_same_start(found: str | None, own: str | None, where: object) -> None:
+    """Raises ValueError when a checkpoint was written under another starting policy.
+
+    `own` is None where nothing depends on it: no KL is taken and all weights are in checkpoints.
+    """
+    if own is not None and found != own:
+        raise ValueError(
+            "a resumed run with KL or adapters must have the policy that it started from, found "
+            f"{found or 'none'} in {where} and {own} in `model`; restore `model`, or start a new "
+            "run"
+        )

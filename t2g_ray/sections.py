@@ -188,6 +188,17 @@ class OptimizerConfig(Section):
     """Gradients are clipped to this global norm."""
 
 
+class LoraConfig(Section):
+    """Low-rank adapters in place of training all weights (Hu et al. 2021)."""
+
+    rank: int = Field(default=0, ge=0)
+    """Rank of the adapters; 0 trains all weights."""
+    alpha: int = Field(default=32, ge=1)
+    """Adapters are scaled by alpha / rank."""
+    targets: list[str] = Field(default_factory=list)
+    """Names of the layers that get one, as in `q_proj`; when empty, all but the head."""
+
+
 class LearnerConfig(Section):
     """DeepSpeed learner ranks."""
 
@@ -208,6 +219,8 @@ class LearnerConfig(Section):
     packing: bool = True
     """Compute no padding, and each prompt once for all completions of its group, where the model
     allows it; else padded rows of prompt and completion."""
+    lora: LoraConfig = LoraConfig()
+    """Adapters; samplers and the exported model get them merged into the weights."""
     optimizer: OptimizerConfig = OptimizerConfig()
 
     @model_validator(mode="after")
@@ -218,6 +231,11 @@ class LearnerConfig(Section):
             raise ValueError(
                 "learner.optimizer.name=muon needs learner.zero_stage=0, found "
                 f"{self.zero_stage}; set zero_stage 0 or choose adamw"
+            )
+        if self.optimizer.name == "muon" and self.lora.rank > 0:
+            raise ValueError(
+                "learner.optimizer.name=muon orthogonalises whole matrices, found "
+                f"learner.lora.rank={self.lora.rank}; choose adamw, or rank 0"
             )
         return self
 

@@ -16,7 +16,7 @@ import torch.multiprocessing as multiprocessing
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from t2g_ray.batching import balance
-from t2g_ray.config import AlgorithmConfig, LearnerConfig, OptimizerConfig
+from t2g_ray.config import AlgorithmConfig, LearnerConfig, LoraConfig, OptimizerConfig
 from t2g_ray.loss import loss_divisor
 from t2g_ray.types import Sample
 
@@ -35,6 +35,7 @@ class Case:
     gradient_checkpointing: bool = False
     optimizer: Any = "adamw"
     algorithm: AlgorithmConfig = DEFAULT
+    lora_rank: int = 0
     like: str = "one piece"
     """The case whose result this one must repeat."""
 
@@ -51,6 +52,8 @@ ALL_PARTS = AlgorithmConfig(
 )
 """Every part that reaches over tokens, over ranks or over updates."""
 
+WITH_KL = AlgorithmConfig(kl_coef=0.2)
+
 ALONE = (
     Case("one piece"),
     Case("small pieces", token_budget=128),
@@ -60,6 +63,14 @@ ALONE = (
     Case("all parts", algorithm=ALL_PARTS, like="all parts"),
     Case("all parts in small pieces", algorithm=ALL_PARTS, token_budget=128, like="all parts"),
     Case("muon", optimizer="muon"),
+    Case("adapters", lora_rank=4, algorithm=WITH_KL, like="adapters"),
+    Case(
+        "adapters in small pieces",
+        lora_rank=4,
+        algorithm=WITH_KL,
+        token_budget=128,
+        like="adapters",
+    ),
 )
 TOGETHER = (
     Case("two ranks"),
@@ -73,6 +84,14 @@ TOGETHER = (
         like="all parts",
     ),
     Case("two ranks, muon", optimizer="muon"),
+    Case(
+        "two ranks, adapters, ZeRO-3",
+        zero_stage=3,
+        lora_rank=4,
+        algorithm=WITH_KL,
+        token_budget=256,
+        like="adapters",
+    ),
 )
 WATCHED = ("loss", "entropy", "kl", "mismatch/kl", "mismatch/max_ratio", "tokens/loss", "lr")
 SAVED = (
@@ -82,6 +101,8 @@ SAVED = (
     "two ranks, ZeRO-2",
     "two ranks, ZeRO-3",
     "two ranks, muon",
+    "adapters",
+    "two ranks, adapters, ZeRO-3",
 )
 """Cases that also save after two steps, restore into a new learner, and take the third again."""
 
@@ -117,7 +138,8 @@ def run_rank(
 ) -> None:
     """What a spawned process does: every case after the other, results by rank 0."""
     torch.set_num_threads(1)
-    from t2g_ray.learner import Learner, LearnerSpec, join_ranks
+    from t2g_ray.learner import Learner, LearnerSpec
+    from t2g_ray.ranks import join_ranks
 
     join_ranks(rank=rank, num_ranks=num_ranks, address="127.0.0.1", port=port, is_cpu=True)
     mine = share_of(rank, num_ranks)
@@ -130,6 +152,7 @@ def run_rank(
             token_budget=case.token_budget,
             packing=case.packing,
             gradient_checkpointing=case.gradient_checkpointing,
+            lora=LoraConfig(rank=case.lora_rank),
             optimizer=OptimizerConfig(name=case.optimizer, lr=1e-3, warmup_steps=2),
         )
         return Learner(
@@ -242,6 +265,25 @@ def test_further_updates_on_a_batch_change_the_weights_and_not_its_mismatch(fold
     for key in ("mismatch/kl", "mismatch/max_ratio", "mismatch/logprob_difference", "tokens/loss"):
         assert ours[key] == pytest.approx(theirs[key], rel=1e-6), key
     assert largest_difference(once["tensors"], twice["tensors"]) > 1e-3
+
+
+def test_adapters_change_the_layers_they_stand_beside_and_nothing_else(
+    folder: Path, tied_model: Path
+) -> None:
+    found = found_in(folder, "adapters")
+    before = dict(AutoModelForCausalLM.from_pretrained(tied_model).named_parameters())
+    assert found["tensors"].keys() == before.keys()
+    for name, tensor in found["tensors"].items():
+        is_linear = "_proj." in name
+        assert torch.equal(tensor, before[name]) != is_linear, name
+        if is_linear:
+            assert torch.linalg.matrix_rank(tensor - before[name], rtol=1e-3) <= 4, name
+
+
+def test_the_kl_of_adapters_is_taken_to_the_weights_beside_them(folder: Path) -> None:
+    first, *_, last = found_in(folder, "adapters")["reports"]
+    assert first["kl"] == pytest.approx(0, abs=1e-9)  # before any step
+    assert last["kl"] > 1e-8
 
 
 def test_the_learning_rate_follows_the_warm_up(folder: Path) -> None:

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from t2g_ray import logprobs
-from t2g_ray.logprobs import chunked_logprobs
+from t2g_ray.logprobs import check_head, chunked_logprobs
 
 
 def inputs(num_tokens: int, num_words: int, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
@@ -118,3 +119,44 @@ def test_no_tensor_of_tokens_times_vocabulary_is_ever_made(monkeypatch: pytest.M
     with LargestTensor() as plain:
         torch.log_softmax(hidden @ weight.T, dim=-1)
     assert plain.largest == num_tokens * num_words
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("Gemma2", {"final_logit_softcapping": 30.0, "head_dim": 8}),
+        ("Cohere", {"logit_scale": 0.0625}),
+        ("Phi", {}),  # its head has a bias
+    ],
+)
+def test_a_model_whose_logits_are_not_states_times_weights_is_refused(
+    name: str, settings: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueError, match=rf"found a difference of .* in {name}ForCausalLM"):
+        check_head(tiny_model(name, settings))
+
+
+@pytest.mark.parametrize("name", ["Qwen2", "Qwen3", "Llama"])
+def test_a_model_with_a_plain_head_is_taken(name: str) -> None:
+    check_head(tiny_model(name, {}))
+
+
+def tiny_model(name: str, settings: dict[str, Any]) -> Any:
+    config = getattr(transformers, f"{name}Config")(
+        vocab_size=64,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        pad_token_id=0,
+        bos_token_id=None,
+        eos_token_id=None,
+        **settings,
+    )
+    torch.manual_seed(0)
+    model = getattr(transformers, f"{name}ForCausalLM")(config)
+    bias = getattr(model.lm_head, "bias", None)
+    if bias is not None:
+        torch.nn.init.normal_(bias)
+    return model.eval()

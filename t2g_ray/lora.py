@@ -1,0 +1,92 @@
+"""Low-rank adapters beside frozen matrices -> the tensors of the same model without adapters.
+
+Hu et al. 2021, "LoRA", section 4.1: W = W0 + alpha / rank x B A, where only A and B are trained and
+B starts at 0. Invariant: names and shapes of what leaves are those of the model that came in, so
+that samplers, evaluation and serving read a trained model like any other.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from t2g_ray.config import LoraConfig
+
+_ADAPTER = "default"
+
+
+def add_adapters(policy: PreTrainedModel, lora: LoraConfig, *, seed: int) -> None:
+    """Freeze `policy` and put adapters beside its linear layers, the head left out.
+
+    Raises ValueError when `lora.targets` names no layer of this model, or peft is not installed.
+    """
+    if importlib.util.find_spec("peft") is None:
+        raise ValueError(
+            "learner.lora needs the package peft, found none; pip install 't2g-ray[peft]'"
+        )
+    import peft
+
+    settings = peft.LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        target_modules=lora.targets or "all-linear",
+        task_type=peft.TaskType.CAUSAL_LM,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        peft.inject_adapter_in_model(settings, policy, adapter_name=_ADAPTER)
+
+
+def without_adapters(policy: nn.Module) -> AbstractContextManager[Any]:
+    """Inside, the policy computes what it did before it got adapters."""
+    from peft.helpers import rescale_adapter_scale
+
+    manager: AbstractContextManager[Any] = rescale_adapter_scale(policy, 0.0)
+    return manager
+
+
+@dataclass(frozen=True, slots=True)
+class PlainTensor:
+    """One tensor of the model without adapters, and what it is computed from."""
+
+    name: str
+    parameter: nn.Parameter
+    layer: Any = None
+    """The peft layer around `parameter`, where that one has an adapter."""
+
+    @property
+    def parts(self) -> list[nn.Parameter]:
+        """All parameters that `value` reads: what ZeRO-3 must gather."""
+        if self.layer is None:
+            return [self.parameter]
+        adapters = (self.layer.lora_A[_ADAPTER].weight, self.layer.lora_B[_ADAPTER].weight)
+        return [self.parameter, *adapters]
+
+    @torch.no_grad()
+    def value(self) -> torch.Tensor:
+        """The parameter itself, or a new tensor with its adapter added."""
+        if self.layer is None:
+            return self.parameter.detach()
+        merged: torch.Tensor = self.parameter + self.layer.get_delta_weight(_ADAPTER)
+        return merged
+
+
+def plain_tensors(policy: nn.Module) -> Iterator[PlainTensor]:
+    """Every tensor of the model without adapters, in its order."""
+    for name, parameter in policy.named_parameters():
+        path, _, kind = name.rpartition(".")
+        if ".lora_" in name:
+            continue
+        if not path.endswith(".base_layer"):
+            yield PlainTensor(name, parameter)
+            continue
+        path = path.removesuffix(".base_layer")
+        layer = policy.get_submodule(path) if kind == "weight" else None
+        yield PlainTensor(f"{path}.{kind}", parameter, layer)

@@ -1,0 +1,33 @@
+"""A process -> one rank among those that train together."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Mapping
+
+
+def join_ranks(*, rank: int, num_ranks: int, address: str, port: int, is_cpu: bool) -> None:
+    """Set up torch.distributed and DeepSpeed: gloo on CPUs, on GPUs nccl beside it."""
+    if is_cpu:
+        os.environ["DS_ACCELERATOR"] = "cpu"
+        # Without this Muon's update is compiled at its first call, which takes minutes here.
+        os.environ["TORCHDYNAMO_DISABLE"] = "1"
+    import deepspeed
+
+    environment: Mapping[str, str] = {
+        "RANK": str(rank),
+        "LOCAL_RANK": "0",
+        "WORLD_SIZE": str(num_ranks),
+        "MASTER_ADDR": address,
+        "MASTER_PORT": str(port),
+    }
+    os.environ.update(environment)
+    # A C++ all-reduce that only inference uses, compiled for half a minute at first start.
+    importlib.import_module("deepspeed.comm.torch").build_shm_op = lambda: None  # type: ignore[attr-defined]
+    deepspeed.init_distributed(
+        # Gradients are reduced where they lie, the counts of a step on the CPU everywhere.
+        dist_backend="gloo" if is_cpu else "cpu:gloo,cuda:nccl",
+        auto_mpi_discovery=False,
+        verbose=False,
+    )

@@ -31,6 +31,8 @@ class Cluster:
     rollouts: list[Any] = field(default_factory=list)
     rewards: list[Any] = field(default_factory=list)
     learners: list[Any] = field(default_factory=list)
+    newcomers: list[Any] = field(default_factory=list)
+    """Rollout actors that start while the run goes on."""
 
     def each_learner(
         self, method: str, *arguments: Any, phase: str, deadline: str = "train_s"
@@ -74,7 +76,7 @@ class Cluster:
 
     def close(self) -> None:
         """End every actor; nothing of the run stays on the cluster."""
-        for actor in self._all().values():
+        for actor in [*self._all().values(), *self.newcomers]:
             ray.kill(actor)
 
 
@@ -105,6 +107,16 @@ def start_cluster(config: GrpoConfig, model: str, tokenizer_path: str) -> Cluste
             error.add_note(f"left free on the cluster: {ray.available_resources()}")
         raise
     return cluster
+
+
+def start_newcomer(config: GrpoConfig, model: str, number: int) -> Any:
+    """One more rollout actor of a live run; it reserves CPUs only where some are free."""
+    rollout = config.rollout
+    has_room = ray.available_resources().get("CPU", 0.0) >= rollout.threads
+    cpus = rollout.threads if has_room else 0.001
+    nodes = cluster_nodes()
+    own = any(node.get("rollout") for node in nodes)
+    return _start_rollout(config, Bundle("rollout", number, cpus, rollout.gpus, own), model)
 
 
 def _start(

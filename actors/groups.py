@@ -55,7 +55,8 @@ class RayGroups:
         prompt_at: Callable[[int], Prompt],
     ) -> None:
         self._config = config
-        self._rollouts = list(rollouts)
+        self._rollouts = rollouts
+        """The cluster's own list: more actors may join it, see `use_first`."""
         self._rewards = list(rewards)
         self._prompt_at = prompt_at
         self._sampling = Sampling(
@@ -69,14 +70,15 @@ class RayGroups:
         """Reference of a summary -> handle of the scored group, and where both come from."""
         self._ready: dict[int, Ready] = {}
         self._owner: dict[int, int] = {}
-        self._load = [0] * len(self._rollouts)
+        self._load = [0] * len(rollouts)
+        self._num_used = len(rollouts)
         self._num_dispatched = 0
         self._arrived_groups = 0
         self._arrived_tokens = 0
 
     def start(self, positions: Sequence[int], *, min_version: int) -> None:
         """Deal the prompts to the rollout actors with the fewest tokens outstanding."""
-        shares: list[list[Prompt]] = [[] for _ in self._rollouts]
+        shares: list[list[Prompt]] = [[] for _ in self._load[: self._num_used]]
         for position in positions:
             prompt = self._prompt_at(position)
             number = min(range(len(shares)), key=lambda i: (self._load[i], i))
@@ -87,6 +89,15 @@ class RayGroups:
             if share:
                 stream = self._stream(number, share, self._sampling, min_version)
                 self._streams[stream] = _Stream(number, len(share))
+
+    def use_first(self, count: int) -> None:
+        """From now on only the first `count` rollout actors get prompts."""
+        self._num_used = count
+        self._load += [0] * (count - len(self._load))
+
+    def num_open(self, number: int) -> int:
+        """Groups that this rollout actor has still to finish."""
+        return sum(owner == number for owner in self._owner.values())
 
     def _stream(
         self, number: int, prompts: Sequence[Prompt], sampling: Sampling, min_version: int
@@ -233,7 +244,7 @@ class RayGroups:
         Raises LoopError when an actor fails or no answer comes for deadlines.generate_s.
         """
         sampling = Sampling(group_size=1, temperature=0.0, max_new_tokens=max_new_tokens)
-        num = len(self._rollouts)
+        num = self._num_used
         shares = {number: prompts[number::num] for number in range(num) if prompts[number::num]}
         streams = {self._stream(n, share, sampling, min_version): n for n, share in shares.items()}
         left = Counter({number: len(share) for number, share in shares.items()})

@@ -6,12 +6,14 @@ import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from actors.cluster import Cluster, start_cluster
+from actors.cluster import Cluster, start_cluster, start_newcomer
 from actors.evaluation import Evaluator
 from actors.groups import RayGroups
 from actors.placement import connect
+from actors.scaling import RolloutScaler
 from actors.waiting import results_of
 from actors.weights import RayWeights
 from t2g_ray.advantages import TrainGroup
@@ -131,6 +133,15 @@ class _Stage:
                 checkpoint=self._checkpoint,
                 sample=self._sample,
                 samples=samples,
+                num_samplers=lambda: len(self.cluster.rollouts),
+            )
+            scaler = RolloutScaler(
+                self.run_dir,
+                log,
+                cluster=self.cluster,
+                groups=self.groups,
+                weights=self.weights,
+                start=partial(start_newcomer, self.config, self.model),
             )
             loop_started = time.time()
             with log, StopSignal() as stop:
@@ -139,7 +150,7 @@ class _Stage:
                     groups=self.groups,
                     trainer=RayTrainer(self.config, self.cluster),
                     weights=self.weights,
-                    watcher=log,
+                    watcher=scaler,
                     ledger=ledger,
                     version=version,
                     should_stop=stop,

@@ -25,7 +25,8 @@ class RayWeights:
     ) -> None:
         self._config = config
         self._learners = list(learners)
-        self._rollouts = list(rollouts)
+        self._rollouts = rollouts
+        self._num_served = 0
         self._loads: dict[str, Any] = {}
         self._version = -1
         self._num_published = 0
@@ -41,6 +42,9 @@ class RayWeights:
         self.wait_for_loads()
         # The first two: one fills engines that began with random weights, one replaces weights.
         verify = self._num_published < 2 or version % self._config.sync.verify_every == 0
+        # So is a rollout actor that joined since the last one.
+        verify = verify or len(self._rollouts) > self._num_served
+        self._num_served = len(self._rollouts)
         manifest, buckets = self._gather(version)
         self._loads = {
             f"rollout/{number}": rollout.load.remote(manifest, buckets, verify)

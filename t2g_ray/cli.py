@@ -126,6 +126,23 @@ def plan(config: ConfigFile, overrides: Overrides = None) -> None:
     typer.echo(fit_line(settings, nodes_to_plan_for()))
 
 
+@app.command()
+def scale(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a live GRPO run.")],
+    rollouts: Annotated[int, typer.Option(min=1, help="Rollout actors that it shall have.")],
+    timeout_s: Annotated[float, typer.Option(help="Seconds to wait until it has them.")] = 600,
+) -> None:
+    """Give a live run more or fewer rollout actors, and wait until they work.
+
+    Example: t2g scale runs/grpo --rollouts 4
+    """
+    from t2g_ray.rundir import RunDir
+    from t2g_ray.scaling import request_rollouts
+
+    request_rollouts(RunDir(run_dir), rollouts, timeout_s=timeout_s)
+    typer.echo(f"{rollouts} rollout actors work for {run_dir}")
+
+
 @app.command(context_settings={"ignore_unknown_options": True})
 def submit(
     command: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="What to run.")],

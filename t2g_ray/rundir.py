@@ -69,6 +69,16 @@ class RunDir:
         """The result for programs; its presence marks the run as finished."""
         return self.path / "report.json"
 
+    @property
+    def scale_request(self) -> Path:
+        """How many rollout actors `t2g scale` asked for."""
+        return self.path / "scale.json"
+
+    @property
+    def rollouts_json(self) -> Path:
+        """How many rollout actors work for the run."""
+        return self.path / "rollouts.json"
+
     def checkpoint(self, step: int) -> Path:
         """The folder of the checkpoint taken after `step`."""
         return self.checkpoints / checkpoint_name(step)

@@ -33,6 +33,7 @@ class RunLog:
         checkpoint: Callable[[int, Ledger], None],
         sample: Callable[[Ready], Mapping[str, object]],
         samples: JsonLinesWriter,
+        num_samplers: Callable[[], int] | None = None,
     ) -> None:
         self._config, self._run = config, run
         self._drain_spans, self._evaluate = drain_spans, evaluate
@@ -41,6 +42,7 @@ class RunLog:
         if config.tensorboard:
             self._sinks.append(TensorBoardSink(run.path / "tensorboard", resume_step=resume_step))
         self._samples = samples
+        self._num_samplers = num_samplers or (lambda: config.rollout.actors)
         self._ledger = JsonLinesWriter(run.ledger, resume_step=resume_step)
         self._trace = TraceFile(run.trace)
         self._progress = StageProgress("GRPO", config.steps)
@@ -102,7 +104,7 @@ class RunLog:
             self._spans, "learner/", TRAINING, window, num_actors=config.learner.ranks
         )
         samplers = busy_share(
-            self._spans, "rollout/", GENERATING, window, num_actors=config.rollout.actors
+            self._spans, "rollout/", GENERATING, window, num_actors=self._num_samplers()
         )
         merged = [
             Span(name=s.name, start_s=s.start_s, end_s=s.end_s, actor=s.actor.split("/")[0], step=0)

@@ -38,7 +38,7 @@ demo: setup
 	$(BIN)/t2g demo
 
 test: setup
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-unit: setup
 	$(BIN)/pytest tests/unit

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from benchmarks import ablations
 from benchmarks.commands import bench_app
+from t2g_ray.cli import app
 from t2g_ray.config import PromptConfig
 from t2g_ray.prompt_settings import write_prompt_settings
 
@@ -115,7 +116,13 @@ def test_serve(tmp_path: Path, tied_model: Path) -> None:
     assert rows["latency_ms/p50"] <= rows["latency_ms/p99"]
 
 
-def test_ablations(tmp_path: Path, wavering_model: Path) -> None:
+def test_ablations(tmp_path: Path, wavering_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_here(*arguments: str) -> None:
+        """The command without a process of its own, which would load everything once more."""
+        outcome = CliRunner().invoke(app, arguments, catch_exceptions=False)
+        assert outcome.exit_code == 0, outcome.output
+
+    monkeypatch.setattr(ablations, "run_t2g", run_here)
     model = tmp_path / "seeds" / "seed_0" / "sft" / "model"
     shutil.copytree(wavering_model, model)
     write_prompt_settings(model, PromptConfig(style="compact"), 64)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import ray
@@ -20,8 +18,6 @@ from t2g_ray.config import ConfigError, GrpoConfig, load_config
 from t2g_ray.jsonlines import read_json_lines
 from t2g_ray.metrics import MetricsLine, missing_keys, read_metrics
 from t2g_ray.rundir import RunDir
-from t2g_ray.stopping import RunStopped
-from t2g_ray.watch import RunLog
 from tests.integration.parts import grpo_config
 
 STEPS = 4
@@ -131,31 +127,6 @@ def test_the_same_seed_gives_the_same_model_bit_for_bit(
     assert weights(again) == weights(straight)
     for key in ("loss", "reward/mean", "tokens/generated", "grad_norm"):
         assert column(again, key) == column(straight, key), key
-
-
-def test_a_stopped_and_resumed_run_equals_the_straight_one_bit_for_bit(
-    straight: RunDir, wavering_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    after_step = RunLog.after_step
-
-    def stop_in_the_third_step(log: RunLog, line: Mapping[str, float], *rest: Any) -> None:
-        if line["step"] == 3:
-            signal.raise_signal(signal.SIGINT)
-        after_step(log, line, *rest)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(RunLog, "after_step", stop_in_the_third_step)
-        with pytest.raises(RunStopped, match=r"stopped at step 3 of 4; .* resume=auto goes on"):
-            run_grpo(grpo_config(tmp_path / "run", wavering_model))
-    stopped = RunDir(tmp_path / "run")
-    assert column(stopped, "step") == [1, 2, 3]
-    assert not stopped.report_json.exists()
-    resumed = run_grpo(grpo_config(tmp_path / "run", wavering_model, resume="auto"))
-    assert weights(resumed) == weights(straight)
-    for key in ("step", "loss", "reward/mean", "tokens/generated", "grad_norm"):
-        assert column(resumed, key) == column(straight, key), key
-    positions = [line["positions"] for line in read_json_lines(resumed.ledger)]
-    assert positions == [line["positions"] for line in read_json_lines(straight.ledger)]
 
 
 @pytest.mark.parametrize("zero_stage", [2, 3])

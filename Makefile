@@ -14,7 +14,10 @@ PYTHON_FITS := -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 
 PYTHON       = $(shell for python in python3.11 python3.12 python3.13 python3.14 python3; do \
 	$$python $(PYTHON_FITS) && echo $$python && break; done)
 
-INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps -c $(LOCK)
+# Modules are compiled when they are first imported: compiling all of them at once takes longer than
+# the rest of the installation.
+PIP     := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-compile
+INSTALL := $(PIP) -c $(LOCK)
 # The CPU build of torch is not on the package index; no other package is looked up there, and a
 # machine that cannot reach it but has a local wheel does not wait for long.
 TORCH_INDEX_cpu := --extra-index-url https://download.pytorch.org/whl/cpu --retries 2 --timeout 30
@@ -23,7 +26,7 @@ TORCH_INDEX_cpu := --extra-index-url https://download.pytorch.org/whl/cpu --retr
 
 setup: $(READY)
 
-$(READY): $(LOCK) requirements/common.txt pyproject.toml
+$(READY): $(LOCK) requirements/common.txt requirements/reference.txt pyproject.toml
 	@$(or $(PYTHON),false) $(PYTHON_FITS) || { echo "t2g-ray needs Python 3.11 or newer with its venv module; \
 	found: $$($(or $(PYTHON),python3) --version 2>&1). Install one (Debian, Ubuntu: apt install python3.11-venv) \
 	or name one: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -32,6 +35,7 @@ $(READY): $(LOCK) requirements/common.txt pyproject.toml
 	@$(INSTALL) pip setuptools
 	@$(INSTALL) torch $(TORCH_INDEX_$(DEVICE))
 	@$(INSTALL) --no-build-isolation -r $(LOCK) -e .
+	@$(PIP) --upgrade --target .venv/reference -r requirements/reference.txt
 	@rm -f .venv/ready-* && touch $@
 
 demo: setup

@@ -68,10 +68,17 @@ class RolloutScaler:
         return self._watcher.needs_samplers(step)
 
     def _follow(self, wanted: int) -> None:
+        newcomers = self._cluster.newcomers
+        try:
+            for number in range(len(self._cluster.rollouts), wanted):
+                newcomers.append(self._start(number))
+        except ValueError:
+            # The name of an actor that was ended a moment ago; the next step tries again.
+            while newcomers:
+                ray.kill(newcomers.pop())
+            return
         self._followed = wanted
-        numbers = range(len(self._cluster.rollouts), wanted)
-        self._cluster.newcomers = [self._start(number) for number in numbers]
-        self._started = {actor: actor.node.remote() for actor in self._cluster.newcomers}
+        self._started = {actor: actor.node.remote() for actor in newcomers}
         self._deadline_s = time.monotonic() + self._cluster.deadlines.start_s
 
     def _end_those_without_work(self) -> None:

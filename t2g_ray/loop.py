@@ -92,7 +92,7 @@ class Watcher(Protocol):
 
 
 class GrpoLoop:
-    """Runs steps from `version` to `config.steps`."""
+    """Runs steps from `version`, reached in `elapsed_s`, to `config.steps`."""
 
     def __init__(
         self,
@@ -104,6 +104,7 @@ class GrpoLoop:
         watcher: Watcher,
         ledger: Ledger,
         version: int = 0,
+        elapsed_s: float = 0.0,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self.config = config
@@ -120,8 +121,8 @@ class GrpoLoop:
         self._num_graded = 0
         self._num_grader_errors = 0
         self._books = Books()
-        self._started_s = time.time()
-        self._step_ended_s = self._started_s
+        self._started_s = time.time() - elapsed_s
+        self._step_ended_s = time.time()
 
     def run(self) -> int:
         """Train until `config.steps`; returns the last version. Weights must be published.

@@ -167,6 +167,8 @@ def test_a_run_that_was_killed_three_times_ends_like_one_that_was_not(
     ):
         assert {k: ours_line[k] for k in REPEATED} == {k: theirs_line[k] for k in REPEATED}
     assert list(read_json_lines(ours.samples)) == list(read_json_lines(theirs.samples))
+    times = [line["time_s"] for line in read_metrics(ours.metrics)]
+    assert times == sorted(times)
     weights = "model.safetensors"
     assert (ours.model / weights).read_bytes() == (theirs.model / weights).read_bytes()
     assert not list(ours.checkpoints.glob(".*"))

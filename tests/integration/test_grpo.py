@@ -183,6 +183,7 @@ def test_groups_are_given_up_and_replaced_and_every_one_is_accounted_for(
         rollout={"actors": 2},
         data={"train_records": 6, "order": "half_right_first", "heldout": "none"},
         sampling={"over_sample": 1.5, "extra_groups": 2},
+        learner={"lora": {"rank": 4}},  # adapters as well: the parity of each step watches them
     )
     run = run_grpo(config)
     # Five groups are begun for three; the two that are left were cut, or finished too late.

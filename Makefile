@@ -14,8 +14,7 @@ PYTHON_FITS := -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 
 PYTHON       = $(shell for python in python3.11 python3.12 python3.13 python3.14 python3; do \
 	$$python $(PYTHON_FITS) && echo $$python && break; done)
 
-# Modules are compiled when they are first imported: compiling all of them at once takes longer than
-# the rest of the installation.
+# pip compiles modules one after the other, which takes longer than the rest; compileall uses all cores.
 PIP     := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-compile
 INSTALL := $(PIP) -c $(LOCK)
 # The CPU build of torch is not on the package index; no other package is looked up there, and a
@@ -36,6 +35,7 @@ $(READY): $(LOCK) requirements/common.txt requirements/reference.txt pyproject.t
 	@$(INSTALL) torch $(TORCH_INDEX_$(DEVICE))
 	@$(INSTALL) --no-build-isolation -r $(LOCK) -e .
 	@$(PIP) --upgrade --target .venv/reference -r requirements/reference.txt
+	@$(BIN)/python -m compileall -q -j 0 .venv/lib >/dev/null 2>&1 || true  # some are for other versions
 	@rm -f .venv/ready-* && touch $@
 
 demo: setup

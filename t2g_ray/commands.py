@@ -32,7 +32,7 @@ Model = Annotated[
     str, typer.Option(help="Folder in Hugging Face format (model/ of a run), or a hub name.")
 ]
 Style = Annotated[
-    Literal["compact", "full"] | None,
+    Literal["full", "compact"] | None,
     typer.Option(help="Prompt style; by default the one the model was trained with, else full."),
 ]
 Thinking = Annotated[

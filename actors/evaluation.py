@@ -14,7 +14,8 @@ from t2g_ray.config import EMBEDDED, GrpoConfig
 from t2g_ray.data.load import LoadedSplit, load_split
 from t2g_ray.evaluate import EvalResult, bootstrap_interval, evaluate_texts, paired_interval
 from t2g_ray.grade import sample_line
-from t2g_ray.jsonlines import JsonLinesWriter, last_json_line, read_json_lines
+from t2g_ray.jsonlines import JsonLinesWriter, read_json_lines
+from t2g_ray.metrics import last_time_s
 from t2g_ray.prompts import fitting_prompts
 from t2g_ray.rundir import RunDir
 from t2g_ray.scoring import GraphCounts
@@ -98,18 +99,13 @@ class Evaluator:
         )
         line = {
             **result.line(version, version, split),
-            "time_s": self._training_s(),
+            "time_s": last_time_s(self._metrics),
             "by_record": [one.as_row() for one in result.by_record],
         }
         self._evals.append(line)
         if split == "heldout":
             self._show(records[:_SHOWN], texts, result, version)
         return line
-
-    def _training_s(self) -> float:
-        """Seconds of the run at its newest step, on the clock of metrics.jsonl."""
-        line = last_json_line(self._metrics)
-        return float(line["time_s"]) if line else 0.0
 
     def _show(
         self, records: Sequence[Record], texts: Sequence[str], result: EvalResult, version: int

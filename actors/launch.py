@@ -25,9 +25,10 @@ from t2g_ray.data.load import encode_prompts, load_split, resolve_model
 from t2g_ray.data.records import PromptOrder
 from t2g_ray.grade import sample_line
 from t2g_ray.greedy import load_tokenizer
-from t2g_ray.jsonlines import JsonLinesWriter, last_json_line
+from t2g_ray.jsonlines import JsonLinesWriter
 from t2g_ray.loop import GrpoLoop, Ready
 from t2g_ray.machine import describe_machine
+from t2g_ray.metrics import last_time_s
 from t2g_ray.prompt_settings import write_prompt_settings
 from t2g_ray.rewards.custom import check_custom
 from t2g_ray.rundir import RunDir, write_json, write_text
@@ -153,7 +154,7 @@ class _Stage:
                     watcher=scaler,
                     ledger=ledger,
                     version=version,
-                    elapsed_s=float((last_json_line(self.run_dir.metrics) or {}).get("time_s", 0)),
+                    elapsed_s=last_time_s(self.run_dir.metrics),
                     should_stop=stop,
                 )
                 self._run_loop(loop, ledger)

@@ -45,10 +45,11 @@ class RolloutScaler:
         self._run, self._watcher, self._cluster = run, watcher, cluster
         self._groups, self._weights, self._start = groups, weights, start
         self._followed = len(cluster.rollouts)
-        self._started: dict[Any, Any] = {}
-        """Newcomer -> reference that is there as soon as it answers."""
+        self._answers: list[Any] = []
+        """A reference for each newcomer, there as soon as it answers."""
         self._deadline_s = 0.0
-        write_number(run.rollouts_json, self._followed)
+        self._told = 0
+        self._tell()
 
     def after_step(self, line: Mapping[str, float], taken: Sequence[Ready], ledger: Ledger) -> None:
         """Let the other watcher write the step down, then go one step towards the request."""
@@ -56,7 +57,8 @@ class RolloutScaler:
         # All actors of the cluster took part in the sync before this call.
         self._groups.use_first(min(self._followed, len(self._cluster.rollouts)))
         self._end_those_without_work()
-        if self._started:
+        self._tell()
+        if self._answers:
             self._take_in_those_that_started()
             return
         wanted = read_number(self._run.scale_request)
@@ -78,7 +80,7 @@ class RolloutScaler:
                 ray.kill(newcomers.pop())
             return
         self._followed = wanted
-        self._started = {actor: actor.node.remote() for actor in newcomers}
+        self._answers = [actor.node.remote() for actor in newcomers]
         self._deadline_s = time.monotonic() + self._cluster.deadlines.start_s
 
     def _end_those_without_work(self) -> None:
@@ -86,17 +88,20 @@ class RolloutScaler:
         while len(rollouts) > self._followed and not self._groups.num_open(len(rollouts) - 1):
             self._weights.wait_for_loads()
             ray.kill(rollouts.pop())
-        if read_number(self._run.rollouts_json) != len(rollouts):
-            write_number(self._run.rollouts_json, len(rollouts))
+
+    def _tell(self) -> None:
+        if self._told != len(self._cluster.rollouts):
+            self._told = len(self._cluster.rollouts)
+            write_number(self._run.rollouts_json, self._told)
 
     def _take_in_those_that_started(self) -> None:
-        calls = list(self._started.values())
-        waiting = ray.wait(calls, num_returns=len(calls), timeout=0)[1]
+        waiting = ray.wait(self._answers, num_returns=len(self._answers), timeout=0)[1]
         if waiting and time.monotonic() < self._deadline_s:
             return
-        newcomers, self._started, self._cluster.newcomers = list(self._started), {}, []
+        answers, self._answers = self._answers, []
+        newcomers, self._cluster.newcomers = self._cluster.newcomers, []
         try:
-            ray.get(calls, timeout=0)
+            ray.get(answers, timeout=0)
         except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError) as error:
             # The boundary: what was asked for beside a run must not end it.
             _log.warning("%d more rollout actors did not start: %s", len(newcomers), error)

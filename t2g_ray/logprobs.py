@@ -14,12 +14,10 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from t2g_ray.batching import MicroBatch
+from t2g_ray.probe import TOLERANCE, relative_difference
 
 CHUNK_ELEMENTS = 1 << 24
 """Logits computed at a time: 64 MiB in fp32."""
-
-HEAD_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.05, torch.float16: 0.02}
-"""Largest difference of a logit in the probe of a head, as a share of the largest logit."""
 
 
 class _ChunkedLogProb(torch.autograd.Function):
@@ -123,10 +121,10 @@ def check_head(policy: PreTrainedModel) -> None:
     states = policy.base_model(input_ids=ids, use_cache=False).last_hidden_state
     expected = policy(input_ids=ids, use_cache=False).logits.float()
     found = (states @ policy.get_output_embeddings().weight.T).float()
-    difference = float((found - expected).abs().max() / expected.abs().max())
+    difference = relative_difference(found, expected)
     # A cap shows in large logits only.
     is_capped = getattr(config, "final_logit_softcapping", None) is not None
-    if is_capped or not difference <= HEAD_TOLERANCE[states.dtype]:
+    if is_capped or not difference <= TOLERANCE[states.dtype]:
         raise ValueError(
             "a model's logits must be its last hidden states times its head's weights, found a "
             f"difference of {difference:.2g} of their size in {type(policy).__name__}: it caps, "

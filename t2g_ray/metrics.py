@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from t2g_ray.jsonlines import JsonLinesWriter, read_json_lines
+from t2g_ray.jsonlines import JsonLinesWriter, last_json_line, read_json_lines
 
 MetricsLine = dict[str, float | None]
 
@@ -146,6 +146,12 @@ class TensorBoardSink:
 def read_metrics(path: Path) -> list[MetricsLine]:
     """All complete lines, in order of steps."""
     return list(read_json_lines(path))
+
+
+def last_time_s(path: Path) -> float:
+    """Seconds of the run at its newest step; 0 before the first one."""
+    line = last_json_line(path)
+    return float(line["time_s"]) if line else 0.0
 
 
 def _finite(line: Mapping[str, float]) -> MetricsLine:

@@ -18,10 +18,9 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from t2g_ray.packing import Packing, Segment, pack
+from t2g_ray.probe import TOLERANCE, relative_difference
 
 NAME = "t2g_packed"
-TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.05, torch.float16: 0.02}
-"""Largest difference of a hidden state in the probe, as a share of the largest state."""
 
 
 class NotPackedError(ValueError):
@@ -97,7 +96,7 @@ def enable_packing(policy: PreTrainedModel) -> str | None:
             policy.set_attn_implementation(before)
             return "its layers hand no keyword arguments to their attention"
     expected = torch.cat(alone)
-    difference = float((found - expected).abs().max() / expected.abs().max())
+    difference = relative_difference(found, expected)
     if difference <= TOLERANCE[expected.dtype]:
         return None
     policy.set_attn_implementation(before)

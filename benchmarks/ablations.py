@@ -2,8 +2,8 @@
 
     python -m benchmarks.ablations --seeds 0 1 2 --out runs/ablations --table docs/ablations.md
 
-Every variant trains for the same number of steps from the same policy; `t2g eval` then evaluates
-each on the same held-out records. What is finished is not run again. Invariant: a table never
+Every variant trains for the same number of steps from the same policy, and is evaluated on the
+same held-out records before and after. What is finished is not run again. Invariant: a table never
 mixes results of different code, settings, policies or machines; such results are refused.
 """
 
@@ -22,10 +22,11 @@ from typing import Any
 
 from benchmarks.ablation_table import page, table
 from benchmarks.policy import DEMO_SFT
-from benchmarks.seeds import run_t2g, steps_in
-from benchmarks.variants import DEFAULT, SFT, VARIANTS
+from benchmarks.seeds import FIGURES, run_t2g, steps_in
+from benchmarks.variants import DEFAULT, SFT, SFT_CHANGES, STARTS, VARIANTS
+from t2g_ray.jsonlines import read_json_lines
 from t2g_ray.machine import describe_machine
-from t2g_ray.metrics import read_metrics
+from t2g_ray.metrics import last_time_s
 from t2g_ray.rundir import RunDir, write_json
 
 ROOT = DEMO_SFT.parents[1]
@@ -49,12 +50,16 @@ class Settings:
         return self.out / f"seed_{seed}" / variant
 
 
-def sft_run(settings: Settings, seed: int) -> RunDir:
-    """The supervised run that all variants of a seed start from, trained where there is none."""
+def sft_run(settings: Settings, seed: int, variant: str) -> RunDir:
+    """The supervised run that a variant starts from, trained where there is none."""
+    changes = SFT_CHANGES.get(variant, ())
+    name = f"policy_{variant}" if changes else "policy"
     given = RunDir(settings.policies / f"seed_{seed}" / "sft")
-    run = given if (given.model / "config.json").is_file() else RunDir(settings.folder(seed, "sft"))
+    is_given = not changes and (given.model / "config.json").is_file()
+    run = given if is_given else RunDir(settings.folder(seed, name))
     if not (run.model / "config.json").is_file():
-        run_t2g("sft", str(DEMO_SFT), f"run_dir={run.path}", f"seed={seed}", "resume=auto")
+        own = (f"run_dir={run.path}", f"seed={seed}", "resume=auto")
+        run_t2g("sft", str(DEMO_SFT), *own, *changes)
     return run
 
 
@@ -64,18 +69,24 @@ def run_variant(settings: Settings, seed: int, name: str) -> Result:
     Raises ValueError when that result was made by something else, and CalledProcessError when a
     command fails.
     """
-    sft = sft_run(settings, seed)
-    folder = settings.folder(seed, name)
-    path, made_by = folder.with_suffix(".json"), _made_by(settings, seed, name, sft)
+    start = STARTS.get(name)
+    sft = sft_run(settings, seed, start or name)
+    folder = settings.folder(seed, start or name)
+    path = settings.folder(seed, name).with_suffix(".json")
+    made_by = _made_by(settings, seed, name, sft)
     if path.is_file():
         result: Result = json.loads(path.read_text(encoding="utf-8"))
         _check_same(path, result["made_by"], made_by)
         return result
-    shutil.rmtree(folder, ignore_errors=True)  # an unfinished run has no wall-clock
-    _train(settings, seed, name, sft)
-    figures = _evaluate(settings, seed, folder)
-    wall_s = float(read_metrics(RunDir(folder).metrics)[-1]["time_s"] or 0.0)
-    result = {"made_by": made_by, "wall_s": wall_s, **figures}
+    if start:
+        run_variant(settings, seed, start)
+        result = {"wall_s": 0.0, **_evaluated(folder, 0)}
+    else:
+        shutil.rmtree(folder, ignore_errors=True)  # an unfinished run has no wall-clock
+        _train(settings, seed, name, sft)
+        figures = _evaluate(settings, seed, folder) if name == SFT else _evaluated(folder, -1)
+        result = {"wall_s": last_time_s(RunDir(folder).metrics), **figures}
+    result = {"made_by": made_by, **result}
     write_json(path, result)
     return result
 
@@ -91,10 +102,14 @@ def _train(settings: Settings, seed: int, name: str, sft: RunDir) -> None:
         wall_s = run_variant(settings, seed, DEFAULT)["wall_s"]
         run_t2g("sft", str(DEMO_SFT), *common, f"steps={steps_in(sft.path, wall_s)}")
         return
-    changes = (*settings.overrides, *VARIANTS[name])
-    # What is evaluated afterwards need not be evaluated during the run.
-    run = (*common, f"steps={settings.steps}", "data.heldout=none", *changes)
-    run_t2g("grpo", str(DEMO_GRPO), *run)
+    sizes = (f"steps={settings.steps}", f"data.heldout_records={settings.records}", "eval.every=0")
+    run_t2g("grpo", str(DEMO_GRPO), *common, *sizes, *settings.overrides, *VARIANTS[name])
+
+
+def _evaluated(folder: Path, number: int) -> Result:
+    """What the run itself found at one of its evaluations: 0 the first, -1 the last."""
+    lines = [one for one in read_json_lines(RunDir(folder).evals) if one["split"] == "heldout"]
+    return {key: lines[number][key] for key in (*FIGURES, "by_record")}
 
 
 def _evaluate(settings: Settings, seed: int, folder: Path) -> Result:
@@ -107,7 +122,7 @@ def _evaluate(settings: Settings, seed: int, folder: Path) -> Result:
     figures: Result = json.loads(out.read_text(encoding="utf-8"))
     lines = [json.loads(line) for line in by_record.read_text(encoding="utf-8").splitlines()]
     return {
-        **{key: figures[key] for key in ("f1/entities", "f1/relations", "json_valid_rate")},
+        **{key: figures[key] for key in FIGURES},
         "by_record": [[*line["entities"], *line["relations"]] for line in lines],
     }
 

@@ -1,8 +1,8 @@
 """What `python -m benchmarks.ablations` compares: name -> changes of configs/demo_grpo.yaml.
 
-One change a variant. Where the group size changes, the prompts change with it, so that every step
-still trains on 256 completions. Reasoning is not among them: the embedded records hold none, so
-the tiny policy cannot learn it.
+One change a variant, but for the ratios: they differ only once a batch is used more than once, so
+they are changes of `two_updates`. Where the group size changes, the prompts change with it, so that
+every step still trains on 256 completions.
 """
 
 from __future__ import annotations
@@ -12,10 +12,19 @@ from collections.abc import Mapping
 DEFAULT = "default"
 SFT = "sft_continued"
 """Not a change of GRPO: the supervised stage goes on for as long as the default took."""
+STARTS: Mapping[str, str] = {"sft": DEFAULT, "sft_thinking": "thinking"}
+"""The policies before GRPO: name -> the variant that starts from it."""
+SFT_CHANGES: Mapping[str, tuple[str, ...]] = {"thinking": ("prompt.thinking=true",)}
+"""Variants that need a policy of their own to start from, and what its SFT changes."""
+
+TWO_UPDATES = "algorithm.updates_per_batch=2"
 
 VARIANTS: Mapping[str, tuple[str, ...]] = {
+    "sft": (),
     DEFAULT: (),
     SFT: (),
+    "sft_thinking": ("prompt.thinking=true",),
+    "thinking": ("prompt.thinking=true",),
     "async_1": ("max_staleness=1",),
     "async_2": ("max_staleness=2",),
     "reward_default": ("reward.preset=default",),
@@ -27,11 +36,11 @@ VARIANTS: Mapping[str, tuple[str, ...]] = {
     "advantage_leave_one_out": ("algorithm.advantage=leave_one_out",),
     "advantage_batch_std": ("algorithm.advantage=batch_std",),
     "advantage_group_mean_batch_std": ("algorithm.advantage=group_mean_batch_std",),
-    "objective_cispo": ("algorithm.objective=cispo",),
-    "ratio_sequence": ("algorithm.ratio=sequence",),
     "normalisation_sequences": ("algorithm.normalisation=sequences",),
     "normalisation_constant": ("algorithm.normalisation=constant",),
-    "two_updates": ("algorithm.updates_per_batch=2",),
+    "two_updates": (TWO_UPDATES,),
+    "two_updates_cispo": (TWO_UPDATES, "algorithm.objective=cispo"),
+    "two_updates_gspo": (TWO_UPDATES, "algorithm.ratio=sequence"),
     "kl": ("algorithm.kl_coef=0.04",),
     "entropy": ("algorithm.entropy_coef=0.001",),
     "async_1_uncorrected": ("max_staleness=1", "algorithm.importance=none"),

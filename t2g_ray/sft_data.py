@@ -15,12 +15,10 @@ import numpy as np
 
 from t2g_ray.config import PromptConfig
 from t2g_ray.data.load import encode_prompts
-from t2g_ray.data.records import PromptOrder
+from t2g_ray.data.records import THINKING_KEY, PromptOrder
 from t2g_ray.prompts import encode_answer
 from t2g_ray.types import Record, Sample
 
-THINKING_KEY = "thinking"
-"""Key of a record that holds the reasoning to learn where `prompt.thinking` is on."""
 WINDOW_STEPS = 16
 """Steps whose records are sorted by length together: batches of one length need little padding."""
 

@@ -47,6 +47,7 @@ def load_split(config: StageConfig, split: LoadedSplit) -> list[Record]:
             seed=config.data_seed,
             level=data.level,
             overlooked=data.overlooked if is_train else 0.0,
+            thinking=config.prompt.thinking,
         )
     if not is_train and (source == NONE or split == "heldout_names"):
         return []

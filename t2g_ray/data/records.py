@@ -23,6 +23,8 @@ from t2g_ray.graph import ENTITY_KEYS, GRAPH_KEYS, RELATION_KEYS, Graph
 from t2g_ray.types import Record
 
 RECORD_KEYS = ("text", "entity_types", "relation_types", "graph")
+THINKING_KEY = "thinking"
+"""Key of a record that holds the reasoning to learn where `prompt.thinking` is on."""
 
 
 def load_records(path: str | Path) -> list[Record]:

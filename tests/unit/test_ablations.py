@@ -35,6 +35,8 @@ class Product:
         else:
             run_dir = Path(next(a for a in arguments if a.startswith("run_dir="))[8:])
             write_run(run_dir, wall_s=WALL_S)
+            if arguments[0] == "grpo":
+                write_evals(run_dir)
 
     def _evaluate(self, options: dict[str, str]) -> None:
         figures = {"f1/entities": 0.5, "f1/relations": 0.25, "json_valid_rate": 1.0}
@@ -49,6 +51,22 @@ def write_run(folder: Path, *, wall_s: float) -> None:
     (folder / "model" / "model.safetensors").write_bytes(b"weights")
     lines = [{"step": 1, "time_s": 0.0}, {"step": 61, "time_s": wall_s}]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def write_evals(folder: Path) -> None:
+    """Before and after, each on the held-out records and on those with unseen names."""
+    lines = [
+        {
+            "split": split,
+            "f1/entities": 0.5,
+            "f1/relations": f1,
+            "json_valid_rate": 1.0,
+            "by_record": [row],
+        }
+        for f1, row in ((0.0, MISSED), (0.25, FOUND))
+        for split in ("heldout", "heldout_names")
+    ]
+    (folder / "evals.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 @pytest.fixture
@@ -70,17 +88,46 @@ def test_every_variant_is_a_valid_configuration_of_the_same_completions_a_step()
         assert config.prompts_per_step * config.group_size == 256, name
 
 
-def test_a_variant_trains_from_the_policy_of_its_seed_and_is_evaluated_by_its_own_model(
+def test_a_variant_trains_from_the_policy_of_its_seed_and_counts_what_its_run_found_last(
     product: Product, settings: Settings
 ) -> None:
     result = run_variant(settings, 3, "async_1")
-    train, evaluate = product.commands
+    (train,) = product.commands
     policy = settings.policies / "seed_3" / "sft" / "model"
     assert train[0] == "grpo"
     assert {f"model={policy}", "seed=3", "steps=9", "max_staleness=1"} <= set(train)
-    assert str(settings.folder(3, "async_1") / "model") in evaluate
-    assert {"--max-records", "5"} <= set(evaluate)
+    assert "data.heldout_records=5" in train
     assert (result["wall_s"], result["by_record"]) == (WALL_S, [FOUND])
+
+
+def test_the_policy_before_counts_as_a_variant_without_a_run_of_its_own(
+    product: Product, settings: Settings
+) -> None:
+    result = run_variant(settings, 3, "sft")
+    assert (result["wall_s"], result["by_record"]) == (0.0, [MISSED])
+    run_variant(settings, 3, DEFAULT)
+    assert len(product.commands) == 1
+
+
+def test_thinking_starts_from_a_policy_that_learned_to_think(
+    product: Product, settings: Settings
+) -> None:
+    run_variant(settings, 3, "sft_thinking")
+    run_variant(settings, 3, "thinking")
+    learn, train = product.commands
+    assert learn[0] == "sft" and "prompt.thinking=true" in learn
+    assert f"model={settings.folder(3, 'policy_thinking') / 'model'}" in train
+    assert "prompt.thinking=true" in train
+
+
+def test_sft_goes_on_from_its_own_policy_and_is_evaluated_by_its_own_model(
+    product: Product, settings: Settings
+) -> None:
+    result = run_variant(settings, 3, SFT)
+    evaluate = product.commands[-1]
+    assert str(settings.folder(3, SFT) / "model") in evaluate
+    assert {"--max-records", "5"} <= set(evaluate)
+    assert result["by_record"] == [FOUND]
 
 
 def test_what_is_finished_is_not_run_again_and_what_is_not_starts_afresh(
@@ -120,7 +167,7 @@ def test_sft_goes_on_for_as_long_as_the_default_took(product: Product, settings:
 def test_a_policy_that_is_not_there_is_trained_once(product: Product, settings: Settings) -> None:
     run_variant(settings, 4, DEFAULT)
     run_variant(settings, 4, "async_1")
-    assert [command[0] for command in product.commands] == ["sft", "grpo", "eval", "grpo", "eval"]
+    assert [command[0] for command in product.commands] == ["sft", "grpo", "grpo"]
 
 
 def test_a_variant_that_fails_leaves_the_others_and_an_exit_code(

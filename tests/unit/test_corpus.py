@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -135,6 +136,18 @@ def test_gold_graphs_keep_every_promise(split: Split, level: Level) -> None:
             ends = types_by_text[relation.head], types_by_text[relation.tail]
             assert ends == RELATION_ENDS[relation.type]
             assert relation.head != relation.tail
+
+
+def test_a_reasoning_states_every_fact_of_the_graph_plainly_and_changes_nothing_else() -> None:
+    plain = generate_records("train", 200, seed=3, overlooked=0.5)
+    thinking = generate_records("train", 200, seed=3, overlooked=0.5, thinking=True)
+    assert [dataclasses.replace(record, extra={}) for record in thinking] == plain
+    for record in thinking:
+        facts = [
+            f"{fact.head} {'is ' * (fact.type == 'based in')}{fact.type} {fact.tail}."
+            for fact in record.graph.relations
+        ]
+        assert record.extra["thinking"] == (" ".join(facts) or "No further details were given.")
 
 
 def test_wanted_types_select_the_gold_of_a_known_record() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from t2g_ray.data.corpus.names import ENTITY_TYPES, HELDOUT_NAMES, NAMES, RELATION_ENDS
@@ -23,8 +23,13 @@ from t2g_ray.data.corpus.templates import (
     Template,
     slot_type,
 )
+from t2g_ray.data.records import THINKING_KEY
 from t2g_ray.graph import Entity, Graph, Relation
 from t2g_ray.types import Record
+
+_PLAIN_OF = {template.facts[0][2]: template for template in reversed(PLAIN)}
+"""The first plain sentence for each relation type."""
+_NO_FACTS = "No further details were given."
 
 Split = Literal["train", "rl", "heldout", "heldout_names"]
 SPLITS: tuple[Split, ...] = ("train", "rl", "heldout", "heldout_names")
@@ -63,12 +68,19 @@ LEVELS: Mapping[Level, LevelSettings] = {
 
 
 def generate_records(
-    split: Split, count: int, *, seed: int, level: Level = "medium", overlooked: float = 0.0
+    split: Split,
+    count: int,
+    *,
+    seed: int,
+    level: Level = "medium",
+    overlooked: float = 0.0,
+    thinking: bool = False,
 ) -> list[Record]:
-    """`count` records with different texts, which do not depend on `overlooked`.
+    """`count` records with different texts, which depend on neither of the last two arguments.
 
     `overlooked` is the share of passively stated relations that the graphs lack, as a hurried
-    annotator's do. Raises ValueError for an unknown split or level.
+    annotator's do. With `thinking` each record also holds a reasoning that leads to its graph.
+    Raises ValueError for an unknown split or level.
     """
     if split not in SPLITS or level not in LEVELS or count < 0 or not 0 <= overlooked <= 1:
         raise ValueError(
@@ -82,8 +94,19 @@ def generate_records(
     while len(records) < count:
         record = _draw_record(rng, names, level, overlooked)
         if split_of(record.text) == split:
-            records.setdefault(record.text, record)
+            records.setdefault(record.text, _with_thinking(record) if thinking else record)
     return list(records.values())
+
+
+def _with_thinking(record: Record) -> Record:
+    """The facts of the graph once more, as plain sentences in the order of the graph."""
+    sentences = []
+    for fact in record.graph.relations:
+        template = _PLAIN_OF[fact.type]
+        ((head, tail, _),) = template.facts
+        sentences.append(template.text.format_map({head: fact.head, tail: fact.tail}))
+    reasoning = " ".join(sentences) or _NO_FACTS
+    return replace(record, extra={THINKING_KEY: reasoning})
 
 
 def split_of(text: str) -> Split:

@@ -6,9 +6,11 @@ Invariant: a shard that fails ends neither the run nor another shard; its error 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import ray
 import ray.data
 
 from actors.placement import Bundle, cluster_nodes, connect, place
@@ -19,6 +21,9 @@ from t2g_ray.data.generate.stages import Stage
 from t2g_ray.data.generate.start import start_teacher
 from t2g_ray.data.generate.write import write_generated
 
+MAX_ATTEMPTS = 3
+"""A shard that so many actors died over is what kills them."""
+
 
 def run_generate(config: GenerateConfig) -> dict[str, Any]:
     """Run, or go on with, `t2g data generate`; returns the card."""
@@ -27,23 +32,38 @@ def run_generate(config: GenerateConfig) -> dict[str, Any]:
     return write_generated(config, records, pipeline.books)
 
 
-class TeacherActor:
-    """Answers one shard a call. Ray Data makes and calls it."""
+class Attempts:
+    """Counts how often each shard was begun, whatever became of the actor that began it."""
 
-    def __init__(self, stage: Stage, config: TeacherConfig) -> None:
-        self._stage = stage
+    def __init__(self) -> None:
+        self._counts: Counter[int] = Counter()
+
+    def begin(self, number: int) -> int:
+        """The number of this attempt, from 1."""
+        self._counts[number] += 1
+        return self._counts[number]
+
+
+class TeacherActor:
+    """Answers one shard a call. Ray Data makes and calls it, and again where it died."""
+
+    def __init__(self, stage: Stage, config: TeacherConfig, attempts: Any) -> None:
+        self._stage, self._attempts = stage, attempts
         self._teacher = start_teacher(config)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         shard = Shard.from_json(str(batch["shard"][0]))
+        if ray.get(self._attempts.begin.remote(shard.number)) > MAX_ATTEMPTS:
+            error = f"{MAX_ATTEMPTS} actors died over it"
+            return {"result": [ShardResult(number=shard.number, error=error).to_json()]}
         return {"result": [answer_shard(self._stage, self._teacher, shard).to_json()]}
 
 
 def ask(stage: Stage, teacher: TeacherConfig, shards: Sequence[Shard]) -> Iterator[ShardResult]:
     """The results of the shards, in the order in which they finish.
 
-    An actor that died is started again and its shard is asked for again. Raises PlacementError
-    when the actors do not fit the cluster.
+    An actor that died is started again and its shard is asked for again, MAX_ATTEMPTS times in
+    all. Raises PlacementError when the actors do not fit the cluster.
     """
     connect()
     num_actors = min(teacher.actors, len(shards))
@@ -54,7 +74,7 @@ def ask(stage: Stage, teacher: TeacherConfig, shards: Sequence[Shard]) -> Iterat
         [{"shard": shard.to_json()} for shard in shards], override_num_blocks=len(shards)
     ).map_batches(
         TeacherActor,
-        fn_constructor_args=(stage, teacher),
+        fn_constructor_args=(stage, teacher, ray.remote(Attempts).options(num_cpus=0).remote()),
         batch_size=1,
         batch_format="numpy",
         compute=ray.data.ActorPoolStrategy(

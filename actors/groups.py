@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,10 +28,9 @@ from t2g_ray.stopping import RunStopped
 from t2g_ray.types import Group, GroupSummary, Prompt
 
 _POLL_S = 1.0
-_MANY = 16
-_GATHER_S = 0.01
-"""Beyond `_MANY` references, what arrives within so long is taken on together: each look at all of
-them costs the driver more than what it does for one."""
+_GATHER_S = 0.02
+"""What arrives within so long is taken on together, and scored by one call: a call costs driver
+and reward actor more than a group in it does."""
 
 
 @dataclass(slots=True)
@@ -41,6 +40,14 @@ class _Stream:
     number: int
     """Of the rollout actor."""
     num_left: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Scoring:
+    """Groups that one call scores: the handles of the results, and where they come from."""
+
+    handles: Sequence[Any]
+    actors: str
 
 
 class RayGroups:
@@ -66,13 +73,13 @@ class RayGroups:
             ignore_eos=config.sampling.ignore_eos,
         )
         self._streams: dict[Any, _Stream] = {}
-        self._scoring: dict[Any, tuple[Any, str]] = {}
-        """Reference of a summary -> handle of the scored group, and where both come from."""
+        self._scoring: dict[Any, _Scoring] = {}
+        """Reference of the summaries of a call -> the call."""
         self._ready: dict[int, Ready] = {}
         self._owner: dict[int, int] = {}
         self._load = [0] * len(rollouts)
         self._num_used = len(rollouts)
-        self._num_dispatched = 0
+        self._next_reward = 0
         self._arrived_groups = 0
         self._arrived_tokens = 0
 
@@ -142,7 +149,8 @@ class RayGroups:
         for position, number in sorted(self._owner.items()):
             open_by_actor.setdefault(number, []).append(position)
         parts = [f"rollout/{n}: prompts {p[:4]} ({len(p)})" for n, p in open_by_actor.items()]
-        return f"{len(self._owner)} groups ({'; '.join(parts)}), {len(self._scoring)} in scoring"
+        num_scoring = sum(len(call.handles) for call in self._scoring.values())
+        return f"{len(self._owner)} groups ({'; '.join(parts)}), {num_scoring} in scoring"
 
     def _collect(self) -> None:
         """Wait for something to arrive, and take on all that did."""
@@ -150,43 +158,52 @@ class RayGroups:
         if not waiting:
             raise LoopError("some group must be in flight to be waited for, found none")
         done, _ = ray.wait(waiting, num_returns=1, timeout=_POLL_S, fetch_local=False)
-        if done and len(waiting) > _MANY:
+        if done:
             done, _ = ray.wait(
                 waiting, num_returns=len(waiting), timeout=_GATHER_S, fetch_local=False
             )
         self._accept([reference for reference in done if reference in self._scoring])
-        for reference in done:
-            if reference in self._streams:
-                self._forward(reference)
+        streams = [reference for reference in done if reference in self._streams]
+        self._score([group for stream in streams for group in self._finished(stream)])
 
-    def _forward(self, stream: Any) -> None:
-        """Hand the finished groups of a call to reward actors, by reference."""
+    def _finished(self, stream: Any) -> Iterator[tuple[Any, int]]:
+        """The groups of a call that are there by now, each with the number of its actor."""
         state = self._streams[stream]
         while state.num_left:
             group = next(stream, None)
             if group is None:
                 break
-            reward = self._num_dispatched % len(self._rewards)
-            self._num_dispatched += 1
-            summary, scored = self._rewards[reward].score.remote(group)
-            self._scoring[summary] = (scored, f"rollout/{state.number} or reward/{reward}")
+            yield group, state.number
             state.num_left -= 1
             if state.num_left and not stream.next_ready():
                 return
         # The call's end needs no wait of its own.
         del self._streams[stream]
 
+    def _score(self, groups: Sequence[tuple[Any, int]]) -> None:
+        """Share the groups out among the reward actors, by reference."""
+        num_calls = min(len(groups), len(self._rewards))
+        for first in range(num_calls):
+            share = groups[first::num_calls]
+            reward = self._next_reward % len(self._rewards)
+            self._next_reward += 1
+            call = self._rewards[reward].score.options(num_returns=1 + len(share))
+            summaries, *handles = call.remote(*(group for group, _ in share))
+            numbers = ", ".join(f"rollout/{number}" for number in sorted({n for _, n in share}))
+            self._scoring[summaries] = _Scoring(handles, f"{numbers} or reward/{reward}")
+
     def _accept(self, references: Sequence[Any]) -> None:
         try:
-            summaries: list[GroupSummary] = ray.get(list(references))
+            results: list[list[GroupSummary]] = ray.get(list(references))
         except ray.exceptions.RayError as error:
             raise LoopError(self._explain(references, error)) from error
-        for reference, summary in zip(references, summaries, strict=True):
-            handle, _ = self._scoring.pop(reference)
-            self._leave(summary.index)
-            self._arrived_groups += 1
-            self._arrived_tokens += summary.generated_tokens
-            self._ready[summary.index] = Ready(summary, handle)
+        for reference, summaries in zip(references, results, strict=True):
+            handles = self._scoring.pop(reference).handles
+            for summary, handle in zip(summaries, handles, strict=True):
+                self._leave(summary.index)
+                self._arrived_groups += 1
+                self._arrived_tokens += summary.generated_tokens
+                self._ready[summary.index] = Ready(summary, handle)
 
     def _leave(self, position: int) -> None:
         number = self._owner.pop(position)
@@ -197,9 +214,9 @@ class RayGroups:
             try:
                 ray.get(reference)
             except ray.exceptions.RayError as own:
-                _, actors = self._scoring[reference]
+                actors = self._scoring[reference].actors
                 return (
-                    f"a group must be generated and scored, found a failure in {actors} with "
+                    f"groups must be generated and scored, found a failure in {actors} with "
                     f"{self._describe_wait()} open; resume=auto goes on from the last checkpoint: "
                     f"{own}"
                 )

@@ -34,17 +34,21 @@ class RewardActor:
         self._custom = CustomRewards(spec.custom, folder) if spec.custom else None
         self._tracer = Tracer(f"reward/{number}")
 
-    @ray.method(num_returns=2)
-    def score(self, group: Group) -> tuple[GroupSummary, ScoredGroup]:
-        """Two objects: the small one for the loop, the whole one for the learner."""
-        with self._tracer.span("score", step=group.prompt.index, prompt=group.prompt.index):
-            return score_group(
-                group,
-                self._tokenizer,
-                self._spec,
-                thinking=self._thinking,
-                custom=self._custom,
-            )
+    def score(self, *groups: Group) -> tuple[list[GroupSummary] | ScoredGroup, ...]:
+        """One more object than groups: the small ones for the loop as a list, then each whole
+        one for the learner."""
+        with self._tracer.span("score", step=groups[0].prompt.index, groups=len(groups)):
+            results = [
+                score_group(
+                    group,
+                    self._tokenizer,
+                    self._spec,
+                    thinking=self._thinking,
+                    custom=self._custom,
+                )
+                for group in groups
+            ]
+        return [summary for summary, _ in results], *(scored for _, scored in results)
 
     @ray.method(concurrency_group=QUESTIONS)
     def drain_spans(self) -> list[Span]:

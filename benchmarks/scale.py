@@ -99,15 +99,16 @@ class SimulatedRollout(RolloutActor):
 class SimulatedReward:
     """A reward actor that gives every completion the same reward at once."""
 
-    @ray.method(num_returns=2)
-    def score(self, group: Group) -> tuple[GroupSummary, ScoredGroup]:
+    def score(self, *groups: Group) -> tuple[list[GroupSummary] | ScoredGroup, ...]:
         """As RewardActor.score."""
         reward = Reward(
             total=1.0, parts={}, tag="score", parse="ok", entities=(1, 0, 0), relations=(1, 0, 0)
         )
-        size = len(group.completions)
-        scored = ScoredGroup(group=group, rewards=(reward,) * size, texts=("",) * size)
-        return summarise(scored, score_s=0.0), scored
+        scored = []
+        for group in groups:
+            size = len(group.completions)
+            scored.append(ScoredGroup(group=group, rewards=(reward,) * size, texts=("",) * size))
+        return [summarise(one, score_s=0.0) for one in scored], *scored
 
 
 def run(

@@ -12,19 +12,26 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+import ray
 
+from actors.generate import ask
 from t2g_ray.config import PromptConfig
-from t2g_ray.data.generate.config import SourceConfig
+from t2g_ray.data.corpus import generate_records
+from t2g_ray.data.generate.config import SourceConfig, TeacherConfig
+from t2g_ray.data.generate.shards import ShardsMissing, run_stage
+from t2g_ray.data.generate.stages import Request, Stage
 from t2g_ray.data.generate.texts import read_texts
 from t2g_ray.data.records import load_records
 from t2g_ray.graph import graph_json_schema
 from t2g_ray.greedy import close_graph
 from t2g_ray.prompt_settings import write_prompt_settings
+from t2g_ray.types import Record
 from tests.integration.parts import make_policy, write_policy
 
 NUM_TEXTS = 24
 NUM_SHARDS = 12
 SAMPLES = 2
+DEADLY = 1
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +113,27 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(straight: Path, teach
     assert result.returncode == 0, result.stderr
     assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in written.items())
     assert outputs(folder) == outputs(straight)
+
+
+class DeadlyStage(Stage):
+    """Asks nothing, and ends its process at one of the records."""
+
+    def requests(self, number: int, record: Record) -> list[Request]:
+        if number == DEADLY:
+            os._exit(1)
+        return []
+
+
+def test_a_shard_that_ends_every_actor_is_given_up_and_costs_no_other(tmp_path: Path) -> None:
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    stage = DeadlyStage(name="graph", samples=1, seed=0)
+    teacher = TeacherConfig(model="m", base_url="http://127.0.0.1:9/v1")
+    records = generate_records("train", 4, seed=0)
+    try:
+        with pytest.raises(
+            ShardsMissing, match=f"shard {DEADLY}: 3 actors died"
+        ):
+            run_stage(stage, teacher, records, folder=tmp_path, shard_size=1, ask=ask)
+    finally:
+        ray.shutdown()
+    assert sorted(int(path.name[:6]) for path in tmp_path.iterdir()) == [0, 2, 3]

@@ -56,8 +56,9 @@ def test_a_hung_function_masks_its_completion_while_questions_are_answered(tmp_p
     spec = RewardSpec({"json": 1.0}, custom=(function,))
     actor = reward_actor_class().remote(0, str(tmp_path), spec, False, str(ROOT))
     ray.get(actor.node.remote())
-    summary, _ = actor.score.remote(group(0, ANSWER, "", ANSWER))
-    later, _ = actor.score.remote(group(1, ANSWER, "no graph"))
+    summary, _ = actor.score.options(num_returns=2).remote(group(0, ANSWER, "", ANSWER))
+    both = (group(1, ANSWER, "no graph"), group(2, ANSWER))
+    later, *handles = actor.score.options(num_returns=3).remote(*both)
     started = time.monotonic()
     while not ray.wait([summary], timeout=0)[0]:
         asked = time.monotonic()
@@ -65,11 +66,12 @@ def test_a_hung_function_masks_its_completion_while_questions_are_answered(tmp_p
         assert time.monotonic() - asked < DEADLINE_S
         time.sleep(0.05)
     assert time.monotonic() - started >= DEADLINE_S
-    found = ray.get(summary)
+    (found,) = ray.get(summary)
     assert found.is_valid == (True, False, True)
     assert found.rewards == (3.0, 0.0, 3.0)
     assert found.parts == {"json": 1.0, "slow": 1.0}
-    assert ray.get(later).rewards == (3.0, 2.0)
+    assert [one.rewards for one in ray.get(later)] == [(3.0, 2.0), (3.0,)]
+    assert [one.group.prompt.index for one in ray.get(handles)] == [1, 2]
     ray.kill(actor)
 
 

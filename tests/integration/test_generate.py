@@ -130,9 +130,7 @@ def test_a_shard_that_ends_every_actor_is_given_up_and_costs_no_other(tmp_path: 
     teacher = TeacherConfig(model="m", base_url="http://127.0.0.1:9/v1")
     records = generate_records("train", 4, seed=0)
     try:
-        with pytest.raises(
-            ShardsMissing, match=f"shard {DEADLY}: 3 actors died"
-        ):
+        with pytest.raises(ShardsMissing, match=f"shard {DEADLY}: 3 actors died"):
             run_stage(stage, teacher, records, folder=tmp_path, shard_size=1, ask=ask)
     finally:
         ray.shutdown()

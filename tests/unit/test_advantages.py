@@ -21,6 +21,7 @@ from t2g_ray.advantages import (
 )
 from t2g_ray.config import AlgorithmConfig
 from t2g_ray.types import GroupSummary
+from tests.unit.parts import group_summary
 
 REWARDS = [0.0, 0.0, 1.0, 3.0]  # mean 1; squared distances 1, 1, 0, 4, over 3: deviation sqrt(2)
 OF_GROUP = sorted(set(ADVANTAGES) - {"batch_std"})
@@ -30,28 +31,11 @@ rewards_lists = st.lists(st.floats(-10, 10, width=32), min_size=2, max_size=16)
 def summary(
     index: int,
     rewards: Sequence[float],
-    is_valid: Sequence[bool],
-    is_truncated: Sequence[bool] | None = None,
+    is_valid: tuple[bool, ...],
+    is_truncated: tuple[bool, ...] | None = None,
 ) -> GroupSummary:
-    return GroupSummary(
-        index=index,
-        rewards=tuple(rewards),
-        f1=tuple(rewards),
-        is_valid=tuple(is_valid),
-        lengths=(3,) * len(rewards),
-        prompt_tokens=4,
-        is_truncated=tuple(is_truncated or [False] * len(rewards)),
-        num_parsed=1,
-        min_version=0,
-        max_version=0,
-        tokens_by_version={0: 3 * len(rewards)},
-        parts={"json": 0.5},
-        entities=(0, 0, 0),
-        relations=(0, 0, 0),
-        sampler=0,
-        generate_s=0.1,
-        score_s=0.1,
-    )
+    truncated = is_truncated or (False,) * len(rewards)
+    return group_summary(index, rewards, is_valid=is_valid, is_truncated=truncated)
 
 
 def test_every_name_of_the_configuration_is_an_advantage_and_no_other() -> None:

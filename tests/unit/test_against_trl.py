@@ -26,6 +26,7 @@ from t2g_ray.loss import TokenBatch, loss_divisor, policy_loss
 from t2g_ray.packed_attention import enable_packing
 from t2g_ray.policy import build_tiny_policy, load_policy, save_policy
 from t2g_ray.types import GroupSummary, Sample
+from tests.unit.parts import group_summary
 
 pytestmark = [
     pytest.mark.skipif(
@@ -97,24 +98,8 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedModel:
 
 
 def summary(group: int) -> GroupSummary:
-    return GroupSummary(
-        index=group,
-        rewards=REWARDS[group],
-        f1=REWARDS[group],
-        is_valid=(True,) * 4,
-        lengths=LENGTHS[group],
-        prompt_tokens=len(PROMPTS[group]),
-        is_truncated=(False,) * 4,
-        num_parsed=4,
-        min_version=0,
-        max_version=0,
-        tokens_by_version={0: sum(LENGTHS[group])},
-        parts={},
-        entities=(0, 0, 0),
-        relations=(0, 0, 0),
-        sampler=0,
-        generate_s=0.1,
-        score_s=0.1,
+    return group_summary(
+        group, REWARDS[group], lengths=LENGTHS[group], prompt_tokens=len(PROMPTS[group])
     )
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -20,36 +21,15 @@ from t2g_ray.staleness import Due, choose
 from t2g_ray.step_metrics import Stock, Surplus
 from t2g_ray.stopping import RunStopped
 from t2g_ray.types import GroupSummary
+from tests.unit.parts import group_summary
 
 MakeSummary = Callable[[int, int], GroupSummary]
 
 
 def summary(
-    index: int,
-    version: int,
-    *,
-    rewards: Sequence[float] = (1.0, 0.0),
-    is_valid: Sequence[bool] | None = None,
+    index: int, version: int, *, rewards: Sequence[float] = (1.0, 0.0), **fields: Any
 ) -> GroupSummary:
-    return GroupSummary(
-        index=index,
-        rewards=tuple(rewards),
-        f1=tuple(rewards),
-        is_valid=tuple(is_valid or [True] * len(rewards)),
-        lengths=tuple(range(2, 2 + len(rewards))),
-        prompt_tokens=4,
-        is_truncated=(False,) * len(rewards),
-        num_parsed=1,
-        min_version=version,
-        max_version=version,
-        tokens_by_version={version: sum(range(2, 2 + len(rewards)))},
-        parts={"json": 0.5},
-        entities=(0, 0, 0),
-        relations=(0, 0, 0),
-        sampler=0,
-        generate_s=0.1,
-        score_s=0.1,
-    )
+    return group_summary(index, rewards, version=version, **fields)
 
 
 @dataclass

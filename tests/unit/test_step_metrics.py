@@ -10,6 +10,7 @@ from t2g_ray.config import GrpoConfig, build_config
 from t2g_ray.metrics import ConservationError, missing_keys
 from t2g_ray.step_metrics import Books, StepClock, Stock, Surplus, step_line
 from t2g_ray.types import GroupSummary
+from tests.unit.parts import group_summary
 
 CONFIG = build_config(
     GrpoConfig, {"run_dir": "x", "rollout": {"actors": 2}, "learner": {"ranks": 2}}
@@ -24,24 +25,14 @@ FROM_THE_TRACE = {
     "idle/samplers",
 }
 
-A = GroupSummary(
-    index=0,
-    rewards=(1.0, 0.0),
-    f1=(1.0, 0.0),
-    is_valid=(True, True),
+A = group_summary(
+    version=4,
     lengths=(10, 20),
     prompt_tokens=7,
     is_truncated=(False, True),
-    num_parsed=1,
-    min_version=4,
-    max_version=4,
-    tokens_by_version={4: 30},
-    parts={"json": 0.5},
     entities=(2, 0, 1),
     relations=(0, 1, 1),
-    sampler=0,
     generate_s=0.5,
-    score_s=0.1,
 )
 # Equal rewards: no signal.
 B = dataclasses.replace(

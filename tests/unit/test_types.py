@@ -10,6 +10,7 @@ import pytest
 
 from t2g_ray.graph import Graph
 from t2g_ray.types import Completion, Group, GroupSummary, Prompt, Record, Reward, Sample
+from tests.unit.parts import group_summary
 
 RECORD = Record(text="Ann.", entity_types=("person",), relation_types=(), graph=Graph((), ()))
 PROMPT = Prompt(index=17, record=RECORD, token_ids=(1, 52, 9))
@@ -25,25 +26,7 @@ def completion() -> Completion:
 
 
 def summary(lengths: tuple[int, ...]) -> GroupSummary:
-    return GroupSummary(
-        index=17,
-        rewards=(1.5, 0.2),
-        f1=(1.0, 0.0),
-        is_valid=(True, True),
-        lengths=lengths,
-        prompt_tokens=3,
-        is_truncated=(False, False),
-        num_parsed=2,
-        min_version=3,
-        max_version=4,
-        tokens_by_version={3: 30, 4: 12},
-        parts={"json": 1.0},
-        entities=(1, 0, 1),
-        relations=(0, 0, 0),
-        sampler=0,
-        generate_s=0.4,
-        score_s=0.1,
-    )
+    return group_summary(17, (1.5, 0.2), lengths=lengths, version=3)
 
 
 def test_the_generated_tokens_of_a_group_are_the_sum_of_its_lengths() -> None:

@@ -15,31 +15,12 @@ from t2g_ray.metrics import missing_keys
 from t2g_ray.rundir import RunDir
 from t2g_ray.step_metrics import StepClock, Surplus, step_line
 from t2g_ray.trace import Span
-from t2g_ray.types import GroupSummary
 from t2g_ray.watch import RunLog
+from tests.unit.parts import group_summary
 
 
 def ready(index: int) -> Ready:
-    summary = GroupSummary(
-        index=index,
-        rewards=(1.0, 0.0),
-        f1=(1.0, 0.0),
-        is_valid=(True, True),
-        lengths=(2, 3),
-        prompt_tokens=4,
-        is_truncated=(False, False),
-        num_parsed=1,
-        min_version=0,
-        max_version=0,
-        tokens_by_version={0: 5},
-        parts={"json": 0.5},
-        entities=(0, 0, 0),
-        relations=(0, 0, 0),
-        sampler=0,
-        generate_s=0.1,
-        score_s=0.1,
-    )
-    return Ready(summary, f"handle of {index}")
+    return Ready(group_summary(index), f"handle of {index}")
 
 
 def config(path: Path, **tree: object) -> GrpoConfig:

@@ -1,0 +1,100 @@
+"""The demo's stages of another commit and of this tree, taking turns -> seconds a step, and ratios.
+
+    python -m benchmarks.against_commit COMMIT --runs 3 --json runs/bench/against_commit.json
+
+Each side runs its own code with its own configs/demo_*.yaml, with the same overrides and, in GRPO,
+from the same policy. The ratio is this tree over the commit: below 1 this tree is faster.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.policy import Policy, trained_model
+from benchmarks.result import Row, make_row, ratio_row, report
+from t2g_ray.metrics import read_metrics
+
+ROOT = Path(__file__).resolve().parents[1]
+WARM_UP_STEPS = 3
+"""First steps of a run, which allocate and compile, and are left out of its figures."""
+
+
+@contextmanager
+def checked_out(commit: str) -> Iterator[Path]:
+    """A folder with the files of the commit, gone afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / "tree"
+        subprocess.run(["git", "worktree", "add", "--detach", "-f", tree, commit], check=True)
+        try:
+            yield tree
+        finally:
+            subprocess.run(["git", "worktree", "remove", "--force", tree], check=True)
+
+
+def seconds_per_step(tree: Path, stage: str, overrides: Sequence[str]) -> float:
+    """Run a stage of the demo with the code in `tree`; its mean step, warm-up left out."""
+    with tempfile.TemporaryDirectory() as folder:
+        run_dir = Path(folder) / stage
+        config = tree / "configs" / f"demo_{stage}.yaml"
+        own = (f"run_dir={run_dir}", "checkpoint.every=0", "data.heldout=none")
+        subprocess.run(
+            [sys.executable, "-m", "t2g_ray.cli", stage, str(config), *own, *overrides],
+            cwd=tree,
+            env={**os.environ, "PYTHONPATH": str(tree)},
+            check=True,
+        )
+        lines = read_metrics(run_dir / "metrics.jsonl")
+    first, last = lines[WARM_UP_STEPS - 1], lines[-1]
+    steps = (last["step"] or 0.0) - (first["step"] or 0.0)
+    return ((last["time_s"] or 0.0) - (first["time_s"] or 0.0)) / steps
+
+
+def run(commit: str, *, runs: int, steps: dict[str, int], model: str) -> list[Row]:
+    """Rows of both stages; the sides take turns."""
+    overrides = {
+        "sft": ("batch_size=32", "data.train_records=4500", f"steps={steps['sft']}"),
+        "grpo": (f"model={model}", f"steps={steps['grpo']}"),
+    }
+    rows = []
+    with checked_out(commit) as tree:
+        for stage, changes in overrides.items():
+            before, here = [], []
+            for _ in range(runs):
+                before.append(seconds_per_step(tree, stage, changes))
+                here.append(seconds_per_step(ROOT, stage, changes))
+            rows += [
+                make_row(f"{stage}_s_per_step/{commit}", before, "s"),
+                make_row(f"{stage}_s_per_step/here", here, "s"),
+                ratio_row(f"{stage}_here_over_commit", here, before),
+            ]
+    return rows
+
+
+def main() -> None:
+    """Measure, print the table and write the result."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.against_commit")
+    parser.add_argument("commit")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--sft-steps", type=int, default=300)
+    parser.add_argument("--grpo-steps", type=int, default=40)
+    parser.add_argument("--model", type=Path, help="policy that GRPO starts from")
+    parser.add_argument("--cache", type=Path, default=Path("runs/bench"))
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    policy = Policy(model=options.model, cache=options.cache, steps=None)
+    steps = {"sft": options.sft_steps, "grpo": options.grpo_steps}
+    rows = run(options.commit, runs=options.runs, steps=steps, model=trained_model(policy))
+    line = shlex.join(["python", "-m", "benchmarks.against_commit", *sys.argv[1:]])
+    report("against_commit", rows, line, options.json)
+
+
+if __name__ == "__main__":
+    main()

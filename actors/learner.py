@@ -71,8 +71,8 @@ class LearnerActor:
                 return None
             entries: list[TensorEntry] = []
             references: list[Any] = []
-            for data, part in pack_buckets(tensors, bucket_bytes=int(bucket_mib * MIB)):
-                references.append(ray.put(data))
+            for bucket, part in pack_buckets(tensors, bucket_bytes=int(bucket_mib * MIB)):
+                references.append(ray.put(bucket))
                 entries.extend(part)
         manifest = Manifest(version=version, entries=tuple(entries), num_buckets=len(references))
         return manifest, references

@@ -58,8 +58,8 @@ class RolloutActor:
 
     def load(self, manifest: Manifest, buckets: Sequence[Any], verify: bool) -> float:
         """Fetch the buckets from the object store and apply them; seconds of the load."""
-        arrays = ray.get(list(buckets))
-        return self._sampler.load(manifest, arrays, verify=verify)
+        received = ray.get(list(buckets))
+        return self._sampler.load(manifest, received, verify=verify)
 
     def call(self, function: Callable[[Any], Any]) -> Any:
         """Run `function(engine)` between two tokens."""

@@ -25,7 +25,7 @@ from benchmarks.random_model import SIZES, write_random_model
 from benchmarks.result import Row, make_row
 from t2g_ray.config import GrpoConfig
 from t2g_ray.trace import Tracer
-from t2g_ray.weights import MIB, ByteArray, Manifest, TensorEntry, check_received, pack_buckets
+from t2g_ray.weights import MIB, Bucket, Manifest, TensorEntry, check_received, pack_buckets
 
 PARTS = ("pack", "put", "get", "digest", "load", "pack_kernels", "verify")
 Figures = dict[str, list[float]]
@@ -61,10 +61,10 @@ class WeightSource(LearnerActor):
         pack_s = put_s = 0.0
         mark = time.perf_counter()
         tensors = self._learner.named_tensors()
-        for data, part in pack_buckets(tensors, bucket_bytes=int(bucket_mib * MIB)):
+        for bucket, part in pack_buckets(tensors, bucket_bytes=int(bucket_mib * MIB)):
             pack_s += time.perf_counter() - mark
             mark = time.perf_counter()
-            references.append(ray.put(data))
+            references.append(ray.put(bucket))
             put_s += time.perf_counter() - mark
             entries.extend(part)
             mark = time.perf_counter()
@@ -78,26 +78,23 @@ class WeightSink(RolloutActor):
     def timed_load(self, manifest: Manifest, buckets: Sequence[Any]) -> dict[str, float]:
         """`load` with verification, and the seconds of its parts."""
         started = time.perf_counter()
-        arrays = ray.get(list(buckets))
+        received = ray.get(list(buckets))
         get_s = time.perf_counter() - started
         parts: dict[str, float] = self._sampler.call(
-            lambda engine: _time_load(engine, manifest, arrays)
+            lambda engine: _time_load(engine, manifest, received)
         )
         return {"get": get_s, **parts}
 
 
-def _time_load(engine: Any, manifest: Manifest, arrays: Sequence[ByteArray]) -> dict[str, float]:
+def _time_load(engine: Any, manifest: Manifest, buckets: Sequence[Bucket]) -> dict[str, float]:
     marks = [time.perf_counter()]
-    parts = [
-        tuple(entry for entry in manifest.entries if entry.bucket == number)
-        for number in range(manifest.num_buckets)
-    ]
-    for data, entries in zip(arrays, parts, strict=True):
-        check_received(data, entries)
+    parts = [manifest.of_bucket(number) for number in range(manifest.num_buckets)]
+    for bucket, entries in zip(buckets, parts, strict=True):
+        check_received(bucket, entries)
     marks.append(time.perf_counter())
     engine._call("start_weight_update")
-    for data, entries in zip(arrays, parts, strict=True):
-        engine._call("update_weights", {"data": data, "entries": entries})
+    for bucket, entries in zip(buckets, parts, strict=True):
+        engine._call("update_weights", {"bucket": bucket, "entries": entries})
     marks.append(time.perf_counter())
     engine._call("finish_weight_update")
     marks.append(time.perf_counter())

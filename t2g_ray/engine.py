@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from t2g_ray.types import Completion, FloatArray, Group, IntArray, Prompt
-from t2g_ray.weights import ByteArray, Manifest, WeightSyncError
+from t2g_ray.weights import Bucket, Manifest, WeightSyncError
 
 if TYPE_CHECKING:
     from vllm.outputs import CompletionOutput, RequestOutput
@@ -149,7 +149,7 @@ class GenerationEngine:
         self._engine.abort_request([group.request for group in groups], internal=True)
         return lengths
 
-    def load(self, manifest: Manifest, buckets: Sequence[ByteArray], *, verify: bool) -> None:
+    def load(self, manifest: Manifest, buckets: Sequence[Bucket], *, verify: bool) -> None:
         """Replace the weights under the running groups and stamp the version afterwards.
 
         Raises WeightSyncError naming the tensor; the old version then stays stamped and the
@@ -161,9 +161,9 @@ class GenerationEngine:
                 f"found {len(buckets)}"
             )
         self._call("start_weight_update")
-        for number, data in enumerate(buckets):
-            entries = tuple(entry for entry in manifest.entries if entry.bucket == number)
-            self._call("update_weights", {"data": data, "entries": entries})
+        for number, bucket in enumerate(buckets):
+            update = {"bucket": bucket, "entries": manifest.of_bucket(number)}
+            self._call("update_weights", update)
         self._call("finish_weight_update")
         if verify:
             self._call(_verify_worker, manifest)

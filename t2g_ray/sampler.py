@@ -21,7 +21,7 @@ from typing import Any
 from t2g_ray.engine import EngineSpec, GenerationEngine, Sampling
 from t2g_ray.trace import Span, Tracer
 from t2g_ray.types import Group, Prompt
-from t2g_ray.weights import ByteArray, Manifest
+from t2g_ray.weights import Bucket, Manifest
 
 
 class SamplerStopped(RuntimeError):
@@ -110,7 +110,7 @@ class SamplerThread:
             out.put(None)
         return lengths | {request.prompt.index: [] for request in held}
 
-    def load(self, manifest: Manifest, buckets: Sequence[ByteArray], *, verify: bool) -> float:
+    def load(self, manifest: Manifest, buckets: Sequence[Bucket], *, verify: bool) -> float:
         """Apply weights under the running groups; returns the seconds it took them to load."""
         return float(self._call(lambda engine: self._load(engine, manifest, buckets, verify)))
 
@@ -118,7 +118,7 @@ class SamplerThread:
         self,
         engine: GenerationEngine,
         manifest: Manifest,
-        buckets: Sequence[ByteArray],
+        buckets: Sequence[Bucket],
         verify: bool,
     ) -> float:
         started = time.time()

@@ -31,7 +31,7 @@ from vllm.model_executor.layers.linear import (
 from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
 
 from t2g_ray.weights import (
-    ByteArray,
+    Bucket,
     Manifest,
     TensorEntry,
     WeightSyncError,
@@ -58,7 +58,7 @@ class BucketInitInfo(WeightTransferInitInfo):
 class BucketUpdateInfo(WeightTransferUpdateInfo):
     """One bucket and the part of the manifest that describes it."""
 
-    data: ByteArray
+    bucket: Bucket
     entries: Sequence[TensorEntry] = field(default_factory=tuple)
 
 
@@ -85,11 +85,11 @@ class BucketWeightTransferEngine(WeightTransferEngine[BucketInitInfo, BucketUpda
 
     def receive_weights(self, update_info: BucketUpdateInfo) -> None:
         """Compare digests, then load. Raises WeightSyncError with the tensor's name."""
-        check_received(update_info.data, update_info.entries)
+        check_received(update_info.bucket, update_info.entries)
         model: Any = self.model  # vLLM models load by a method that nn.Module does not declare
         model.load_weights(
-            (entry.name, tensor_from_bytes(update_info.data, entry))
-            for entry in update_info.entries
+            (entry.name, tensor_from_bytes(data, entry))
+            for data, entry in zip(update_info.bucket, update_info.entries, strict=True)
         )
 
     def finish_weight_update(self) -> None:

@@ -1,6 +1,6 @@
 """Named tensors -> buckets of bytes with a manifest -> named tensors, and proof that they agree.
 
-A manifest describes every tensor of one version: where its bytes lie, a digest of those bytes,
+A manifest describes every tensor of one version: which bucket holds it, a digest of its bytes,
 and a sketch. The digest shows that the bytes arrived. The sketch u.(W x) shows what a layer
 really computes: a sampler that keeps a packed copy of an old matrix passes every comparison of
 bytes and fails this one.
@@ -12,7 +12,7 @@ buckets, not of tensors, decides how many objects are sent.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,9 @@ import torch
 import xxhash
 
 ByteArray = npt.NDArray[np.uint8]
+Bucket = list[ByteArray]
+"""The bytes of tensors that are sent together, each an array of its own: putting them into one
+would copy them once more."""
 MIB = 1024 * 1024
 
 
@@ -30,13 +33,12 @@ class WeightSyncError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class TensorEntry:
-    """One tensor: its place in the buckets and what must hold after it was loaded."""
+    """One tensor: the bucket that holds it and what must hold after it was loaded."""
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     bucket: int
-    offset: int
     num_bytes: int
     digest: str
     sketch: float
@@ -56,6 +58,10 @@ class Manifest:
     def num_bytes(self) -> int:
         """Bytes of all tensors together."""
         return sum(entry.num_bytes for entry in self.entries)
+
+    def of_bucket(self, number: int) -> tuple[TensorEntry, ...]:
+        """The tensors of one bucket, in its order."""
+        return tuple(entry for entry in self.entries if entry.bucket == number)
 
 
 def probe_vector(length: int, phase: float) -> torch.Tensor:
@@ -94,24 +100,21 @@ def bytes_of(tensor: torch.Tensor) -> ByteArray:
 
 
 def tensor_from_bytes(data: ByteArray, entry: TensorEntry) -> torch.Tensor:
-    """View the entry's bytes as its tensor; `data` is the entry's bucket."""
-    window = data[entry.offset : entry.offset + entry.num_bytes]
-    return torch.from_numpy(window).view(getattr(torch, entry.dtype)).view(entry.shape)
+    """View the entry's bytes as its tensor."""
+    return torch.from_numpy(data).view(getattr(torch, entry.dtype)).view(entry.shape)
 
 
-def describe(name: str, tensor: torch.Tensor, *, bucket: int, offset: int) -> TensorEntry:
-    """Entry of one tensor; matrices get a sketch."""
+def describe(name: str, tensor: torch.Tensor, data: ByteArray, *, bucket: int) -> TensorEntry:
+    """Entry of one tensor, whose bytes are `data`; matrices get a sketch."""
     sketch, scale = 0.0, 0.0
     if tensor.ndim == 2:
         matrix = tensor.detach().to(torch.float32)
         sketch, scale = sketch_of(matrix @ right_probe(matrix.shape[1]).to(matrix.device))
-    data = bytes_of(tensor)
     return TensorEntry(
         name=name,
         dtype=str(tensor.dtype).removeprefix("torch."),
         shape=tuple(tensor.shape),
         bucket=bucket,
-        offset=offset,
         num_bytes=data.nbytes,
         digest=digest_of(data),
         sketch=sketch,
@@ -121,40 +124,36 @@ def describe(name: str, tensor: torch.Tensor, *, bucket: int, offset: int) -> Te
 
 def pack_buckets(
     tensors: Iterable[tuple[str, torch.Tensor]], *, bucket_bytes: int
-) -> Iterator[tuple[ByteArray, tuple[TensorEntry, ...]]]:
+) -> Iterator[tuple[Bucket, tuple[TensorEntry, ...]]]:
     """Fill buckets in order; each is yielded when full, so that only one is held in memory.
 
-    A tensor never straddles two buckets: one larger than a bucket gets its own.
+    A tensor never straddles two buckets: one larger than a bucket gets its own. Arrays share the
+    memory of tensors that lie on the CPU: use a bucket before the tensors change.
     """
-    parts: list[ByteArray] = []
+    bucket: Bucket = []
     entries: list[TensorEntry] = []
     used, index = 0, 0
     for name, tensor in tensors:
-        num_bytes = tensor.numel() * tensor.element_size()
-        if parts and used + num_bytes > bucket_bytes:
-            yield _join(parts), tuple(entries)
-            parts, entries, used, index = [], [], 0, index + 1
-        entries.append(describe(name, tensor, bucket=index, offset=used))
-        # 16-byte alignment lets every dtype be viewed in place on the other side.
-        padding = -num_bytes % 16
-        parts.append(bytes_of(tensor))
-        if padding:
-            parts.append(np.zeros(padding, dtype=np.uint8))
-        used += num_bytes + padding
-    if parts:
-        yield _join(parts), tuple(entries)
+        data = bytes_of(tensor)
+        if bucket and used + data.nbytes > bucket_bytes:
+            yield bucket, tuple(entries)
+            bucket, entries, used, index = [], [], 0, index + 1
+        entries.append(describe(name, tensor, data, bucket=index))
+        bucket.append(data)
+        used += data.nbytes
+    if bucket:
+        yield bucket, tuple(entries)
 
 
-def _join(parts: list[ByteArray]) -> ByteArray:
-    joined: ByteArray = np.concatenate(parts)
-    return joined
-
-
-def check_received(data: ByteArray, entries: Iterable[TensorEntry]) -> None:
+def check_received(bucket: Bucket, entries: Sequence[TensorEntry]) -> None:
     """Compare the digest of every tensor in a bucket; raises WeightSyncError by name."""
-    for entry in entries:
-        window = data[entry.offset : entry.offset + entry.num_bytes]
-        found = digest_of(window)
+    if len(bucket) != len(entries):
+        raise WeightSyncError(
+            f"a bucket must hold the {len(entries)} tensors that the manifest has in it, found "
+            f"{len(bucket)}; the first of them is {entries[0].name if entries else 'none'}"
+        )
+    for data, entry in zip(bucket, entries, strict=True):
+        found = digest_of(data)
         if found != entry.digest:
             raise WeightSyncError(
                 f"tensor {entry.name} must arrive with digest {entry.digest}, found {found}: "

@@ -20,7 +20,7 @@ from t2g_ray import weight_engine
 from t2g_ray.engine import EngineSpec, GenerationEngine, Sampling
 from t2g_ray.exits import FAILED, exit_code
 from t2g_ray.weight_engine import BucketUpdateInfo, BucketWeightTransferEngine
-from t2g_ray.weights import ByteArray, Manifest, TensorEntry, WeightSyncError, pack_buckets
+from t2g_ray.weights import Bucket, Manifest, TensorEntry, WeightSyncError, pack_buckets
 from tests.integration.parts import (
     differences,
     disturb,
@@ -68,7 +68,7 @@ def engine(shared_engine: GenerationEngine) -> Iterator[GenerationEngine]:
     assert differences(first_policy(), groups, 1.0).mean() < 1e-5
 
 
-def without(name: str) -> tuple[Manifest, list[ByteArray]]:
+def without(name: str) -> tuple[Manifest, list[Bucket]]:
     """The next version, from whose manifest and buckets one tensor is missing."""
     tensors = [(n, p.detach()) for n, p in next_policy().named_parameters() if n != name]
     packed = list(pack_buckets(tensors, bucket_bytes=1 << 18))
@@ -77,10 +77,11 @@ def without(name: str) -> tuple[Manifest, list[ByteArray]]:
     return manifest, [data for data, _ in packed]
 
 
-def flip_one_bit(manifest: Manifest, buckets: Sequence[ByteArray], name: str) -> list[ByteArray]:
+def flip_one_bit(manifest: Manifest, buckets: Sequence[Bucket], name: str) -> list[Bucket]:
     entry = next(entry for entry in manifest.entries if entry.name == name)
-    changed = [np.array(data) for data in buckets]
-    changed[entry.bucket][entry.offset + entry.num_bytes // 2] ^= 1
+    changed = [[np.array(data) for data in bucket] for bucket in buckets]
+    place = manifest.of_bucket(entry.bucket).index(entry)
+    changed[entry.bucket][place][entry.num_bytes // 2] ^= 1
     return changed
 
 
@@ -119,7 +120,7 @@ def test_a_tensor_that_was_never_sent_is_named(engine: GenerationEngine, name: s
 
 def test_a_tensor_that_the_sampler_does_not_have_is_named(engine: GenerationEngine) -> None:
     manifest, _ = pack(first_policy(), 0)
-    extra = TensorEntry("model.extra.weight", "float32", (2,), 0, 0, 8, "", 0.0, 0.0)
+    extra = TensorEntry("model.extra.weight", "float32", (2,), 0, 8, "", 0.0, 0.0)
     more = Manifest(version=0, entries=(*manifest.entries, extra), num_buckets=1)
     with pytest.raises(WeightSyncError, match=r"found no use of model\.extra\.weight"):
         engine.verify(more)
@@ -134,7 +135,7 @@ def test_a_bucket_that_is_missing_is_counted(engine: GenerationEngine) -> None:
 
 def test_buckets_in_the_wrong_order_are_found(engine: GenerationEngine) -> None:
     manifest, buckets = pack(next_policy(), 1)
-    with pytest.raises(WeightSyncError, match=r"tensor model\.\S+ must arrive"):
+    with pytest.raises(WeightSyncError, match=r"must hold the \d+ tensors .* is model\.\S+"):
         engine.load(manifest, buckets[::-1], verify=False)
 
 

@@ -17,7 +17,7 @@ from t2g_ray.engine import EngineSpec, GenerationEngine, Sampling
 from t2g_ray.graph import Graph
 from t2g_ray.policy import build_tiny_policy, save_policy
 from t2g_ray.types import Group, Prompt, Record
-from t2g_ray.weights import MIB, ByteArray, Manifest, pack_buckets
+from t2g_ray.weights import MIB, Bucket, Manifest, pack_buckets
 
 RECORD = Record(text="Ann.", entity_types=("person",), relation_types=(), graph=Graph((), ()))
 FIRST_WORD = 300
@@ -85,7 +85,7 @@ def spec_of(model: Path, *, dtype: str = "float32", seed: int = 0, **more: Any) 
 
 def pack(
     policy: PreTrainedModel, version: int, *, bucket_mib: float = 0.25
-) -> tuple[Manifest, list[ByteArray]]:
+) -> tuple[Manifest, list[Bucket]]:
     """What the learner would send: several buckets."""
     tensors = [(name, parameter.detach()) for name, parameter in policy.named_parameters()]
     packed = list(pack_buckets(tensors, bucket_bytes=int(bucket_mib * MIB)))

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t2g_ray.weights import (
-    ByteArray,
+    Bucket,
     Manifest,
     TensorEntry,
     WeightSyncError,
@@ -38,7 +38,7 @@ def named(*tensors: torch.Tensor) -> Named:
     return [(f"layer.{i}.weight", tensor) for i, tensor in enumerate(tensors)]
 
 
-def packed(tensors: Named, bucket_bytes: int) -> tuple[list[ByteArray], list[TensorEntry]]:
+def packed(tensors: Named, bucket_bytes: int) -> tuple[list[Bucket], list[TensorEntry]]:
     buckets = list(pack_buckets(tensors, bucket_bytes=bucket_bytes))
     return [data for data, _ in buckets], [entry for _, part in buckets for entry in part]
 
@@ -59,25 +59,30 @@ def test_tensors_come_back_bit_for_bit(
     tensors = named(*(torch.randn(shape).to(dtype) for dtype, shape in kinds))
     buckets, entries = packed(tensors, bucket_bytes)
     assert [entry.name for entry in entries] == [name for name, _ in tensors]
-    for entry, (_, tensor) in zip(entries, tensors, strict=True):
-        assert entry.offset % 16 == 0
-        found = tensor_from_bytes(buckets[entry.bucket], entry)
+    sent = [data for bucket in buckets for data in bucket]
+    for data, entry, (_, tensor) in zip(sent, entries, tensors, strict=True):
+        found = tensor_from_bytes(data, entry)
         assert (found.dtype, found.shape) == (tensor.dtype, tensor.shape)
         assert digest_of(bytes_of(found)) == digest_of(bytes_of(tensor))
-    for number, data in enumerate(buckets):
-        check_received(data, [entry for entry in entries if entry.bucket == number])
+    for number, bucket in enumerate(buckets):
+        check_received(bucket, [entry for entry in entries if entry.bucket == number])
 
 
-def test_buckets_are_filled_in_order_and_padded_to_16_bytes() -> None:
+def test_buckets_are_filled_in_order() -> None:
     tensors = named(torch.ones(3), torch.ones(4), torch.ones(5))  # 12, 16 and 20 bytes
     buckets, entries = packed(tensors, 40)
-    # 12 + 4 padding + 16 fit into 40, with 20 more they do not.
-    assert [(e.bucket, e.offset, e.num_bytes) for e in entries] == [
-        (0, 0, 12),
-        (0, 16, 16),
-        (1, 0, 20),
-    ]
-    assert [data.nbytes for data in buckets] == [32, 32]
+    # 12 + 16 fit into 40, with 20 more they do not.
+    assert [(e.bucket, e.num_bytes) for e in entries] == [(0, 12), (0, 16), (1, 20)]
+    assert [[data.nbytes for data in bucket] for bucket in buckets] == [[12, 16], [20]]
+    manifest = Manifest(version=0, entries=tuple(entries), num_buckets=2)
+    assert [len(manifest.of_bucket(number)) for number in range(2)] == [2, 1]
+
+
+def test_a_bucket_shares_the_memory_of_its_tensors() -> None:
+    tensor = torch.ones(3)
+    ((data,),), _ = packed(named(tensor), 1024)
+    tensor[0] = 2
+    assert data.view(np.float32).tolist() == [2.0, 1.0, 1.0]
 
 
 def test_a_tensor_larger_than_a_bucket_gets_its_own() -> None:
@@ -85,18 +90,9 @@ def test_a_tensor_larger_than_a_bucket_gets_its_own() -> None:
     assert [entry.bucket for entry in entries] == [0, 1, 2]
 
 
-def test_a_half_precision_vector_of_odd_length_does_not_move_its_neighbour_off_its_alignment() -> (
-    None
-):
-    tensors = named(torch.arange(3, dtype=torch.bfloat16), torch.arange(3, dtype=torch.float32))
-    (data,), (first, second) = packed(tensors, 1024)
-    assert (first.num_bytes, second.offset) == (6, 16)
-    assert tensor_from_bytes(data, second).tolist() == [0.0, 1.0, 2.0]
-
-
 def test_a_view_that_is_not_contiguous_is_sent_as_it_reads() -> None:
     matrix = torch.arange(6, dtype=torch.float32).view(2, 3).T
-    (data,), (entry,) = packed(named(matrix), 1024)
+    ((data,),), (entry,) = packed(named(matrix), 1024)
     assert torch.equal(tensor_from_bytes(data, entry), matrix)
 
 
@@ -114,21 +110,23 @@ def test_only_one_bucket_is_held_at_a_time() -> None:
 
 
 def test_one_flipped_bit_is_found_and_its_tensor_named() -> None:
-    (data,), entries = packed(named(torch.ones(4), torch.ones(4), torch.ones(4)), 1024)
-    data[entries[1].offset + 7] ^= 1
+    (bucket,), entries = packed(named(torch.ones(4), torch.ones(4), torch.ones(4)), 1024)
+    bucket[1][7] ^= 1
     with pytest.raises(WeightSyncError, match=r"tensor layer\.1\.weight must arrive with digest"):
-        check_received(data, entries)
+        check_received(bucket, entries)
 
 
 def test_a_bucket_that_is_too_short_is_found() -> None:
-    (data,), entries = packed(named(torch.ones(4), torch.ones(4)), 1024)
+    (bucket,), entries = packed(named(torch.ones(4), torch.ones(4)), 1024)
     with pytest.raises(WeightSyncError, match=r"layer\.1\.weight"):
-        check_received(data[:20], entries)
+        check_received([bucket[0], bucket[1][:4]], entries)
+    with pytest.raises(WeightSyncError, match=r"hold the 2 tensors .* found 1; .*layer\.0"):
+        check_received(bucket[:1], entries)
 
 
 def test_a_sketch_is_the_product_of_both_probes_with_the_matrix() -> None:
     matrix = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
-    entry = describe("w", matrix, bucket=0, offset=0)
+    entry = describe("w", matrix, bytes_of(matrix), bucket=0)
     x = [math.cos(1.1), math.cos(1.6180339887498949 + 1.1)]
     u = [math.cos(0.3), math.cos(1.6180339887498949 + 0.3)]
     y = [x[0] + 2 * x[1], 3 * x[0] + 4 * x[1]]
@@ -139,14 +137,14 @@ def test_a_sketch_is_the_product_of_both_probes_with_the_matrix() -> None:
 
 
 def test_vectors_have_no_sketch() -> None:
-    entry = describe("norm.weight", torch.ones(5), bucket=0, offset=0)
+    entry = describe("norm.weight", torch.ones(5), bytes_of(torch.ones(5)), bucket=0)
     assert (entry.sketch, entry.scale) == (0.0, 0.0)
 
 
 def test_a_layer_that_computes_with_other_weights_is_named() -> None:
     torch.manual_seed(0)
     matrix = torch.randn(32, 48)
-    entry = describe("model.layers.0.mlp.up_proj.weight", matrix, bucket=0, offset=0)
+    entry = describe("model.layers.0.mlp.up_proj.weight", matrix, bytes_of(matrix), bucket=0)
     product = matrix @ right_probe(48)
     check_sketch(entry, product, tolerance=1e-5)
     stale = (matrix + 0.01 * torch.randn(32, 48)) @ right_probe(48)
@@ -158,7 +156,7 @@ def test_a_layer_that_computes_with_other_weights_is_named() -> None:
 def test_a_sketch_sees_values_in_the_wrong_place(wrong: str) -> None:
     torch.manual_seed(0)
     matrix = torch.randn(6, 5)
-    entry = describe("w", matrix, bucket=0, offset=0)
+    entry = describe("w", matrix, bytes_of(matrix), bucket=0)
     other = matrix.clone()
     if wrong == "rows swapped":
         other[[0, 1]] = matrix[[1, 0]]
@@ -171,14 +169,14 @@ def test_a_sketch_sees_values_in_the_wrong_place(wrong: str) -> None:
 
 
 def test_a_zero_matrix_must_compute_exactly_zero() -> None:
-    entry = describe("w", torch.zeros(3, 4), bucket=0, offset=0)
+    entry = describe("w", torch.zeros(3, 4), bytes_of(torch.zeros(3, 4)), bucket=0)
     check_sketch(entry, torch.zeros(3), tolerance=1e-5)
     with pytest.raises(WeightSyncError):
         check_sketch(entry, torch.tensor([1e-6, 0, 0]), tolerance=1e-5)
 
 
 def test_a_layer_that_computes_nan_is_found() -> None:
-    entry = describe("w", torch.ones(3, 4), bucket=0, offset=0)
+    entry = describe("w", torch.ones(3, 4), bytes_of(torch.ones(3, 4)), bucket=0)
     with pytest.raises(WeightSyncError):
         check_sketch(entry, torch.full((3,), math.nan), tolerance=1e-5)
 

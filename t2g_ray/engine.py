@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from vllm.v1.engine.output_processor import RequestState
 
 
+CPU_BLOCK_SIZE = 32
+"""Tokens of a block of the KV cache on a CPU. A group shares the whole blocks of its prompt, and
+vLLM's own 128 are more than many prompts have."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSpec:
     """What one engine needs to start. `model` is a folder or hub name."""
@@ -280,7 +285,7 @@ def _start_vllm(spec: EngineSpec) -> Any:
         "disable_log_stats": True,
         "seed": spec.seed,
         **(
-            {"enforce_eager": True}
+            {"enforce_eager": True, "block_size": CPU_BLOCK_SIZE}
             if is_cpu
             else {"gpu_memory_utilization": spec.gpu_memory_utilization}
         ),

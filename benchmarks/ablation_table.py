@@ -1,4 +1,4 @@
-"""Results of ablation runs -> a Markdown page, in the order of the variants: nothing is ranked."""
+"""Results of ablation runs -> a section of a page, in the order of the variants: not ranked."""
 
 from __future__ import annotations
 
@@ -68,16 +68,14 @@ def _counts(run: Mapping[str, Any]) -> list[GraphCounts]:
     return [GraphCounts.from_row(row) for row in run["by_record"]]
 
 
-def page(results: Results, failed: Sequence[str], command: str) -> str:
-    """The whole page, with what made it."""
+def section(results: Results, failed: Sequence[str], command: str) -> str:
+    """The table with what is in it and what made it."""
     made_by = next(iter(results[DEFAULT].values()))["made_by"]
     failures = "\n".join(
         ["", "Failed:", "", *(f"- {line}" for line in failed), ""] if failed else []
     )
-    return f"""# Ablations
-
-Each variant trains {made_by["steps"]} GRPO steps from the same SFT policy of its seed, with the
-settings of `configs/demo_grpo.yaml` and the changes named. Greedy decoding on the same
+    return f"""Each variant trains {made_by["steps"]} GRPO steps from the SFT policy of its seed,
+with the settings of `configs/demo_grpo.yaml` and the changes named. Greedy decoding on the same
 {made_by["records"]} held-out records; F1 is exact and micro, "mean" is that of entity and relation
 F1. The interval is that of the mean difference over seeds, by a bootstrap over records that draws
 the same records for both sides; it says nothing about seeds that were not run. Wall-clock is that

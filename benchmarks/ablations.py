@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.ablation_table import page, table
+from benchmarks.ablation_table import section, table
 from benchmarks.policy import DEMO_SFT
+from benchmarks.result import write_section
 from benchmarks.seeds import FIGURES, run_t2g, steps_in
 from benchmarks.variants import DEFAULT, SFT, SFT_CHANGES, STARTS, VARIANTS
 from t2g_ray.jsonlines import read_json_lines
@@ -175,7 +176,7 @@ def _results(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run what is missing, print the table and write the page; exit code 1 if a run failed."""
+    """Run what is missing, print the table, write it into the page; exit code 1 if one failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ablations", description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("runs/ablations"))
@@ -201,7 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     line = " ".join(["python -m benchmarks.ablations", *(arguments or sys.argv[1:])])
     if results[DEFAULT]:
         options.table.parent.mkdir(parents=True, exist_ok=True)
-        options.table.write_text(page(results, failed, line), encoding="utf-8")
+        write_section(options.table, "benchmarks.ablations", section(results, failed, line))
     if failed:
         sys.exit("\n".join(failed))
 

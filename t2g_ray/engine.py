@@ -107,8 +107,7 @@ class GenerationEngine:
         # One request for all completions: vLLM reads and checks the prompt once.
         request = self._engine.add_request(
             str(prompt.index),
-            # The salt keys cached prefixes by version: an old one cannot be hit.
-            {"prompt_token_ids": list(prompt.token_ids), "cache_salt": f"v{self.version}"},
+            {"prompt_token_ids": list(prompt.token_ids), "cache_salt": self._salt},
             _sampling_parameters(sampling),
         )
         spans = [[(0, self.version)] for _ in range(sampling.group_size)]
@@ -179,6 +178,17 @@ class GenerationEngine:
             span = (_num_written(state), version)
             self._open[index].spans[state.request_index].append(span)
         self.version = version
+        # Those that wait for their turn, or lost it, would read prefixes of the older weights.
+        for request in self._engine.engine_core.engine_core.scheduler.requests.values():
+            if request.num_computed_tokens == 0:
+                request.cache_salt = self._salt
+                request.block_hashes.clear()
+                request.update_block_hashes()
+
+    @property
+    def _salt(self) -> str:
+        """Keys cached prefixes by version: an old one cannot be hit."""
+        return f"v{self.version}"
 
     def _running(self) -> Iterator[tuple[int, RequestState]]:
         """Every unfinished completion: its prompt's index and what vLLM keeps of it."""

@@ -116,6 +116,24 @@ def test_without_the_version_in_its_key_an_old_prefix_would_be_read(
     assert repeat_after_new_weights(loaded) > 1e-2
 
 
+def test_a_completion_that_waited_for_its_turn_reads_no_prefix_of_older_weights(
+    loaded: GenerationEngine,
+) -> None:
+    size = loaded.spec.max_sequences + 2
+    sampling = Sampling(group_size=size, temperature=1.0, max_new_tokens=4, ignore_eos=True)
+    loaded.add(prompts_of(1, 100)[0], sampling)
+    loaded.step()
+    changed = disturb(make_policy("tied"), seed=6, scale=0.1)
+    loaded.load(*pack(changed, 1), verify=True)
+    groups = []
+    while loaded.is_busy:
+        groups += loaded.step()
+    waited = [c for c in groups[0].completions if (c.versions == 1).all()]
+    assert len(waited) == 2
+    found = differences(changed, [replace(groups[0], completions=tuple(waited))], 1.0)
+    assert found.mean() < 1e-5
+
+
 def test_the_same_seed_version_and_prompts_give_the_same_tokens(loaded: GenerationEngine) -> None:
     prompts = prompts_of(3, 30)
 

@@ -43,7 +43,8 @@ class FakeVllm:
         self.has_logprobs = True
         self.is_down = False
         self.output_processor = SimpleNamespace(request_states={})
-        self.engine_core = SimpleNamespace(shutdown=self._shut_down)
+        core = SimpleNamespace(scheduler=SimpleNamespace(requests={}))
+        self.engine_core = SimpleNamespace(shutdown=self._shut_down, engine_core=core)
         self._whole: dict[str, dict[int, Any]] = {}
 
     def _shut_down(self) -> None:

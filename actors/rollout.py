@@ -8,7 +8,7 @@ from typing import Any
 import ray
 
 from t2g_ray.config import GrpoConfig
-from t2g_ray.engine import EngineSpec, Sampling
+from t2g_ray.engine_spec import EngineSpec, Sampling
 from t2g_ray.sampler import SamplerThread
 from t2g_ray.trace import Span
 from t2g_ray.types import Group, Prompt

@@ -20,7 +20,7 @@ from benchmarks.result import Row, make_row, ratio_row
 from benchmarks.workload import first_prompts, sampling_of
 from t2g_ray.config import GrpoConfig
 from t2g_ray.data.load import resolve_model
-from t2g_ray.engine import CPU_BLOCK_SIZE, EngineSpec, Sampling
+from t2g_ray.engine_spec import CPU_BLOCK_SIZE, EngineSpec, Sampling
 from t2g_ray.greedy import load_tokenizer
 from t2g_ray.rundir import RunDir
 from t2g_ray.types import Prompt

@@ -23,7 +23,7 @@ from actors.rollout import RolloutActor, rollout_spec
 from benchmarks.result import Row, make_row
 from benchmarks.workload import completion_of
 from t2g_ray.config import GrpoConfig
-from t2g_ray.engine import EngineSpec, Sampling
+from t2g_ray.engine_spec import EngineSpec, Sampling
 from t2g_ray.grade import summarise
 from t2g_ray.graph import Graph
 from t2g_ray.sampler import SamplerThread

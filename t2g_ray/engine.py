@@ -8,62 +8,20 @@ The engine starts from random weights: only a real first sync makes it the polic
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from t2g_ray.engine_spec import EngineSpec, Sampling, sampling_parameters, start_vllm
 from t2g_ray.types import Completion, FloatArray, Group, IntArray, Prompt
 from t2g_ray.weights import Bucket, Manifest, WeightSyncError
 
 if TYPE_CHECKING:
     from vllm.outputs import CompletionOutput, RequestOutput
     from vllm.v1.engine.output_processor import RequestState
-
-
-CPU_BLOCK_SIZE = 32
-"""Tokens of a block of the KV cache on a CPU. A group shares the whole blocks of its prompt, and
-vLLM's own 128 are more than many prompts have."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineSpec:
-    """What one engine needs to start. `model` is a folder or hub name."""
-
-    model: str
-    dtype: str
-    max_model_len: int
-    max_sequences: int
-    threads: int
-    gpus: float
-    tensor_parallel: int
-    kv_cache_gib: float
-    gpu_memory_utilization: float
-    seed: int
-    sampler: int
-    load_weights: bool = False
-    """Read the folder's weights at start (serving, evaluation) instead of waiting for a sync."""
-    more: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sampling:
-    """How a group is written. Temperature 0 is greedy."""
-
-    group_size: int
-    temperature: float
-    max_new_tokens: int
-    top_p: float = 1.0
-    seed: int | None = None
-    """Draw from a generator of this request's own, so that a completion does not depend on what is
-    written beside it; for groups of one. None: from the engine's generator."""
-    json_schema: Mapping[str, Any] | None = None
-    """Restrict the output to this JSON Schema."""
-    ignore_eos: bool = False
-    """Write on past the end token, so that every completion has `max_new_tokens`."""
 
 
 @dataclass(slots=True)
@@ -85,7 +43,7 @@ class GenerationEngine:
         self.version = -1
         self.num_generated_tokens = 0
         self._open: dict[int, _OpenGroup] = {}
-        self._engine = _start_vllm(spec)
+        self._engine = start_vllm(spec)
 
     @property
     def is_busy(self) -> bool:
@@ -108,7 +66,7 @@ class GenerationEngine:
         request = self._engine.add_request(
             str(prompt.index),
             {"prompt_token_ids": list(prompt.token_ids), "cache_salt": self._salt},
-            _sampling_parameters(sampling),
+            sampling_parameters(sampling),
         )
         spans = [[(0, self.version)] for _ in range(sampling.group_size)]
         self._open[prompt.index] = _OpenGroup(prompt, time.time(), request, spans)
@@ -237,68 +195,3 @@ def _completion(output: CompletionOutput, spans: list[tuple[int, int]]) -> Compl
         versions=versions,
         finish_reason="stop" if output.finish_reason == "stop" else "length",
     )
-
-
-def _sampling_parameters(sampling: Sampling) -> Any:
-    from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
-
-    structured = None
-    if sampling.json_schema is not None:
-        structured = StructuredOutputsParams(json=dict(sampling.json_schema))
-    return SamplingParams(
-        n=sampling.group_size,
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        seed=sampling.seed,
-        max_tokens=sampling.max_new_tokens,
-        ignore_eos=sampling.ignore_eos,
-        # 0: the sampled token's own log-prob and no others.
-        logprobs=0,
-        flat_logprobs=True,
-        # Text is made once, by the reward actors, from the finished ids.
-        detokenize=False,
-        output_kind=RequestOutputKind.FINAL_ONLY,
-        structured_outputs=structured,
-    )
-
-
-def _start_vllm(spec: EngineSpec) -> Any:
-    is_cpu = spec.gpus == 0
-    # In process: no serialisation between scheduler and model, and one process to watch.
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    if is_cpu:
-        # Left alone, every engine takes a share of all memory and may bind to the same core.
-        os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, round(spec.kv_cache_gib)))
-        os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
-        os.environ["OMP_NUM_THREADS"] = str(spec.threads)
-    from vllm.config.weight_transfer import WeightTransferConfig
-    from vllm.engine.arg_utils import EngineArgs
-    from vllm.v1.engine.llm_engine import LLMEngine
-
-    from t2g_ray.weight_engine import BACKEND, register
-
-    register()
-    arguments: dict[str, Any] = {
-        "model": spec.model,
-        "dtype": spec.dtype,
-        "max_model_len": spec.max_model_len,
-        "max_num_seqs": spec.max_sequences,
-        "max_num_batched_tokens": max(4096, spec.max_model_len),
-        "tensor_parallel_size": spec.tensor_parallel,
-        "load_format": "auto" if spec.load_weights else "dummy",
-        "weight_transfer_config": WeightTransferConfig(backend=BACKEND),
-        "logprobs_mode": "processed_logprobs",
-        "enable_prefix_caching": True,
-        "generation_config": "vllm",
-        "disable_log_stats": True,
-        "seed": spec.seed,
-        **(
-            {"enforce_eager": True, "block_size": CPU_BLOCK_SIZE}
-            if is_cpu
-            else {"gpu_memory_utilization": spec.gpu_memory_utilization}
-        ),
-        **spec.more,
-    }
-    return LLMEngine.from_engine_args(EngineArgs(**arguments))

@@ -19,7 +19,8 @@ from t2g_ray.types import Completion, Prompt, Record
 
 if TYPE_CHECKING:
     from t2g_ray.config import PromptConfig
-    from t2g_ray.engine import EngineSpec, GenerationEngine
+    from t2g_ray.engine import GenerationEngine
+    from t2g_ray.engine_spec import EngineSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +49,7 @@ def generate_texts(
     `is_constrained` holds the output to the JSON Schema of the record's types. An answer that
     reaches `max_new_tokens` then keeps its whole items, so every answer is a graph.
     """
-    from t2g_ray.engine import Sampling
+    from t2g_ray.engine_spec import Sampling
 
     max_prompt_tokens = min(prompt.max_tokens, engine.spec.max_model_len - max_new_tokens)
     fitting = prompt.model_copy(update={"max_tokens": max_prompt_tokens})
@@ -126,7 +127,7 @@ def local_spec(model: str, *, max_prompt_tokens: int, max_new_tokens: int) -> En
     import torch
     from transformers import AutoConfig
 
-    from t2g_ray.engine import EngineSpec
+    from t2g_ray.engine_spec import EngineSpec
 
     config = AutoConfig.from_pretrained(model, trust_remote_code=False)
     max_positions = int(config.max_position_embeddings)

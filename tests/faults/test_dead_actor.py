@@ -15,7 +15,7 @@ import ray
 from actors import cluster
 from actors.launch import run_grpo
 from actors.rollout import RolloutActor
-from t2g_ray.engine import Sampling
+from t2g_ray.engine_spec import Sampling
 from t2g_ray.exits import FAILED, exit_code
 from t2g_ray.loop import LoopError
 from t2g_ray.types import Group, Prompt

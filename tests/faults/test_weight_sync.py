@@ -17,7 +17,8 @@ from actors.launch import run_grpo
 from actors.learner import LearnerActor
 from actors.rollout import RolloutActor
 from t2g_ray import weight_engine
-from t2g_ray.engine import EngineSpec, GenerationEngine, Sampling
+from t2g_ray.engine import GenerationEngine
+from t2g_ray.engine_spec import EngineSpec, Sampling
 from t2g_ray.exits import FAILED, exit_code
 from t2g_ray.weight_engine import BucketUpdateInfo, BucketWeightTransferEngine
 from t2g_ray.weights import Bucket, Manifest, TensorEntry, WeightSyncError, pack_buckets

@@ -27,7 +27,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_synced_weights_are_verified_and_log_probs_agree_in_bf16(folder: Path) -> None:
     from t2g_ray.batching import collate
     from t2g_ray.data.corpus import generate_records
-    from t2g_ray.engine import EngineSpec, GenerationEngine, Sampling
+    from t2g_ray.engine import GenerationEngine
+    from t2g_ray.engine_spec import EngineSpec, Sampling
     from t2g_ray.logprobs import TokenLogProbs
     from t2g_ray.packed_attention import enable_packing
     from t2g_ray.policy import load_policy

@@ -13,7 +13,8 @@ import torch
 from transformers import PreTrainedModel
 
 from t2g_ray.data.corpus import build_tokenizer
-from t2g_ray.engine import GenerationEngine, Sampling
+from t2g_ray.engine import GenerationEngine
+from t2g_ray.engine_spec import Sampling
 from t2g_ray.graph import graph_json_schema
 from t2g_ray.parsing import Parsed, parse_completion
 from t2g_ray.weights import WeightSyncError

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from t2g_ray import engine as engine_module
-from t2g_ray.engine import EngineSpec, GenerationEngine, Sampling
+from t2g_ray.engine import GenerationEngine
+from t2g_ray.engine_spec import EngineSpec, Sampling
 from t2g_ray.graph import Graph
 from t2g_ray.types import Group, Prompt, Record
 from t2g_ray.weights import Manifest, WeightSyncError, pack_buckets
@@ -105,8 +106,8 @@ class FakeVllm:
 @pytest.fixture
 def vllm(monkeypatch: pytest.MonkeyPatch) -> FakeVllm:
     fake = FakeVllm()
-    monkeypatch.setattr(engine_module, "_start_vllm", lambda spec: fake)
-    monkeypatch.setattr(engine_module, "_sampling_parameters", lambda sampling: sampling)
+    monkeypatch.setattr(engine_module, "start_vllm", lambda spec: fake)
+    monkeypatch.setattr(engine_module, "sampling_parameters", lambda sampling: sampling)
     return fake
 
 

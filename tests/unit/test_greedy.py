@@ -9,7 +9,7 @@ import pytest
 
 from t2g_ray.config import PromptConfig
 from t2g_ray.data.corpus import build_tokenizer, generate_records
-from t2g_ray.engine import Sampling
+from t2g_ray.engine_spec import Sampling
 from t2g_ray.graph import Entity, Graph, Relation
 from t2g_ray.greedy import close_graph, generate_texts, load_tokenizer
 from t2g_ray.parsing import Parsed, parse_completion

@@ -12,7 +12,8 @@ from dataclasses import replace
 from t2g_ray.data.generate.config import TeacherConfig
 from t2g_ray.data.generate.stages import Request
 from t2g_ray.data.generate.teacher import TOO_LONG, Outcome
-from t2g_ray.engine import EngineSpec, GenerationEngine, Sampling
+from t2g_ray.engine import GenerationEngine
+from t2g_ray.engine_spec import EngineSpec, Sampling
 from t2g_ray.graph import Graph
 from t2g_ray.greedy import load_tokenizer, local_spec
 from t2g_ray.prompts import PromptTooLong, encode_messages

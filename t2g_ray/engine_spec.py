@@ -1,0 +1,119 @@
+"""What an engine and a group need -> vLLM's own names for it.
+
+Everything that the project asks of vLLM beyond its defaults is set here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+CPU_BLOCK_SIZE = 32
+"""Tokens of a block of the KV cache on a CPU. A group shares the whole blocks of its prompt, and
+vLLM's own 128 are more than many prompts have."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSpec:
+    """What one engine needs to start. `model` is a folder or hub name."""
+
+    model: str
+    dtype: str
+    max_model_len: int
+    max_sequences: int
+    threads: int
+    gpus: float
+    tensor_parallel: int
+    kv_cache_gib: float
+    gpu_memory_utilization: float
+    seed: int
+    sampler: int
+    load_weights: bool = False
+    """Read the folder's weights at start (serving, evaluation) instead of waiting for a sync."""
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How a group is written. Temperature 0 is greedy."""
+
+    group_size: int
+    temperature: float
+    max_new_tokens: int
+    top_p: float = 1.0
+    seed: int | None = None
+    """Draw from a generator of this request's own, so that a completion does not depend on what is
+    written beside it; for groups of one. None: from the engine's generator."""
+    json_schema: Mapping[str, Any] | None = None
+    """Restrict the output to this JSON Schema."""
+    ignore_eos: bool = False
+    """Write on past the end token, so that every completion has `max_new_tokens`."""
+
+
+def sampling_parameters(sampling: Sampling) -> Any:
+    """vLLM's SamplingParams for one group."""
+    from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
+
+    structured = None
+    if sampling.json_schema is not None:
+        structured = StructuredOutputsParams(json=dict(sampling.json_schema))
+    return SamplingParams(
+        n=sampling.group_size,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        seed=sampling.seed,
+        max_tokens=sampling.max_new_tokens,
+        ignore_eos=sampling.ignore_eos,
+        # 0: the sampled token's own log-prob and no others.
+        logprobs=0,
+        flat_logprobs=True,
+        # Text is made once, by the reward actors, from the finished ids.
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+        structured_outputs=structured,
+    )
+
+
+def start_vllm(spec: EngineSpec) -> Any:
+    """vLLM's LLMEngine in this process, which offers the project's weight transfer."""
+    is_cpu = spec.gpus == 0
+    # In process: no serialisation between scheduler and model, and one process to watch.
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    if is_cpu:
+        # Left alone, every engine takes a share of all memory and may bind to the same core.
+        os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, round(spec.kv_cache_gib)))
+        os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+        os.environ["OMP_NUM_THREADS"] = str(spec.threads)
+    from vllm.config.weight_transfer import WeightTransferConfig
+    from vllm.engine.arg_utils import EngineArgs
+    from vllm.v1.engine.llm_engine import LLMEngine
+
+    from t2g_ray.weight_engine import BACKEND, register
+
+    register()
+    arguments: dict[str, Any] = {
+        "model": spec.model,
+        "dtype": spec.dtype,
+        "max_model_len": spec.max_model_len,
+        "max_num_seqs": spec.max_sequences,
+        "max_num_batched_tokens": max(4096, spec.max_model_len),
+        "tensor_parallel_size": spec.tensor_parallel,
+        "load_format": "auto" if spec.load_weights else "dummy",
+        "weight_transfer_config": WeightTransferConfig(backend=BACKEND),
+        "logprobs_mode": "processed_logprobs",
+        "enable_prefix_caching": True,
+        "generation_config": "vllm",
+        "disable_log_stats": True,
+        "seed": spec.seed,
+        **(
+            {"enforce_eager": True, "block_size": CPU_BLOCK_SIZE}
+            if is_cpu
+            else {"gpu_memory_utilization": spec.gpu_memory_utilization}
+        ),
+        **spec.more,
+    }
+    return LLMEngine.from_engine_args(EngineArgs(**arguments))

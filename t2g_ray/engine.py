@@ -62,10 +62,13 @@ class GenerationEngine:
             raise ValueError(f"prompt {prompt.index} must be started once, it is already open")
         if not self._open:
             self._reseed(prompt.index)
+        # What was evaluated before, which a resumed run leaves out, must not decide what training
+        # finds in the cache.
+        kind = "training" if prompt.index >= 0 else "evaluation"
         # One request for all completions: vLLM reads and checks the prompt once.
         request = self._engine.add_request(
             str(prompt.index),
-            {"prompt_token_ids": list(prompt.token_ids), "cache_salt": self._salt},
+            {"prompt_token_ids": list(prompt.token_ids), "cache_salt": self._salt(kind)},
             sampling_parameters(sampling),
         )
         spans = [[(0, self.version)] for _ in range(sampling.group_size)]
@@ -139,14 +142,13 @@ class GenerationEngine:
         # Those that wait for their turn, or lost it, would read prefixes of the older weights.
         for request in self._engine.engine_core.engine_core.scheduler.requests.values():
             if request.num_computed_tokens == 0:
-                request.cache_salt = self._salt
+                request.cache_salt = self._salt(request.cache_salt.partition(" ")[0])
                 request.block_hashes.clear()
                 request.update_block_hashes()
 
-    @property
-    def _salt(self) -> str:
+    def _salt(self, kind: str) -> str:
         """Keys cached prefixes by version: an old one cannot be hit."""
-        return f"v{self.version}"
+        return f"{kind} v{self.version}"
 
     def _running(self) -> Iterator[tuple[int, RequestState]]:
         """Every unfinished completion: its prompt's index and what vLLM keeps of it."""

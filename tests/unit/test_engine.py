@@ -30,6 +30,19 @@ class FakeState:
         self.detokenizer = SimpleNamespace(num_output_tokens=lambda: len(self.ids))
 
 
+class FakeRequest:
+    """What vLLM's scheduler keeps of a completion, as far as cached prefixes go."""
+
+    def __init__(self, num_computed_tokens: int) -> None:
+        self.num_computed_tokens = num_computed_tokens
+        self.cache_salt = "training v0"
+        self.block_hashes: list[str] = []
+        self.update_block_hashes()
+
+    def update_block_hashes(self) -> None:
+        self.block_hashes.append(f"of {self.cache_salt}")
+
+
 class FakeVllm:
     """Writes one token a step for every completion, as many as `ends` says of "group-member", else
     three; hands a group over once all of it is there."""
@@ -200,13 +213,26 @@ def test_weights_that_come_before_the_first_token_own_it(vllm: FakeVllm) -> None
     assert group.completions[0].versions.tolist() == [1, 1, 1]
 
 
-def test_cached_prefixes_are_kept_apart_by_version(vllm: FakeVllm) -> None:
+def test_cached_prefixes_are_kept_apart_by_version_and_from_those_of_an_evaluation(
+    vllm: FakeVllm,
+) -> None:
     engine = engine_of()
     for version in (0, 1):
         load(engine, version)
-        engine.add(prompt(0), SAMPLING)
-        finish(engine)
-    assert vllm.salts == ["v0", "v1"]
+        for index in (0, -1):
+            engine.add(prompt(index), SAMPLING)
+            finish(engine)
+    assert vllm.salts == ["training v0", "evaluation v0", "training v1", "evaluation v1"]
+
+
+def test_new_weights_key_anew_what_has_read_nothing_yet(vllm: FakeVllm) -> None:
+    engine = engine_of()
+    load(engine, 0)
+    waiting, running = (FakeRequest(num_computed_tokens=n) for n in (0, 5))
+    vllm.engine_core.engine_core.scheduler.requests |= {"a": waiting, "b": running}
+    load(engine, 1)
+    assert (waiting.cache_salt, waiting.block_hashes) == ("training v1", ["of training v1"])
+    assert (running.cache_salt, running.block_hashes) == ("training v0", ["of training v0"])
 
 
 def test_sampling_is_seeded_whenever_work_starts_from_nothing(vllm: FakeVllm) -> None:

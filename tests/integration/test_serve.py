@@ -50,6 +50,7 @@ class Server:
             stderr=subprocess.DEVNULL,
             text=True,
             start_new_session=True,
+            preexec_fn=hear_interrupts,
         )
         assert self.process.stdout is not None
         lines = iter(self.process.stdout.readline, "")
@@ -66,6 +67,11 @@ class Server:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGINT)
         return self.process.wait(120)
+
+
+def hear_interrupts() -> None:
+    """Whoever is started in the background of a script inherits that Ctrl-C is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def free_port() -> int:

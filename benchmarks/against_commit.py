@@ -44,7 +44,7 @@ def seconds_per_step(tree: Path, stage: str, overrides: Sequence[str]) -> float:
     with tempfile.TemporaryDirectory() as folder:
         run_dir = Path(folder) / stage
         config = tree / "configs" / f"demo_{stage}.yaml"
-        own = (f"run_dir={run_dir}", "checkpoint.every=0", "data.heldout=none")
+        own = (f"run_dir={run_dir}", "checkpoint.every=0", "data.heldout_records=8")
         subprocess.run(
             [sys.executable, "-m", "t2g_ray.cli", stage, str(config), *own, *overrides],
             cwd=tree,

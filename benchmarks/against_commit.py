@@ -18,13 +18,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.policy import Policy, trained_model
+from benchmarks.loop import WARM_UP_STEPS
+from benchmarks.policy import DEMO_SFT, Policy, trained_model
 from benchmarks.result import Row, make_row, ratio_row, report
+from benchmarks.seeds import seconds_per_step_in
 from t2g_ray.metrics import read_metrics
 
-ROOT = Path(__file__).resolve().parents[1]
-WARM_UP_STEPS = 3
-"""First steps of a run, which allocate and compile, and are left out of its figures."""
+ROOT = DEMO_SFT.parents[1]
 
 
 @contextmanager
@@ -52,9 +52,7 @@ def seconds_per_step(tree: Path, stage: str, overrides: Sequence[str]) -> float:
             check=True,
         )
         lines = read_metrics(run_dir / "metrics.jsonl")
-    first, last = lines[WARM_UP_STEPS - 1], lines[-1]
-    steps = (last["step"] or 0.0) - (first["step"] or 0.0)
-    return ((last["time_s"] or 0.0) - (first["time_s"] or 0.0)) / steps
+    return seconds_per_step_in(lines[WARM_UP_STEPS - 1 :])
 
 
 def run(commit: str, *, runs: int, steps: dict[str, int], model: str) -> list[Row]:

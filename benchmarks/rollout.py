@@ -20,7 +20,7 @@ from benchmarks.result import Row, make_row, ratio_row
 from benchmarks.workload import first_prompts, sampling_of
 from t2g_ray.config import GrpoConfig
 from t2g_ray.data.load import resolve_model
-from t2g_ray.engine_spec import CPU_BLOCK_SIZE, EngineSpec, Sampling
+from t2g_ray.engine_spec import EngineSpec, Sampling, engine_arguments
 from t2g_ray.greedy import load_tokenizer
 from t2g_ray.rundir import RunDir
 from t2g_ray.types import Prompt
@@ -36,22 +36,7 @@ class BareVllm:
         os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
         from vllm import LLM
 
-        arguments: dict[str, Any] = {
-            "model": spec.model,
-            "dtype": spec.dtype,
-            "max_model_len": spec.max_model_len,
-            "max_num_seqs": spec.max_sequences,
-            "max_num_batched_tokens": max(4096, spec.max_model_len),
-            "tensor_parallel_size": spec.tensor_parallel,
-            "logprobs_mode": "processed_logprobs",
-            "generation_config": "vllm",
-            "seed": spec.seed,
-        }
-        if spec.gpus:
-            arguments["gpu_memory_utilization"] = spec.gpu_memory_utilization
-        else:
-            arguments |= {"enforce_eager": True, "block_size": CPU_BLOCK_SIZE}
-        self._llm = LLM(**arguments, **spec.more)
+        self._llm = LLM(**engine_arguments(spec))
 
     def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> tuple[int, float]:
         """Tokens written, and the seconds from the call to the last one."""

@@ -69,18 +69,13 @@ def against_continued(evals: Path, by_record: Path) -> Interval:
 
 def steps_in(sft: Path, seconds: float) -> int:
     """SFT steps that fit into `seconds`, at the pace of the run in `sft`, start-up left out."""
-    lines = read_metrics(sft / "metrics.jsonl")
-    first, last = lines[0], lines[-1]
-    steps, wall_s = _number(last, "step") - _number(first, "step"), _span(first, last)
-    return max(1, round(seconds * steps / wall_s))
+    return max(1, round(seconds / seconds_per_step_in(read_metrics(sft / "metrics.jsonl"))))
 
 
-def _span(first: Mapping[str, Any], last: Mapping[str, Any]) -> float:
-    return _number(last, "time_s") - _number(first, "time_s")
-
-
-def _number(line: Mapping[str, Any], key: str) -> float:
-    return float(line[key])
+def seconds_per_step_in(lines: Sequence[Mapping[str, Any]]) -> float:
+    """Mean step between the first line of metrics and the last."""
+    seconds, steps = (float(lines[-1][key]) - float(lines[0][key]) for key in ("time_s", "step"))
+    return seconds / steps
 
 
 def run_t2g(*arguments: str) -> None:

@@ -76,6 +76,28 @@ def sampling_parameters(sampling: Sampling) -> Any:
     )
 
 
+def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
+    """Sizes and precision of the engine, as vLLM's engine arguments name them."""
+    hardware: dict[str, Any] = (
+        {"gpu_memory_utilization": spec.gpu_memory_utilization}
+        if spec.gpus
+        else {"enforce_eager": True, "block_size": CPU_BLOCK_SIZE}
+    )
+    return {
+        "model": spec.model,
+        "dtype": spec.dtype,
+        "max_model_len": spec.max_model_len,
+        "max_num_seqs": spec.max_sequences,
+        "max_num_batched_tokens": max(4096, spec.max_model_len),
+        "tensor_parallel_size": spec.tensor_parallel,
+        "logprobs_mode": "processed_logprobs",
+        "generation_config": "vllm",
+        "seed": spec.seed,
+        **hardware,
+        **spec.more,
+    }
+
+
 def start_vllm(spec: EngineSpec) -> Any:
     """vLLM's LLMEngine in this process, which offers the project's weight transfer."""
     is_cpu = spec.gpus == 0
@@ -96,24 +118,10 @@ def start_vllm(spec: EngineSpec) -> Any:
 
     register()
     arguments: dict[str, Any] = {
-        "model": spec.model,
-        "dtype": spec.dtype,
-        "max_model_len": spec.max_model_len,
-        "max_num_seqs": spec.max_sequences,
-        "max_num_batched_tokens": max(4096, spec.max_model_len),
-        "tensor_parallel_size": spec.tensor_parallel,
         "load_format": "auto" if spec.load_weights else "dummy",
         "weight_transfer_config": WeightTransferConfig(backend=BACKEND),
-        "logprobs_mode": "processed_logprobs",
         "enable_prefix_caching": True,
-        "generation_config": "vllm",
         "disable_log_stats": True,
-        "seed": spec.seed,
-        **(
-            {"enforce_eager": True, "block_size": CPU_BLOCK_SIZE}
-            if is_cpu
-            else {"gpu_memory_utilization": spec.gpu_memory_utilization}
-        ),
-        **spec.more,
+        **engine_arguments(spec),
     }
     return LLMEngine.from_engine_args(EngineArgs(**arguments))

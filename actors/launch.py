@@ -21,7 +21,7 @@ from t2g_ray.batching import balance
 from t2g_ray.checkpoint import begin, discard_after, find_checkpoint, finish, keep_last
 from t2g_ray.config import GrpoConfig, dump_config
 from t2g_ray.data.ledger import Curriculum, Ledger
-from t2g_ray.data.load import encode_prompts, load_split, resolve_model
+from t2g_ray.data.load import encode_prompts, likely_answers, load_split, resolve_model
 from t2g_ray.data.records import PromptOrder
 from t2g_ray.grade import sample_line
 from t2g_ray.greedy import load_tokenizer
@@ -92,6 +92,10 @@ class _Stage:
             self.tokenizer, load_split(config, "train"), config.prompt
         )
         self._pairs, self.num_too_long = pairs, num_too_long
+        self._likely: list[tuple[int, ...]] = [()] * len(pairs)
+        if config.rollout.num_guessed:
+            records = [record for record, _ in pairs]
+            self._likely = likely_answers(self.tokenizer, records, config.prompt)
         self._order = PromptOrder(len(pairs), config.data_seed, self._sizes())
         self.cluster = start_cluster(config, self.model, self.model)
         self.groups = RayGroups(
@@ -111,8 +115,9 @@ class _Stage:
         return tuple(len(graph.entities) + len(graph.relations) for graph in graphs)
 
     def _prompt_at(self, position: int) -> Prompt:
-        record, ids = self._pairs[self._order.record_index(position)]
-        return Prompt(index=position, record=record, token_ids=ids)
+        number = self._order.record_index(position)
+        record, ids = self._pairs[number]
+        return Prompt(index=position, record=record, token_ids=ids, likely_ids=self._likely[number])
 
     def run(self, is_resumed: bool, started: float) -> None:
         try:

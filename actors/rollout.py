@@ -35,6 +35,7 @@ def rollout_spec(
         seed=config.seed,
         sampler=sampler,
         load_weights=load_weights,
+        draft_tokens=rollout.num_guessed,
         more=rollout.engine,
     )
 

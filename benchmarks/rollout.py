@@ -2,7 +2,7 @@
 
 Both write the same prompts with the same sampling and log-probs, one step's share of a run at a
 time, each engine in a process of its own with the same threads. They take turns, so that the
-machine's moods hit both.
+machine's moods hit both. A third engine is the actor as a run has it, with guesses at the answers.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -59,33 +60,37 @@ class BareVllm:
 
 
 def run(config: GrpoConfig, *, runs: int, calls: int = 4) -> list[Row]:
-    """Speed of one rollout actor and of bare vLLM, `calls` steps of prompts in each run."""
+    """Speed of one rollout actor and of bare vLLM, `calls` steps of prompts in each run.
+
+    The rows with guesses are left out where the configuration allows none (GPUs).
+    """
     connect()
     model = resolve_model(config, RunDir(config.run_dir))
     a_call = config.prompts_per_step
     prompts = first_prompts(config, load_tokenizer(model), (runs + 1) * calls * a_call)
     parts = [prompts[i : i + a_call] for i in range(0, len(prompts), a_call)]
-    actor, bare = _start(config, model)
+    engines = _start(config, model)
     sampling = sampling_of(config)
-    rates: dict[str, list[float]] = {"actor": [], "vllm": []}
+    rates: dict[str, list[float]] = {name: [] for name in engines}
     try:
         # The first round warms both up and is not counted.
         for number in range(runs + 1):
             mine = parts[number * calls : (number + 1) * calls]
-            rates["actor"].append(_rate([_time_actor(actor, part, sampling) for part in mine]))
-            rates["vllm"].append(_rate([_time_bare(bare, part, sampling) for part in mine]))
+            for name, engine in engines.items():
+                time_it = _time_bare if name == "vllm" else _time_actor
+                rates[name].append(_rate([time_it(engine, part, sampling) for part in mine]))
     finally:
-        ray.kill(actor)
-        ray.kill(bare)
-    actor_rates, bare_rates = rates["actor"][1:], rates["vllm"][1:]
-    return [
-        make_row("generated_tokens_per_s/actor", actor_rates, "tokens/s"),
-        make_row("generated_tokens_per_s/vllm", bare_rates, "tokens/s"),
-        ratio_row("actor_over_vllm", actor_rates, bare_rates),
+        for engine in engines.values():
+            ray.kill(engine)
+    counted = {name: each[1:] for name, each in rates.items()}
+    rows = [make_row(f"generated_tokens_per_s/{n}", r, "tokens/s") for n, r in counted.items()]
+    rows += [
+        ratio_row(f"{n}_over_vllm", counted[n], counted["vllm"]) for n in counted if n != "vllm"
     ]
+    return rows
 
 
-def _start(config: GrpoConfig, model: str) -> tuple[Any, Any]:
+def _start(config: GrpoConfig, model: str) -> dict[str, Any]:
     rollout = config.rollout
     # On GPUs both share the devices: they never work at the same time.
     share = config.model_copy(
@@ -101,9 +106,15 @@ def _start(config: GrpoConfig, model: str) -> tuple[Any, Any]:
         "num_gpus": rollout.gpus / 2,
         "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(rollout.threads)}},
     }
-    actor = ray.remote(RolloutActor).options(max_concurrency=4, **options).remote(spec)
-    bare = ray.remote(BareVllm).options(**options).remote(spec)
-    return actor, bare
+    plain = replace(spec, draft_tokens=0)
+    actor = ray.remote(RolloutActor).options(max_concurrency=4, **options)
+    engines = {
+        "actor": actor.remote(plain),
+        "vllm": ray.remote(BareVllm).options(**options).remote(plain),
+    }
+    if spec.draft_tokens:
+        engines["guesses"] = actor.remote(spec)
+    return engines
 
 
 def _time_actor(actor: Any, prompts: Sequence[Prompt], sampling: Sampling) -> tuple[int, float]:

@@ -44,7 +44,7 @@ class SleepingEngine:
     """What SamplerThread needs of an engine: one group every `group_s` seconds, no work."""
 
     def __init__(self, number: int, group_s: float) -> None:
-        self.version, self.num_generated_tokens = 0, 0
+        self.version, self.num_generated_tokens, self.num_passes = 0, 0, 0
         self._number, self._group_s = number, group_s
         self._open: deque[tuple[Prompt, Sampling]] = deque()
         self._ready_s = 0.0
@@ -74,6 +74,7 @@ class SleepingEngine:
         prompt, sampling = self._open.popleft()
         completion = completion_of(range(NUM_TOKENS))
         self.num_generated_tokens += sampling.group_size * NUM_TOKENS
+        self.num_passes = self.num_generated_tokens
         return [
             Group(
                 prompt=prompt,

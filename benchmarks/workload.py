@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from t2g_ray.config import GrpoConfig
-from t2g_ray.data.load import encode_prompts, load_split
+from t2g_ray.data.load import encode_prompts, likely_answers, load_split
 from t2g_ray.data.records import PromptOrder
 from t2g_ray.engine_spec import Sampling
 from t2g_ray.graph import Graph
@@ -19,11 +19,12 @@ from t2g_ray.types import Completion, Group, Prompt
 def first_prompts(config: GrpoConfig, tokenizer: Any, count: int) -> list[Prompt]:
     """The first `count` prompts of a run, in its order; records repeat as in later epochs."""
     pairs, _ = encode_prompts(tokenizer, load_split(config, "train"), config.prompt)
+    likely = likely_answers(tokenizer, [record for record, _ in pairs], config.prompt)
     order = PromptOrder(len(pairs), config.data_seed)
-    records = [pairs[order.record_index(position)] for position in range(count)]
+    numbers = [order.record_index(position) for position in range(count)]
     return [
-        Prompt(index=index, record=record, token_ids=ids)
-        for index, (record, ids) in enumerate(records)
+        Prompt(index=index, record=pairs[i][0], token_ids=pairs[i][1], likely_ids=likely[i])
+        for index, i in enumerate(numbers)
     ]
 
 

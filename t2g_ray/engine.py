@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from t2g_ray.drafting import guess
 from t2g_ray.engine_spec import EngineSpec, Sampling, sampling_parameters, start_vllm
 from t2g_ray.types import Completion, FloatArray, Group, IntArray, Prompt
 from t2g_ray.weights import Bucket, Manifest, WeightSyncError
@@ -42,8 +43,14 @@ class GenerationEngine:
         self.spec = spec
         self.version = -1
         self.num_generated_tokens = 0
+        self.num_passes = 0
+        """Passes of the model in which a completion grew, over all completions."""
         self._open: dict[int, _OpenGroup] = {}
         self._engine = start_vllm(spec)
+        if spec.draft_tokens:
+            from t2g_ray.drafting_engine import install_verifier
+
+            self._call(install_verifier)
 
     @property
     def is_busy(self) -> bool:
@@ -87,13 +94,35 @@ class GenerationEngine:
         torch.manual_seed(int(key.generate_state(1, np.uint64)[0]))
 
     def step(self) -> list[Group]:
-        """Write one token for every running completion; return the groups that became whole."""
-        return [self._close(output) for output in self._engine.step() if output.finished]
+        """Write on every running completion; return the groups that became whole."""
+        groups = [self._close(output) for output in self._engine.step() if output.finished]
+        if self.spec.draft_tokens:
+            self._guess()
+        return groups
+
+    def _guess(self) -> None:
+        """Give vLLM a guess for every running completion, which its next pass checks."""
+        requests = self._engine.engine_core.engine_core.scheduler.requests
+        for name, state in self._engine.output_processor.request_states.items():
+            request = requests[name]
+            if not request.num_output_tokens:
+                continue
+            self.num_passes += 1
+            # One token more than was guessed comes out of a pass.
+            room = request.max_tokens - request.num_output_tokens - 1
+            request.spec_token_ids = guess(
+                request.output_token_ids,
+                self._open[int(state.external_req_id)].prompt.likely_ids,
+                min(self.spec.draft_tokens, room),
+            )
 
     def _close(self, output: RequestOutput) -> Group:
         group = self._open.pop(int(output.request_id))
         completions = tuple(_completion(one, group.spans[one.index]) for one in output.outputs)
-        self.num_generated_tokens += sum(len(one.token_ids) for one in completions)
+        num_tokens = sum(len(one.token_ids) for one in completions)
+        self.num_generated_tokens += num_tokens
+        # Where tokens are guessed, all passes but a completion's last are counted as they happen.
+        self.num_passes += len(completions) if self.spec.draft_tokens else num_tokens
         return Group(
             prompt=group.prompt,
             completions=completions,

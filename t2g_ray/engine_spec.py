@@ -32,6 +32,8 @@ class EngineSpec:
     sampler: int
     load_weights: bool = False
     """Read the folder's weights at start (serving, evaluation) instead of waiting for a sync."""
+    draft_tokens: int = 0
+    """Tokens of a likely answer that one pass of the model checks; 0: all are written singly."""
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -83,6 +85,13 @@ def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
         if spec.gpus
         else {"enforce_eager": True, "block_size": CPU_BLOCK_SIZE}
     )
+    drafting: dict[str, Any] = {}
+    if spec.draft_tokens:
+        drafting["speculative_config"] = {
+            "method": "custom_class",
+            "model": "t2g_ray.drafting_engine.NoDrafts",
+            "num_speculative_tokens": spec.draft_tokens,
+        }
     return {
         "model": spec.model,
         "dtype": spec.dtype,
@@ -94,6 +103,7 @@ def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
         "generation_config": "vllm",
         "seed": spec.seed,
         **hardware,
+        **drafting,
         **spec.more,
     }
 

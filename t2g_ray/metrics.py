@@ -45,6 +45,7 @@ tokens/prompt | tokens | prompt tokens of trained samples
 tokens/generated | tokens | generated tokens of the completions that arrived
 tokens/trained | tokens | generated tokens of trained samples
 tokens/aborted | tokens | tokens of completions that were cut unfinished
+tokens/per_pass | tokens | growth of a completion in a pass of the model; guesses raise it
 throughput/tokens_per_s | tokens/s | tokens/prompt + tokens/trained over wall-clock, waits included
 throughput/generated_tokens_per_s | tokens/s | tokens/trained over wall-clock, waiting included
 throughput/tokens_per_s_per_device | tokens/s | throughput/tokens_per_s over all devices of the run

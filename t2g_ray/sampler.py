@@ -63,7 +63,8 @@ class SamplerThread:
         self._version = -1
         self._working_since_s: float | None = None
         """Start of what no span covers yet; None while the engine has nothing to do."""
-        self._num_traced_tokens = 0
+        self._traced = 0, 0
+        """Tokens and passes that the spans so far tell of."""
         self._trace_lock = threading.Lock()
         ready: Future[None] = Future()
         self._thread = threading.Thread(
@@ -143,7 +144,8 @@ class SamplerThread:
         if self._working_since_s is None:
             return
         now_s = max(time.time(), self._working_since_s)  # clocks are set back at times
-        num_tokens = self._engine.num_generated_tokens
+        counts = self._engine.num_generated_tokens, self._engine.num_passes
+        tokens, passes = (now - old for now, old in zip(counts, self._traced, strict=True))
         self._tracer.add(
             Span(
                 name="generate",
@@ -151,10 +153,10 @@ class SamplerThread:
                 end_s=now_s,
                 actor=self._tracer.actor,
                 step=self._version,
-                args={"tokens": num_tokens - self._num_traced_tokens},
+                args={"tokens": tokens, "passes": passes},
             )
         )
-        self._working_since_s, self._num_traced_tokens = now_s, num_tokens
+        self._working_since_s, self._traced = now_s, counts
 
     def close(self) -> None:
         """End the thread and release the engine; callers still waiting get SamplerStopped."""

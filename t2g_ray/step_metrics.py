@@ -76,7 +76,7 @@ def step_line(
     report: Mapping[str, float],
     config: GrpoConfig,
 ) -> dict[str, float]:
-    """All keys of METRIC_KEYS except the times and idle shares that come from the trace.
+    """All keys of METRIC_KEYS except what comes from the trace: times, idle shares, passes.
 
     `summaries` are the groups that the step took; `trained` gives the lengths of the completions
     that gave gradient, by the index of their group; `surplus` is what the step gave up.

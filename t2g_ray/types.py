@@ -46,12 +46,15 @@ class Record:
 class Prompt:
     """A record as the policy reads it. `index` is its place in the ledger of consumed prompts.
 
+    `likely_ids` are a guess at the answer; a good one makes the writing faster and nothing else.
+
     Example: Prompt(index=17, record=record, token_ids=(1, 52, 9)).
     """
 
     index: int
     record: Record
     token_ids: tuple[int, ...]
+    likely_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

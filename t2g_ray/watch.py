@@ -111,9 +111,16 @@ class RunLog:
             for s in self._spans
         ]
         return {
+            "tokens/per_pass": _tokens_per_pass(spans),
             "time/generate_s": wall_s * busy_share(merged, "rollout", GENERATING, window),
             "time/reward_s": wall_s * busy_share(merged, "reward", SCORING, window),
             "time/train_s": wall_s * busy_share(merged, "learner", ("train",), window),
             "idle/learner": 1 - learner,
             "idle/samplers": 1 - samplers,
         }
+
+
+def _tokens_per_pass(spans: Sequence[Span]) -> float:
+    """0 where no group ended."""
+    tokens, passes = (sum(int(s.args.get(name, 0)) for s in spans) for name in ("tokens", "passes"))
+    return tokens / max(1, passes)

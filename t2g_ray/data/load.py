@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 from t2g_ray.config import EMBEDDED, PromptConfig, StageConfig
 from t2g_ray.data.corpus import generate_records
-from t2g_ray.data.records import load_records
+from t2g_ray.data.records import THINKING_KEY, load_records
 from t2g_ray.policy import build_tiny_policy, is_embedded, save_policy
-from t2g_ray.prompts import fitting_prompts
+from t2g_ray.prompts import encode_answer, fitting_prompts
 from t2g_ray.rundir import RunDir
 from t2g_ray.types import Record
 
@@ -79,6 +79,24 @@ def encode_prompts(
             f"among {len(records)} records; raise prompt.max_tokens"
         )
     return kept, len(records) - len(kept)
+
+
+def likely_answers(
+    tokenizer: Any, records: Sequence[Record], config: PromptConfig
+) -> list[tuple[int, ...]]:
+    """Token ids of each record's own graph as an answer, after its reasoning where it has one.
+
+    Empty where the tokenizer has no end token: such a model is not asked for answers of its own.
+    """
+    if tokenizer.eos_token_id is None:
+        return [()] * len(records)
+    reasons = [record.extra.get(THINKING_KEY) if config.thinking else None for record in records]
+    return [
+        encode_answer(
+            tokenizer, record.graph, thinking_text=reason if isinstance(reason, str) else None
+        )
+        for record, reason in zip(records, reasons, strict=True)
+    ]
 
 
 def resolve_model(config: StageConfig, run_dir: RunDir) -> str:

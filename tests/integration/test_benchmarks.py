@@ -84,9 +84,9 @@ def test_learner(tmp_path: Path, tied_model: Path) -> None:
 
 def test_rollout(tmp_path: Path, tied_model: Path) -> None:
     rows = measure(tmp_path, "rollout", "--calls", "1", *with_model(tmp_path, tied_model))
-    assert_positive(
-        rows, ["generated_tokens_per_s/actor", "generated_tokens_per_s/vllm", "actor_over_vllm"]
-    )
+    engines = ("actor", "vllm", "guesses")
+    assert_positive(rows, [f"generated_tokens_per_s/{name}" for name in engines])
+    assert_positive(rows, ["actor_over_vllm", "guesses_over_vllm"])
 
 
 def test_loop(tmp_path: Path, tied_model: Path) -> None:

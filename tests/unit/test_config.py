@@ -163,6 +163,18 @@ def test_tensor_parallelism_must_fit_the_gpus_of_an_actor() -> None:
         build(rollout={"gpus": 2, "tensor_parallel": 4})
 
 
+def test_guesses_are_made_on_cpus_only() -> None:
+    assert build().rollout.num_guessed == 16
+    assert build(rollout={"draft_tokens": 0}).rollout.num_guessed == 0
+    assert build(rollout={"gpus": 1}).rollout.num_guessed == 0
+    with pytest.raises(ConfigError, match=r"draft_tokens must be 0 or left out where"):
+        build(rollout={"gpus": 1, "draft_tokens": 8})
+    own = {"speculative_config": {"method": "ngram", "num_speculative_tokens": 4}}
+    assert build(rollout={"gpus": 1, "engine": own}).rollout.engine == own
+    with pytest.raises(ConfigError, match=r"speculative_config on CPUs"):
+        build(rollout={"engine": own})
+
+
 @pytest.mark.parametrize(
     ("tree", "tolerance"),
     [

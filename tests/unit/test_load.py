@@ -10,10 +10,17 @@ import torch
 
 from t2g_ray.config import PromptConfig, SftConfig, build_config
 from t2g_ray.data.corpus import Split, build_tokenizer, generate_records, split_of
-from t2g_ray.data.load import LoadedSplit, encode_prompts, load_split, resolve_model
+from t2g_ray.data.load import (
+    LoadedSplit,
+    encode_prompts,
+    likely_answers,
+    load_split,
+    resolve_model,
+)
 from t2g_ray.data.records import write_records
 from t2g_ray.policy import load_policy
 from t2g_ray.rundir import RunDir
+from t2g_ray.sft_data import encode_samples
 
 COMPACT = PromptConfig(style="compact")
 
@@ -79,6 +86,20 @@ def test_prompts_that_are_too_long_are_counted_and_left_out_whole() -> None:
     )
     assert kept == [pair for pair in everything if len(pair[1]) <= limit]
     assert num_too_long == 50 - len(kept) > 0
+
+
+def test_the_likely_answer_is_what_sft_would_teach() -> None:
+    tokenizer = build_tokenizer()
+    records = generate_records("train", 5, seed=0, thinking=True)
+    for is_thinking in (False, True):
+        prompt = COMPACT.model_copy(update={"thinking": is_thinking})
+        encoded = encode_samples(
+            tokenizer, records, prompt, max_positions=None, token_budget=10_000
+        )
+        taught = [tuple(sample.completion_ids) for sample in encoded.samples]
+        assert likely_answers(tokenizer, records, prompt) == taught
+    tokenizer.eos_token = None
+    assert likely_answers(tokenizer, records, COMPACT) == [()] * 5
 
 
 def test_no_prompt_left_is_an_error() -> None:

@@ -41,7 +41,7 @@ class FakeEngine:
 
     def __init__(self, spec: EngineSpec) -> None:
         self.version = -1
-        self.num_generated_tokens = 0
+        self.num_generated_tokens = self.num_passes = 0
         self.events: list[str] = []
         self.gate = threading.Event()
         self.gate.set()
@@ -73,6 +73,7 @@ class FakeEngine:
         prompt, versions = self._open[index]
         versions.append(self.version)
         self.num_generated_tokens += 1
+        self.num_passes += 1
         if len(versions) < prompt.token_ids[0]:
             return None
         del self._open[index]
@@ -302,6 +303,7 @@ def test_work_and_loads_leave_spans_with_version_and_tokens(bench: Bench) -> Non
     generated = [span for span in spans if span.name == "generate"]
     assert {span.step for span in generated} == {6}
     assert sum(span.args["tokens"] for span in generated) == 5
+    assert sum(span.args["passes"] for span in generated) == 5
     assert bench.sampler.drain_spans() == []
 
 

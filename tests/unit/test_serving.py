@@ -196,7 +196,7 @@ class FakeEngine:
     gate: threading.Event | None = None
 
     def __init__(self, spec: EngineSpec) -> None:
-        self.spec, self.version, self.num_generated_tokens = spec, -1, 0
+        self.spec, self.version, self.num_generated_tokens, self.num_passes = spec, -1, 0, 0
         self.asked: list[tuple[Prompt, Sampling]] = []
         self._open: list[Prompt] = []
         self._tokenizer = build_tokenizer()

@@ -17,6 +17,7 @@ CONFIG = build_config(
 )
 CLOCK = StepClock(step=5, time_s=20.0, wall_s=2.0)
 FROM_THE_TRACE = {
+    "tokens/per_pass",
     "time/generate_s",
     "time/reward_s",
     "time/train_s",

@@ -49,8 +49,9 @@ def test_no_stage_waits_for_a_value_that_comes_later(stage: type) -> None:
         if field.default is not dataclasses.MISSING
         or field.default_factory is not dataclasses.MISSING
     ]
-    # A row of data may have no further keys; everything else is given when a stage is made.
-    assert optional == (["extra"] if stage is Record else [])
+    # A row of data may have no further keys, a prompt no likely answer; everything else is given
+    # when a stage is made.
+    assert optional == {Record: ["extra"], Prompt: ["likely_ids"]}.get(stage, [])
 
 
 def test_a_group_travels_between_processes_unchanged() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,21 @@ def test_times_and_idle_shares_come_from_the_spans_of_the_step(tmp_path: Path) -
     # Samplers worked 0.5 and 1.0 of 2 s, learners 0.8 and 0.5 of 2 s.
     assert line["idle/samplers"] == pytest.approx(1 - (0.5 + 1.0) / 4)
     assert line["idle/learner"] == pytest.approx(1 - (0.8 + 0.5) / 4)
+
+
+def test_tokens_a_pass_are_those_of_the_samplers_since_the_step_before(tmp_path: Path) -> None:
+    desk = Desk(config(tmp_path))
+    with desk.log:
+        parts = [
+            {"tokens": 30, "passes": 10},
+            {"tokens": 10, "passes": 10},
+            {"tokens": 0, "passes": 0},
+        ]
+        desk.spans = [replace(span("rollout/0", "generate", 0.0, 1.0), args=args) for args in parts]
+        desk.step(1)
+        desk.spans = [span("learner/0", "train", 1.0, 2.0)]
+        desk.step(2)
+    assert [line["tokens/per_pass"] for line in read_json_lines(desk.run.metrics)] == [2.0, 0.0]
 
 
 def test_a_span_that_reaches_over_the_end_of_a_step_counts_in_both(tmp_path: Path) -> None:

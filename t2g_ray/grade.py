@@ -47,12 +47,17 @@ def score_group(
 
 
 def decode(tokenizer: Any, ids: Sequence[list[int]]) -> tuple[str, ...]:
-    """Text of each completion without its special tokens."""
+    """Text of each completion without its special tokens. Equal ones are decoded once."""
+    keys = [tuple(one) for one in ids]
+    distinct = [list(key) for key in dict.fromkeys(keys)]
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None or tokenizer.clean_up_tokenization_spaces:
-        return tuple(tokenizer.batch_decode(ids, skip_special_tokens=True))
-    # batch_decode walks all ids in Python before it asks the backend for the same text.
-    return tuple(backend.decode(one, skip_special_tokens=True) for one in ids)
+        texts = tokenizer.batch_decode(distinct, skip_special_tokens=True)
+    else:
+        # batch_decode walks all ids in Python before it asks the backend for the same text.
+        texts = [backend.decode(one, skip_special_tokens=True) for one in distinct]
+    text_of = dict(zip(dict.fromkeys(keys), texts, strict=True))
+    return tuple(text_of[key] for key in keys)
 
 
 def summarise(scored: ScoredGroup, *, score_s: float) -> GroupSummary:

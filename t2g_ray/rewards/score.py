@@ -46,18 +46,20 @@ def grade_all(
 ) -> list[Reward]:
     """`score_completion` of each, behind the boundary that keeps a run alive.
 
-    A fault of the scorer is logged and comes back as a `masked_reward`.
+    A fault of the scorer is logged and comes back as a `masked_reward`. Equal completions, of
+    which a group has many, are graded once.
     """
     gold = Gold.of(record)
-    rewards = []
-    for text, length in zip(texts, num_tokens, strict=True):
+    keys = list(zip(texts, num_tokens, strict=True))
+    graded: dict[tuple[str, int], Reward] = {}
+    for text, length in dict.fromkeys(keys):
         try:
             answer = read_answer(text, gold, thinking=thinking, num_tokens=length)
-            rewards.append(_reward(answer, spec, thinking=thinking))
+            graded[text, length] = _reward(answer, spec, thinking=thinking)
         except Exception:
             _logger.exception("the grader failed on a completion of %d characters", len(text))
-            rewards.append(masked_reward("grader_error"))
-    return rewards
+            graded[text, length] = masked_reward("grader_error")
+    return [graded[key] for key in keys]
 
 
 def masked_reward(tag: RewardTag) -> Reward:

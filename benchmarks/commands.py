@@ -225,13 +225,21 @@ def scale(
     runs: Runs = 3,
     sizes: Annotated[str, typer.Option(help="Numbers of rollout actors.")] = "1,4,16,64",
     group_s: Annotated[float, typer.Option(min=0.001, help="Seconds of a simulated group.")] = 0.5,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds of waiting a run.")] = 20,
+    prompts: Annotated[int, typer.Option(min=1, help="Prompts of an actor and a step.")] = 4,
+    rounds: Annotated[int, typer.Option(min=1, help="Steps of a run.")] = 5,
 ) -> Sequence[Row]:
     """1 to 64 rollout actors of known speed: what arrives, and what the driver pays a group."""
     settings = shared.settings(is_trained=False)
     from benchmarks import scale as bench
 
-    return bench.run(settings, runs=runs, sizes=_numbers(sizes), group_s=group_s, rounds=rounds)
+    return bench.run(
+        settings,
+        runs=runs,
+        sizes=_numbers(sizes),
+        group_s=group_s,
+        a_call=prompts,
+        rounds=rounds,
+    )
 
 
 @_bench(without=CONFIG)

@@ -37,7 +37,7 @@ ROLLOUTS_PER_REWARD = 16
 MIB_PER_ACTOR = 190
 """Memory that no two of the actors share, most of it PyTorch's; measured on Linux."""
 QUEUED = 2
-"""Groups that each actor holds, so that none waits for the driver."""
+"""Steps whose prompts the actors hold, so that none waits for the driver."""
 
 
 class SleepingEngine:
@@ -118,9 +118,10 @@ def run(
     runs: int,
     sizes: Sequence[int] = SIZES,
     group_s: float = 0.5,
-    rounds: int = 20,
+    a_call: int = 4,
+    rounds: int = 5,
 ) -> list[Row]:
-    """Rows of each size; a run waits `rounds` times for as many groups as there are actors.
+    """Rows of each size; a run is `rounds` steps, each with `a_call` prompts for every actor.
 
     Raises ValueError where the machine's free memory cannot hold so many processes.
     """
@@ -128,7 +129,10 @@ def run(
     connect()
     rollouts, rewards = _start(config, max(sizes), group_s)
     try:
-        figures = {size: _measure(config, rollouts[:size], rewards, runs, rounds) for size in sizes}
+        figures = {
+            size: _measure(config, rollouts[:size], rewards, runs, rounds, a_call * size)
+            for size in sizes
+        }
     finally:
         for actor in (*rollouts, *rewards):
             ray.kill(actor)
@@ -171,11 +175,17 @@ def _start(config: GrpoConfig, count: int, group_s: float) -> tuple[list[Any], l
 
 
 def _measure(
-    config: GrpoConfig, rollouts: Sequence[Any], rewards: Sequence[Any], runs: int, rounds: int
+    config: GrpoConfig,
+    rollouts: Sequence[Any],
+    rewards: Sequence[Any],
+    runs: int,
+    rounds: int,
+    count: int,
 ) -> tuple[list[float], list[float]]:
-    """(groups a second, milliseconds of the driver's CPU a group) of each run."""
+    """(groups a second, milliseconds of the driver's CPU a group) of each run of `rounds` steps
+    of `count` groups."""
     groups = RayGroups(config, rollouts=rollouts, rewards=rewards, prompt_at=_prompt_at)
-    count, position = len(rollouts), 0
+    position = 0
 
     def begin(num_groups: int) -> None:
         nonlocal position

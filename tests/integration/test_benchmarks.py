@@ -55,7 +55,7 @@ def test_rewards(tmp_path: Path) -> None:
 
 
 def test_scale(tmp_path: Path) -> None:
-    rows = measure(tmp_path, "scale", "--sizes", "1,2", "--group-s", "0.1", "--rounds", "4")
+    rows = measure(tmp_path, "scale", "--sizes", "1,2", "--group-s", "0.1", "--rounds", "3")
     assert_positive(rows, ["driver_ms_per_group", "groups_per_s/1", "groups_per_s/2"])
     # An engine that sleeps cannot be faster than it is; a queue that was full at the start can
     # give one group a second early.

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -19,31 +20,41 @@ from torch.nn.functional import pad
 NONE = -1
 """In place of a token id where there is no token."""
 
-MAX_SUFFIX = 16
-"""Tokens of the end of what is written that are looked for in the likely answer."""
+NUM_COMPARED = 16
+"""Last tokens of what is written that are compared with the likely answer."""
+
+_FADING = 0.6
+"""What a token counts for, relative to the one after it; measured on the demo (0.3 to 0.95)."""
+_WEIGHTS = _FADING ** np.arange(NUM_COMPARED - 1, -1, -1)
 
 _GREEDY_BELOW = 1e-5
 """vLLM's own bound: temperatures under it mean the most likely token."""
 
 
-def guess(written: Sequence[int], likely: Sequence[int], limit: int) -> list[int]:
-    """At most `limit` tokens of `likely` that may come after `written`.
+class Guesser:
+    """Guesses how a completion goes on, from one likely answer.
 
-    They follow the place that agrees with the most of the last tokens written; where several
-    agree with as many, the first of them. Nothing is guessed where not even the last token agrees.
+    The guess follows the place of the answer that agrees best with the last tokens written, token
+    by token, the later ones counting for more: a completion that left the answer is found again,
+    and one that wrote another name goes on behind that name.
     """
-    # As characters, so that Python's own search does the work.
-    text, end = _text(likely), _text(written[-MAX_SUFFIX:])
-    for start in range(len(end)):
-        place = text.find(end[start:])
-        if place >= 0:
-            first = place + len(end) - start
-            return list(likely[first : first + max(0, limit)])
-    return []
 
+    def __init__(self, likely: Sequence[int]) -> None:
+        self._likely = list(likely)
+        padded = np.concatenate([np.full(NUM_COMPARED, NONE), np.asarray(self._likely, np.int64)])
+        # [tokens, NUM_COMPARED]: what stands before the end of the answer's first n tokens.
+        self._before = np.lib.stride_tricks.sliding_window_view(padded, NUM_COMPARED)[1:]
 
-def _text(token_ids: Sequence[int]) -> str:
-    return "".join(map(chr, token_ids))
+    def guess(self, written: Sequence[int], limit: int) -> list[int]:
+        """At most `limit` tokens; none where none of the last two written is in the answer."""
+        if not self._likely or not written or limit <= 0:
+            return []
+        last = np.asarray(written[-NUM_COMPARED:], np.int64)
+        agreement = (self._before[:, -len(last) :] == last) @ _WEIGHTS[-len(last) :]
+        best = int(agreement.argmax())
+        if agreement[best] < _FADING:
+            return []
+        return self._likely[best + 1 : best + 1 + limit]
 
 
 def verify(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from t2g_ray.drafting import guess
+from t2g_ray.drafting import Guesser
 from t2g_ray.engine_spec import EngineSpec, Sampling, sampling_parameters, start_vllm
 from t2g_ray.types import Completion, FloatArray, Group, IntArray, Prompt
 from t2g_ray.weights import Bucket, Manifest, WeightSyncError
@@ -23,6 +23,10 @@ from t2g_ray.weights import Bucket, Manifest, WeightSyncError
 if TYPE_CHECKING:
     from vllm.outputs import CompletionOutput, RequestOutput
     from vllm.v1.engine.output_processor import RequestState
+
+
+CHECK_BYTES = 512 * 2**20
+"""Memory that checking guesses may take in a pass; large vocabularies leave fewer guesses."""
 
 
 @dataclass(slots=True)
@@ -33,6 +37,7 @@ class _OpenGroup:
     """vLLM's own name of the group."""
     spans: list[list[tuple[int, int]]]
     """For each completion (first token, version): where a new version began."""
+    guesser: Guesser
 
 
 class GenerationEngine:
@@ -51,6 +56,9 @@ class GenerationEngine:
             from t2g_ray.drafting_engine import install_verifier
 
             self._call(install_verifier)
+            # Logits and log-probs of every token checked, in float32.
+            vocabulary = self._engine.vllm_config.model_config.get_vocab_size()
+            self._max_checked = CHECK_BYTES // (2 * 4 * vocabulary)
 
     @property
     def is_busy(self) -> bool:
@@ -79,7 +87,9 @@ class GenerationEngine:
             sampling_parameters(sampling),
         )
         spans = [[(0, self.version)] for _ in range(sampling.group_size)]
-        self._open[prompt.index] = _OpenGroup(prompt, time.time(), request, spans)
+        self._open[prompt.index] = _OpenGroup(
+            prompt, time.time(), request, spans, Guesser(prompt.likely_ids)
+        )
 
     def _reseed(self, first_index: int) -> None:
         # Sampling uses one generator for the process. Seeding it whenever work starts from
@@ -103,17 +113,17 @@ class GenerationEngine:
     def _guess(self) -> None:
         """Give vLLM a guess for every running completion, which its next pass checks."""
         requests = self._engine.engine_core.engine_core.scheduler.requests
-        for name, state in self._engine.output_processor.request_states.items():
+        states = self._engine.output_processor.request_states
+        share = min(self.spec.draft_tokens, self._max_checked // max(1, len(states)) - 1)
+        for name, state in states.items():
             request = requests[name]
             if not request.num_output_tokens:
                 continue
             self.num_passes += 1
             # One token more than was guessed comes out of a pass.
             room = request.max_tokens - request.num_output_tokens - 1
-            request.spec_token_ids = guess(
-                request.output_token_ids,
-                self._open[int(state.external_req_id)].prompt.likely_ids,
-                min(self.spec.draft_tokens, room),
+            request.spec_token_ids = self._open[int(state.external_req_id)].guesser.guess(
+                request.output_token_ids, min(share, room)
             )
 
     def _close(self, output: RequestOutput) -> Group:

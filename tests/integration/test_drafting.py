@@ -11,7 +11,7 @@ import pytest
 from transformers import PreTrainedModel
 
 from t2g_ray.data.corpus import build_tokenizer
-from t2g_ray.engine import GenerationEngine
+from t2g_ray.engine import CHECK_BYTES, GenerationEngine
 from t2g_ray.engine_spec import Sampling
 from t2g_ray.types import Group, Prompt
 from tests.integration.parts import (
@@ -79,6 +79,19 @@ def test_right_guesses_save_passes_of_the_model(engine: GenerationEngine) -> Non
     assert (len(token_ids), num_passes) == (40, 40)
     # One token with the prompt, then eight guessed and one more a pass.
     assert write(replace(prompt, likely_ids=tuple(token_ids))) == (token_ids, 6)
+
+
+def test_a_vocabulary_too_large_for_the_memory_of_guesses_leaves_none(
+    engine: GenerationEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = guessed(prompts_of(2, 40, seed=6))
+    before = engine.num_generated_tokens, engine.num_passes
+    monkeypatch.setattr(engine, "_max_checked", 1)  # the token that is written anyway
+    generate(engine, prompts, SAMPLING)
+    written, passes = engine.num_generated_tokens - before[0], engine.num_passes - before[1]
+    assert written == passes
+    monkeypatch.undo()
+    assert engine._max_checked == CHECK_BYTES // (8 * len(build_tokenizer()))
 
 
 def test_guesses_leave_the_distribution_as_it_is(engine: GenerationEngine) -> None:

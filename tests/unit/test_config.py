@@ -164,7 +164,7 @@ def test_tensor_parallelism_must_fit_the_gpus_of_an_actor() -> None:
 
 
 def test_guesses_are_made_on_cpus_only() -> None:
-    assert build().rollout.num_guessed == 16
+    assert build().rollout.num_guessed == 24
     assert build(rollout={"draft_tokens": 0}).rollout.num_guessed == 0
     assert build(rollout={"gpus": 1}).rollout.num_guessed == 0
     with pytest.raises(ConfigError, match=r"draft_tokens must be 0 or left out where"):

@@ -7,9 +7,13 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from t2g_ray.drafting import NONE, guess, verify
+from t2g_ray.drafting import NONE, Guesser, verify
 
 LIKELY = [1, 10, 2, 30, 3, 1, 11, 2, 31, 3, 9]
+
+
+def guess(written: list[int], limit: int = 3, likely: list[int] = LIKELY) -> list[int]:
+    return Guesser(likely).guess(written, limit)
 
 
 @pytest.mark.parametrize(
@@ -18,25 +22,43 @@ LIKELY = [1, 10, 2, 30, 3, 1, 11, 2, 31, 3, 9]
         ([1], [10, 2, 30]),
         ([1, 10, 2], [30, 3, 1]),
         ([1, 10, 2, 30, 3, 1], [11, 2, 31]),
-        ([1, 12, 2], [30, 3, 1]),
-        ([1, 12, 2, 30, 3, 1, 11], [2, 31, 3]),
-        ([5], []),
-        (LIKELY, []),
-        ([], []),
+        ([1, 10, 2, 30, 3, 1, 11], [2, 31, 3]),
     ],
 )
-def test_a_guess_goes_on_where_most_of_what_is_written_agrees(
+def test_a_guess_goes_on_with_the_likely_answer(written: list[int], expected: list[int]) -> None:
+    assert guess(written) == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        # Another name than the likely one, first and later in the answer.
+        ([1, 12], [2, 30, 3]),
+        ([1, 10, 2, 30, 3, 1, 12, 2], [31, 3, 9]),
+        # An item left out, and one that the answer does not have.
+        ([1, 11], [2, 31, 3]),
+        ([1, 10, 2, 30, 3, 1, 12, 2, 30, 3, 1, 11, 2], [31, 3, 9]),
+    ],
+)
+def test_a_completion_that_left_the_answer_is_found_again(
     written: list[int], expected: list[int]
 ) -> None:
-    assert guess(written, LIKELY, 3) == expected
+    assert guess(written) == expected
+
+
+def test_nothing_is_guessed_where_the_answer_ends_or_was_never_met() -> None:
+    assert guess(LIKELY) == guess([5]) == guess([10, 5, 5]) == guess([]) == []
 
 
 def test_nothing_is_guessed_without_room_or_a_likely_answer() -> None:
-    assert guess([1], LIKELY, 0) == guess([1], LIKELY, -1) == guess([1], [], 3) == []
+    assert guess([1], 0) == guess([1], -1) == guess([1], likely=[]) == []
 
 
-def test_ids_of_large_vocabularies_are_found() -> None:
-    assert guess([151_643, 55_296], [7, 151_643, 55_296, 151_645], 4) == [151_645]
+def test_answers_shorter_and_longer_than_what_is_compared_are_followed() -> None:
+    long = list(range(100, 200))
+    assert guess(long[:50], likely=long) == [150, 151, 152]
+    assert guess(long[:50], 99, likely=long) == long[50:]
+    assert guess([*long[:50], 7], likely=[7, 8]) == [8]
 
 
 def chain(num: int, guessed: list[int], temperature: float) -> tuple[torch.Tensor, torch.Tensor]:

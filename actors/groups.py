@@ -78,10 +78,8 @@ class RayGroups:
         self._ready: dict[int, Ready] = {}
         self._owner: dict[int, int] = {}
         self._load = [0] * len(rollouts)
-        self._num_used = len(rollouts)
-        self._next_reward = 0
-        self._arrived_groups = 0
-        self._arrived_tokens = 0
+        self._num_used, self._next_reward = len(rollouts), 0
+        self._arrived_groups = self._arrived_tokens = 0
 
     def start(self, positions: Sequence[int], *, min_version: int) -> None:
         """Deal the prompts to the rollout actors with the fewest tokens outstanding."""
@@ -127,8 +125,7 @@ class RayGroups:
             return choose(self._ready, count, dues) is not None
 
         self._wait_until(is_enough)
-        chosen = choose(self._ready, count, dues) or []
-        return [self._ready.pop(index) for index in chosen]
+        return [self._ready.pop(index) for index in choose(self._ready, count, dues) or ()]
 
     def _wait_until(self, is_enough: Callable[[], bool]) -> None:
         deadline = time.monotonic() + self._config.deadlines.generate_s
@@ -157,11 +154,19 @@ class RayGroups:
         waiting = [*self._streams, *self._scoring]
         if not waiting:
             raise LoopError("some group must be in flight to be waited for, found none")
-        done, _ = ray.wait(waiting, num_returns=1, timeout=_POLL_S, fetch_local=False)
-        if done:
-            done, _ = ray.wait(
-                waiting, num_returns=len(waiting), timeout=_GATHER_S, fetch_local=False
-            )
+        if ray.wait(waiting, num_returns=1, timeout=_POLL_S, fetch_local=False)[0]:
+            self._take_on(waiting, _GATHER_S)
+
+    def attend(self, calls: Sequence[Any], timeout_s: float) -> None:
+        """Until these calls of others ended, take on what arrives: it is scored meanwhile."""
+        deadline = time.monotonic() + timeout_s
+        while calls and time.monotonic() < deadline:
+            _, calls = ray.wait(list(calls), num_returns=len(calls), timeout=_GATHER_S)
+            if waiting := [*self._streams, *self._scoring]:
+                self._take_on(waiting, 0)
+
+    def _take_on(self, waiting: list[Any], timeout_s: float) -> None:
+        done, _ = ray.wait(waiting, num_returns=len(waiting), timeout=timeout_s, fetch_local=False)
         self._accept([reference for reference in done if reference in self._scoring])
         streams = [reference for reference in done if reference in self._streams]
         self._score([group for stream in streams for group in self._finished(stream)])
@@ -261,8 +266,8 @@ class RayGroups:
         Raises LoopError when an actor fails or no answer comes for deadlines.generate_s.
         """
         sampling = Sampling(group_size=1, temperature=0.0, max_new_tokens=max_new_tokens)
-        num = self._num_used
-        shares = {number: prompts[number::num] for number in range(num) if prompts[number::num]}
+        num = min(self._num_used, len(prompts))
+        shares = {number: prompts[number::num] for number in range(num)}
         streams = {self._stream(n, share, sampling, min_version): n for n, share in shares.items()}
         left = Counter({number: len(share) for number, share in shares.items()})
         by_index: dict[int, Group] = {}

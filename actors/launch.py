@@ -14,7 +14,7 @@ from actors.evaluation import Evaluator
 from actors.groups import RayGroups
 from actors.placement import connect
 from actors.scaling import RolloutScaler
-from actors.waiting import results_of
+from actors.waiting import Meanwhile, results_of
 from actors.weights import RayWeights
 from t2g_ray.advantages import TrainGroup
 from t2g_ray.batching import balance
@@ -40,8 +40,8 @@ from t2g_ray.watch import RunLog
 class RayTrainer:
     """Implements `t2g_ray.loop.Trainer`: shares a batch over the learner ranks by tokens."""
 
-    def __init__(self, config: GrpoConfig, cluster: Cluster) -> None:
-        self._config, self._cluster = config, cluster
+    def __init__(self, config: GrpoConfig, cluster: Cluster, meanwhile: Meanwhile) -> None:
+        self._config, self._cluster, self._meanwhile = config, cluster, meanwhile
 
     def step(self, groups: Sequence[TrainGroup], *, divisor: float) -> Mapping[str, float]:
         """One optimiser step of all ranks; every rank reports the same numbers."""
@@ -53,7 +53,7 @@ class RayTrainer:
             call = learners[rank].step.remote(handles, advantages, divisor)
             calls[f"learner/{rank}"] = call
         deadlines = self._config.deadlines
-        reports = results_of(calls, "optimiser step", deadlines, "train_s")
+        reports = results_of(calls, "optimiser step", deadlines, "train_s", self._meanwhile)
         report: Mapping[str, float] = reports[0]
         return report
 
@@ -154,7 +154,7 @@ class _Stage:
                 loop = GrpoLoop(
                     self.config,
                     groups=self.groups,
-                    trainer=RayTrainer(self.config, self.cluster),
+                    trainer=RayTrainer(self.config, self.cluster, self.groups.attend),
                     weights=self.weights,
                     watcher=scaler,
                     ledger=ledger,

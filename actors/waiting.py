@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -11,19 +12,30 @@ from t2g_ray.config import DeadlineConfig
 from t2g_ray.loop import LoopError
 from t2g_ray.progress import announced_wait
 
+Meanwhile = Callable[[Sequence[Any], float], None]
+"""What to do until all of these references are there, for at most so many seconds."""
+
 
 def results_of(
-    calls: Mapping[str, Any], phase: str, deadlines: DeadlineConfig, deadline: str
+    calls: Mapping[str, Any],
+    phase: str,
+    deadlines: DeadlineConfig,
+    deadline: str,
+    meanwhile: Meanwhile | None = None,
 ) -> list[Any]:
     """The results of `calls`, {actor: reference}, in their order.
 
     Raises LoopError when an actor fails, or when one has not answered after the seconds of
-    `deadline`, a field of `deadlines`.
+    `deadline`, a field of `deadlines`; and whatever `meanwhile` raises.
     """
     seconds = getattr(deadlines, deadline)
+    references = list(calls.values())
+    end = time.monotonic() + seconds
     try:
         with announced_wait(lambda: f"{phase}: {_open(calls)}"):
-            results: list[Any] = ray.get(list(calls.values()), timeout=seconds)
+            if meanwhile is not None:
+                meanwhile(references, seconds)
+            results: list[Any] = ray.get(references, timeout=max(0.0, end - time.monotonic()))
     except ray.exceptions.GetTimeoutError as error:
         raise LoopError(
             f"the {phase} must end within deadlines.{deadline}={seconds:g} s, still waiting for "

@@ -88,6 +88,24 @@ def test_groups_that_are_given_up_leave_nothing_behind(rollouts: list[Any], rewa
     assert [ready.summary.index for ready in again] == last
 
 
+def test_groups_are_taken_on_and_scored_while_others_are_waited_for(
+    rollouts: list[Any], reward: Any
+) -> None:
+    clerk: Any = ray.remote(Clerk).options(num_cpus=0).remote()
+    ray.get(clerk.answer.remote(0))
+    groups = groups_of(rollouts, reward)
+    groups.start(range(4), min_version=-1)
+    call = clerk.answer.remote(3.5 * GROUP_S)
+    assert results_of({"clerk": call}, "errand", CONFIG.deadlines, "train_s", groups.attend)
+    # All were written after two times GROUP_S; nobody asked for them.
+    assert groups.stock().waiting_groups == 4
+    # A call that does not end is left at its deadline, and there may be no group to wait for.
+    started = time.monotonic()
+    groups.attend([clerk.answer.remote(60)], 0.2)
+    assert 0.2 <= time.monotonic() - started < 1
+    ray.kill(clerk)
+
+
 def test_greedy_answers_come_in_the_order_of_their_prompts(
     rollouts: list[Any], reward: Any
 ) -> None:

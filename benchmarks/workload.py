@@ -19,12 +19,12 @@ from t2g_ray.types import Completion, Group, Prompt
 def first_prompts(config: GrpoConfig, tokenizer: Any, count: int) -> list[Prompt]:
     """The first `count` prompts of a run, in its order; records repeat as in later epochs."""
     pairs, _ = encode_prompts(tokenizer, load_split(config, "train"), config.prompt)
-    likely = likely_answers(tokenizer, [record for record, _ in pairs], config.prompt)
     order = PromptOrder(len(pairs), config.data_seed)
-    numbers = [order.record_index(position) for position in range(count)]
+    chosen = [pairs[order.record_index(position)] for position in range(count)]
+    likely = likely_answers(tokenizer, [record for record, _ in chosen], config.prompt)
     return [
-        Prompt(index=index, record=pairs[i][0], token_ids=pairs[i][1], likely_ids=likely[i])
-        for index, i in enumerate(numbers)
+        Prompt(index=index, record=record, token_ids=ids, likely_ids=likely[index])
+        for index, (record, ids) in enumerate(chosen)
     ]
 
 

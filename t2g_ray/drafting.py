@@ -80,13 +80,10 @@ def verify(
         best = logprobs.argmax(-1)[places[:, :-1]]
         stands = torch.where(is_greedy.unsqueeze(1), best == guesses, stands)
     num_standing = (stands & (guesses >= 0)).long().cumprod(1).sum(1)
-    own = _own_token(
-        logprobs[places[rows, num_standing]],
-        pad(guesses, (0, 1), value=NONE)[rows, num_standing],
-        is_greedy,
-    )
     tokens = pad(guesses, (0, 1), value=NONE)
-    tokens[rows, num_standing] = own
+    tokens[rows, num_standing] = _own_token(
+        logprobs[places[rows, num_standing]], tokens[rows, num_standing], is_greedy
+    )
     tokens[column > num_standing.unsqueeze(1)] = NONE
     chosen = logprobs[places, tokens.clamp(min=0)]
     return tokens, torch.where(tokens >= 0, chosen, 0.0)

@@ -49,14 +49,14 @@ def score_group(
 def decode(tokenizer: Any, ids: Sequence[list[int]]) -> tuple[str, ...]:
     """Text of each completion without its special tokens. Equal ones are decoded once."""
     keys = [tuple(one) for one in ids]
-    distinct = [list(key) for key in dict.fromkeys(keys)]
+    distinct = dict.fromkeys(keys)
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None or tokenizer.clean_up_tokenization_spaces:
-        texts = tokenizer.batch_decode(distinct, skip_special_tokens=True)
+        texts = tokenizer.batch_decode([list(key) for key in distinct], skip_special_tokens=True)
     else:
         # batch_decode walks all ids in Python before it asks the backend for the same text.
-        texts = [backend.decode(one, skip_special_tokens=True) for one in distinct]
-    text_of = dict(zip(dict.fromkeys(keys), texts, strict=True))
+        texts = [backend.decode(list(key), skip_special_tokens=True) for key in distinct]
+    text_of = dict(zip(distinct, texts, strict=True))
     return tuple(text_of[key] for key in keys)
 
 

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import ray
+import torch
 
 from t2g_ray.learner import Learner, LearnerSpec
 from t2g_ray.ranks import join_ranks
 from t2g_ray.samples import to_samples
 from t2g_ray.trace import Span, Tracer
-from t2g_ray.weights import MIB, Manifest, TensorEntry, pack_buckets
+from t2g_ray.transport import FlatBucket, Link, Meeting, device_key, flat_buckets, offer
+from t2g_ray.weights import MIB, Manifest, TensorEntry, WeightSyncError, pack_buckets
 
 
 class LearnerActor:
     """Delegates to Learner. Methods are collective: the caller invokes all ranks alike."""
 
     def __init__(self, rank: int, num_ranks: int, threads: int, is_cpu: bool) -> None:
-        import torch
-
         torch.set_num_threads(threads)
         self._rank, self._num_ranks, self._is_cpu = rank, num_ranks, is_cpu
         self._tracer = Tracer(f"learner/{rank}")
+        self._link: Link | None = None
+        self._kept: list[Any] = []
+        """What samplers on this device read the weights from."""
 
     def address(self) -> tuple[str, int]:
         """This node's address and a free port, for rank 0 to be found at."""
@@ -64,18 +67,69 @@ class LearnerActor:
         The other ranks take part in the gathers and return None.
         """
         with self._tracer.span("gather", step=version):
-            tensors = self._learner.named_tensors()
             if self._rank > 0:
-                for _ in tensors:
-                    pass
+                self._only_gather()
                 return None
             entries: list[TensorEntry] = []
             references: list[Any] = []
+            tensors = self._learner.named_tensors()
             for bucket, part in pack_buckets(tensors, bucket_bytes=int(bucket_mib * MIB)):
                 references.append(ray.put(bucket))
                 entries.extend(part)
-        manifest = Manifest(version=version, entries=tuple(entries), num_buckets=len(references))
-        return manifest, references
+        return _manifest(version, entries), references
+
+    def connect(self, meeting: Meeting) -> None:
+        """Rank 0: open the link over which `broadcast` sends, instead of an earlier one."""
+        self._link = None
+        self._link = Link(meeting, rank=0, device=self._device())
+
+    def broadcast(self, version: int, bucket_mib: float, is_proven: bool) -> Manifest | None:
+        """As `publish`, but send the weights over the link."""
+        with self._tracer.span("gather", step=version):
+            if self._rank > 0:
+                self._only_gather()
+                return None
+            if self._link is None:
+                raise WeightSyncError("a link to the samplers must be there, found none")
+            buckets = self._flat_buckets(bucket_mib, is_proven)
+            entries = [entry for part in self._link.send(buckets) for entry in part]
+        return _manifest(version, entries)
+
+    def share(self, version: int, bucket_mib: float, is_proven: bool) -> tuple[Manifest, list[Any]]:
+        """Copy the weights to memory that samplers on this device open, and describe them.
+
+        The copy stays until the next call. Every rank has one: each has its own device.
+        """
+        self._kept = []
+        entries: list[TensorEntry] = []
+        references: list[Any] = []
+        with self._tracer.span("gather", step=version):
+            for flat, part in self._flat_buckets(bucket_mib, is_proven):
+                bucket, kept = offer(flat)
+                self._kept.append(kept)
+                references.append(ray.put(bucket))
+                entries.extend(part)
+            if self._device().type != "cpu":
+                torch.accelerator.synchronize()
+        return _manifest(version, entries), references
+
+    def _flat_buckets(self, bucket_mib: float, is_proven: bool) -> Iterator[FlatBucket]:
+        return flat_buckets(
+            self._learner.named_tensors(),
+            bucket_bytes=int(bucket_mib * MIB),
+            is_proven=is_proven,
+        )
+
+    def _only_gather(self) -> None:
+        for _ in self._learner.named_tensors():
+            pass
+
+    def place(self) -> str:
+        """The same as a rollout actor's if, and only if, both compute on one device."""
+        return f"{self.node()}/{device_key(self._device())}"
+
+    def _device(self) -> Any:
+        return self._learner.device
 
     def save(self, folder: Path) -> None:
         """Write this rank's share of the training state."""
@@ -97,3 +151,8 @@ class LearnerActor:
     def node(self) -> str:
         """Id of the node this actor runs on."""
         return str(ray.get_runtime_context().get_node_id())
+
+
+def _manifest(version: int, entries: Sequence[TensorEntry]) -> Manifest:
+    num_buckets = entries[-1].bucket + 1 if entries else 0
+    return Manifest(version=version, entries=tuple(entries), num_buckets=num_buckets)

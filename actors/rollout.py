@@ -8,11 +8,17 @@ from typing import Any
 import ray
 
 from t2g_ray.config import GrpoConfig
-from t2g_ray.engine_spec import EngineSpec, Sampling
+from t2g_ray.engine import GenerationEngine
+from t2g_ray.engine_spec import PASS_TOKENS, EngineSpec, Sampling
 from t2g_ray.sampler import SamplerThread
 from t2g_ray.trace import Span
+from t2g_ray.transport import Meeting
 from t2g_ray.types import Group, Prompt
 from t2g_ray.weights import Manifest
+
+ASYNC_PASS_TOKENS = 1024
+"""On CPUs, where a pass takes as long as it has tokens: while groups of two steps are at hand,
+large passes let the younger ones slow down the last of those that the learner waits for."""
 
 
 def rollout_spec(
@@ -22,6 +28,7 @@ def rollout_spec(
     rollout = config.rollout
     # An evaluation may allow longer answers than training does.
     max_new_tokens = max(config.sampling.max_new_tokens, config.eval.max_new_tokens or 0)
+    is_shared = config.max_staleness > 0 and not rollout.gpus
     return EngineSpec(
         model=model,
         dtype=rollout.dtype,
@@ -36,6 +43,7 @@ def rollout_spec(
         sampler=sampler,
         load_weights=load_weights,
         draft_tokens=rollout.num_guessed,
+        pass_tokens=ASYNC_PASS_TOKENS if is_shared else PASS_TOKENS,
         more=rollout.engine,
     )
 
@@ -62,6 +70,14 @@ class RolloutActor:
         received = ray.get(list(buckets))
         return self._sampler.load(manifest, received, verify=verify)
 
+    def connect(self, meeting: Meeting, first_rank: int) -> None:
+        """Join the learner's link; this engine's workers are ranks from `first_rank` on."""
+        self._sampler.call(lambda engine: engine.connect(meeting, first_rank))
+
+    def receive(self, version: int, verify: bool) -> float:
+        """Apply what the learner sends over the link; seconds of it."""
+        return self._sampler.receive(version, verify=verify)
+
     def call(self, function: Callable[[Any], Any]) -> Any:
         """Run `function(engine)` between two tokens."""
         return self._sampler.call(function)
@@ -73,6 +89,10 @@ class RolloutActor:
     def close(self) -> None:
         """Release the engine."""
         self._sampler.close()
+
+    def place(self) -> str:
+        """The same as a learner rank's if, and only if, both compute on one device."""
+        return f"{self.node()}/{self._sampler.call(GenerationEngine.device_key)}"
 
     def node(self) -> str:
         """Id of the node this actor runs on."""

@@ -1,20 +1,17 @@
-"""Learner ranks -> samplers, through the object store and never through the driver.
+"""Learner ranks -> samplers: which version is where, and when it is proven.
 
-Rank 0 puts each bucket once; every node fetches one copy; the driver sees references and the
-manifest. One message goes to each learner rank and one to each rollout actor, however many
-tensors there are.
+How the bytes travel is the transport's; none of them passes through the driver.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from actors.waiting import results_of
+from actors.transports import sync_results, transport_of
 from t2g_ray.config import GrpoConfig
-from t2g_ray.loop import LoopError
-from t2g_ray.weights import MIB, WeightSyncError
+from t2g_ray.weights import MIB
 
 
 class RayWeights:
@@ -24,10 +21,10 @@ class RayWeights:
         self, config: GrpoConfig, *, learners: Sequence[Any], rollouts: Sequence[Any]
     ) -> None:
         self._config = config
-        self._learners = list(learners)
         self._rollouts = rollouts
+        self._transport = transport_of(config, list(learners), rollouts)
         self._num_served = 0
-        self._loads: dict[str, Any] = {}
+        self._loads: Mapping[str, Any] = {}
         self._version = -1
         self._num_published = 0
 
@@ -45,43 +42,20 @@ class RayWeights:
         # So is a rollout actor that joined since the last one.
         verify = verify or len(self._rollouts) > self._num_served
         self._num_served = len(self._rollouts)
-        manifest, buckets = self._gather(version)
-        self._loads = {
-            f"rollout/{number}": rollout.load.remote(manifest, buckets, verify)
-            for number, rollout in enumerate(self._rollouts)
-        }
-        self._version = version
+        sent = self._transport.send(version, verify=verify)
+        self._loads, self._version = sent.loads, version
         self._num_published += 1
         if self._config.max_staleness == 0:
             self.wait_for_loads()
         return {
             "time/sync_s": time.perf_counter() - started,
-            "sync/mib": manifest.num_bytes / MIB,
-            "sync/buckets": manifest.num_buckets,
+            "sync/mib": sent.manifest.num_bytes / MIB,
+            "sync/buckets": sent.manifest.num_buckets,
             "sync/verified": float(verify),
         }
-
-    def _gather(self, version: int) -> tuple[Any, Any]:
-        bucket_mib = self._config.sync.bucket_mib
-        calls = {
-            f"learner/{rank}": learner.publish.remote(version, bucket_mib)
-            for rank, learner in enumerate(self._learners)
-        }
-        results = self._results(calls, f"gather of version {version}")
-        return results[0]  # type: ignore[no-any-return]
 
     def wait_for_loads(self) -> None:
         """Wait until the version sent last is applied everywhere."""
         loads, self._loads = self._loads, {}
         if loads:
-            self._results(loads, f"load of version {self._version}")
-
-    def _results(self, calls: dict[str, Any], phase: str) -> list[Any]:
-        try:
-            return results_of(calls, phase, self._config.deadlines, "sync_s")
-        except LoopError as error:
-            cause = getattr(error.__cause__, "cause", None)
-            if isinstance(cause, WeightSyncError):
-                # The actor's own words, without the traceback that Ray puts around them.
-                raise WeightSyncError(f"{phase}: {cause}") from error
-            raise
+            sync_results(loads, f"load of version {self._version}", self._config)

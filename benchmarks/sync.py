@@ -24,10 +24,12 @@ from actors.weights import RayWeights
 from benchmarks.random_model import SIZES, write_random_model
 from benchmarks.result import Row, make_row
 from t2g_ray.config import GrpoConfig
-from t2g_ray.trace import Tracer
 from t2g_ray.weights import MIB, Bucket, Manifest, TensorEntry, check_received, pack_buckets
 
 PARTS = ("pack", "put", "get", "digest", "load", "pack_kernels", "verify")
+MESSAGES = {"store": 2, "broadcast": 3, "ipc": 2}
+"""What a bucket is beside the calls: put and fetched, or told of, described and sent."""
+
 Figures = dict[str, list[float]]
 
 
@@ -38,6 +40,7 @@ class _Tensors:
         from t2g_ray.policy import load_policy
 
         self._policy, _ = load_policy(model)
+        self.device = self._policy.device
 
     def named_tensors(self) -> Iterator[tuple[str, Any]]:
         for name, parameter in self._policy.named_parameters():
@@ -48,10 +51,7 @@ class WeightSource(LearnerActor):
     """A learner rank without optimiser: it only publishes."""
 
     def __init__(self, model: str, threads: int) -> None:
-        import torch
-
-        torch.set_num_threads(threads)
-        self._rank, self._tracer = 0, Tracer("learner/0")
+        super().__init__(rank=0, num_ranks=1, threads=threads, is_cpu=True)
         self._learner: Any = _Tensors(model)
 
     def timed_publish(self, version: int, bucket_mib: float) -> tuple[Any, dict[str, float]]:
@@ -191,8 +191,8 @@ def _time_publish(config: GrpoConfig, learner: Any, rollout: Any, runs: int) -> 
         growth = psutil.Process().memory_info().rss - before
         figures["ms"].append(1000 * seconds)
         figures["gb_per_s"].append(metrics["sync/mib"] * MIB / 1e9 / seconds)
-        # Beside the calls, each bucket is put once and fetched once.
-        figures["messages"].append(len(calls) + 2 * metrics["sync/buckets"])
+        of_buckets = MESSAGES[config.sync.transport] * metrics["sync/buckets"]
+        figures["messages"].append(len(calls) + of_buckets)
         figures["driver_rss_growth_mib"].append(growth / MIB)
     return figures
 

@@ -162,6 +162,12 @@ class GrpoConfig(StageConfig):
                 "rollout.tensor_parallel must be at most rollout.gpus, got "
                 f"{rollout.tensor_parallel} and {rollout.gpus}; raise rollout.gpus"
             )
+        if rollout.tensor_parallel > 1 and self.sync.transport == "ipc":
+            raise ValueError(
+                "sync.transport=ipc needs rollout.tensor_parallel=1, found "
+                f"{rollout.tensor_parallel}: an engine on several GPUs cannot read from one; "
+                "choose sync.transport=broadcast"
+            )
         return self
 
 

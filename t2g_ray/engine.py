@@ -17,6 +17,7 @@ import numpy as np
 
 from t2g_ray.drafting import Guesser
 from t2g_ray.engine_spec import EngineSpec, Sampling, sampling_parameters, start_vllm
+from t2g_ray.transport import Meeting, SharedBucket, device_key
 from t2g_ray.types import Completion, FloatArray, Group, IntArray, Prompt
 from t2g_ray.weights import Bucket, Manifest, WeightSyncError
 
@@ -153,7 +154,9 @@ class GenerationEngine:
         self._engine.abort_request([group.request for group in groups], internal=True)
         return lengths
 
-    def load(self, manifest: Manifest, buckets: Sequence[Bucket], *, verify: bool) -> None:
+    def load(
+        self, manifest: Manifest, buckets: Sequence[Bucket | SharedBucket], *, verify: bool
+    ) -> None:
         """Replace the weights under the running groups and stamp the version afterwards.
 
         Raises WeightSyncError naming the tensor; the old version then stays stamped and the
@@ -172,6 +175,24 @@ class GenerationEngine:
         if verify:
             self._call(_verify_worker, manifest)
         self._mark_version(manifest.version)
+
+    def device_key(self) -> str:
+        """`transport.device_key` of the first worker."""
+        return str(self._call(_worker_device)[0])
+
+    def connect(self, meeting: Meeting, first_rank: int) -> None:
+        """Join the link over which `receive` gets weights."""
+        init = {"meeting": meeting, "first_rank": first_rank}
+        self._call("init_weight_transfer_engine", init)
+
+    def receive(self, version: int, *, verify: bool) -> None:
+        """As `load`, of all buckets that the learner sends over the link as `version`."""
+        self._call("start_weight_update")
+        self._call("update_weights", {"bucket": None})
+        self._call("finish_weight_update")
+        if verify:
+            self._call(_verify_received, version)
+        self._mark_version(version)
 
     def _mark_version(self, version: int) -> None:
         for index, state in self._running():
@@ -216,6 +237,17 @@ def _verify_worker(worker: Any, manifest: Manifest) -> int:
     from t2g_ray.weight_engine import verify_model
 
     return verify_model(worker.model_runner.model, manifest)
+
+
+def _worker_device(worker: Any) -> str:
+    return device_key(worker.device)
+
+
+def _verify_received(worker: Any, version: int) -> int:
+    entries = worker.weight_transfer_engine.received
+    num_buckets = len({entry.bucket for entry in entries})
+    manifest = Manifest(version=version, entries=entries, num_buckets=num_buckets)
+    return _verify_worker(worker, manifest)
 
 
 def _completion(output: CompletionOutput, spans: list[tuple[int, int]]) -> Completion:

@@ -14,6 +14,9 @@ CPU_BLOCK_SIZE = 32
 """Tokens of a block of the KV cache on a CPU. A group shares the whole blocks of its prompt, and
 vLLM's own 128 are more than many prompts have."""
 
+PASS_TOKENS = 4096
+"""Tokens that one pass of the model computes at most, where nothing else is asked for."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSpec:
@@ -34,6 +37,8 @@ class EngineSpec:
     """Read the folder's weights at start (serving, evaluation) instead of waiting for a sync."""
     draft_tokens: int = 0
     """Tokens of a likely answer that one pass of the model checks; 0: all are written singly."""
+    pass_tokens: int = PASS_TOKENS
+    """Tokens that one pass of the model computes at most, those of the oldest groups first."""
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -97,7 +102,7 @@ def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
         "dtype": spec.dtype,
         "max_model_len": spec.max_model_len,
         "max_num_seqs": spec.max_sequences,
-        "max_num_batched_tokens": max(4096, spec.max_model_len),
+        "max_num_batched_tokens": max(spec.pass_tokens, spec.max_model_len),
         "tensor_parallel_size": spec.tensor_parallel,
         "logprobs_mode": "processed_logprobs",
         "generation_config": "vllm",

@@ -21,6 +21,7 @@ from typing import Any
 from t2g_ray.engine import GenerationEngine
 from t2g_ray.engine_spec import EngineSpec, Sampling
 from t2g_ray.trace import Span, Tracer
+from t2g_ray.transport import SharedBucket
 from t2g_ray.types import Group, Prompt
 from t2g_ray.weights import Bucket, Manifest
 
@@ -112,22 +113,25 @@ class SamplerThread:
             out.put(None)
         return lengths | {request.prompt.index: [] for request in held}
 
-    def load(self, manifest: Manifest, buckets: Sequence[Bucket], *, verify: bool) -> float:
-        """Apply weights under the running groups; returns the seconds it took them to load."""
-        return float(self._call(lambda engine: self._load(engine, manifest, buckets, verify)))
-
-    def _load(
-        self,
-        engine: GenerationEngine,
-        manifest: Manifest,
-        buckets: Sequence[Bucket],
-        verify: bool,
+    def load(
+        self, manifest: Manifest, buckets: Sequence[Bucket | SharedBucket], *, verify: bool
     ) -> float:
-        started = time.time()
-        with self._tracer.span("load", step=manifest.version):
-            engine.load(manifest, buckets, verify=verify)
-        self._version = engine.version
-        return time.time() - started
+        """Apply weights under the running groups; returns the seconds it took them to load."""
+        return self._update(manifest.version, lambda e: e.load(manifest, buckets, verify=verify))
+
+    def receive(self, version: int, *, verify: bool) -> float:
+        """As `load`, of weights that come over the link."""
+        return self._update(version, lambda e: e.receive(version, verify=verify))
+
+    def _update(self, version: int, load: Callable[[GenerationEngine], None]) -> float:
+        def between_tokens(engine: GenerationEngine) -> float:
+            started = time.time()
+            with self._tracer.span("load", step=version):
+                load(engine)
+            self._version = engine.version
+            return time.time() - started
+
+        return float(self._call(between_tokens))
 
     def call(self, function: Callable[[Any], Any]) -> Any:
         """Run `function(engine)` on the engine's thread between two steps."""

@@ -246,15 +246,11 @@ class LearnerConfig(Section):
     def _muon_is_whole(self) -> LearnerConfig:
         # DeepSpeed clips Muon's orthogonalised update instead of the gradient once it shards,
         # which changes the result by more than an order of magnitude.
-        if self.optimizer.name == "muon" and self.zero_stage > 0:
+        if self.optimizer.name == "muon" and (self.zero_stage or self.lora.rank):
             raise ValueError(
-                "learner.optimizer.name=muon needs learner.zero_stage=0, found "
-                f"{self.zero_stage}; set zero_stage 0 or choose adamw"
-            )
-        if self.optimizer.name == "muon" and self.lora.rank > 0:
-            raise ValueError(
-                "learner.optimizer.name=muon orthogonalises whole matrices, found "
-                f"learner.lora.rank={self.lora.rank}; choose adamw, or rank 0"
+                "learner.optimizer.name=muon needs whole matrices, learner.zero_stage=0 and "
+                f"learner.lora.rank=0, found {self.zero_stage} and {self.lora.rank}; set both to "
+                "0 or choose adamw"
             )
         return self
 
@@ -262,8 +258,12 @@ class LearnerConfig(Section):
 class SyncConfig(Section):
     """Weights from the learner to the samplers."""
 
+    transport: Literal["store", "broadcast", "ipc"] = "store"
+    """How weights travel: through Ray's object store, which goes everywhere; from the learner's
+    device to those of the samplers (NCCL between GPUs, Gloo between CPUs); or as memory that
+    learner and sampler share, where both are on one device."""
     bucket_mib: float = Field(default=64.0, gt=0)
-    """Size of one object of weights."""
+    """Size of the pieces that weights are sent in."""
     verify_every: int = Field(default=10, ge=1)
     """Compare all tensors at the first sync, after a resume and every so many syncs."""
 

@@ -1,4 +1,4 @@
-"""Buckets of weights -> a running vLLM model, for CPUs and for links without NCCL.
+"""Buckets of weights -> a running vLLM model, whichever way they come.
 
 vLLM finds `register` through the entry-point group `vllm.general_plugins` and then offers the
 backend under BACKEND, with its usual calls start / update / finish. On a CPU, vLLM replaces a
@@ -30,6 +30,7 @@ from vllm.model_executor.layers.linear import (
 )
 from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
 
+from t2g_ray.transport import Link, Meeting, SharedBucket, unflatten
 from t2g_ray.weights import (
     Bucket,
     Manifest,
@@ -51,14 +52,18 @@ _SKETCH_TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 5
 
 @dataclass
 class BucketInitInfo(WeightTransferInitInfo):
-    """Nothing to set up: the buckets come with the calls."""
+    """The link over which streams come; without one, buckets come with the calls."""
+
+    meeting: Meeting
+    first_rank: int
+    """In the link, of the first worker of this engine."""
 
 
 @dataclass
 class BucketUpdateInfo(WeightTransferUpdateInfo):
-    """One bucket and the part of the manifest that describes it."""
+    """One bucket and the part of the manifest that describes it; None: all come by the link."""
 
-    bucket: Bucket
+    bucket: Bucket | SharedBucket | None
     entries: Sequence[TensorEntry] = field(default_factory=tuple)
 
 
@@ -68,29 +73,56 @@ class BucketWeightTransferEngine(WeightTransferEngine[BucketInitInfo, BucketUpda
     init_info_cls = BucketInitInfo
     update_info_cls = BucketUpdateInfo
 
+    _link: Link | None = None
+    received: tuple[TensorEntry, ...] = ()
+    """What came in this update, or in the last one."""
+
     def init_transfer_engine(self, init_info: BucketInitInfo) -> None:
-        """Buckets need no connection."""
+        """Meet the learner and the other samplers, instead of those met before."""
+        self._link = None
+        rank = init_info.first_rank + self.parallel_config.rank
+        self._link = Link(init_info.meeting, rank=rank, device=self.device)
 
     def start_weight_update(self) -> None:
         """Give every packed layer a full parameter again."""
+        self.received = ()
         for layer in _layers(self.model):
             if _is_packed(layer):
                 _restore_parameter(layer)
 
     def update_weights(self, update_info: dict[str, Any]) -> None:
-        """Check and load one bucket. The base class waits for an accelerator; a CPU has none."""
+        """Check and load one bucket, or all. The base class waits for an accelerator; a CPU has
+        none."""
         self.receive_weights(self.parse_update_info(update_info))
         if self.device.type != "cpu":
             torch.accelerator.synchronize()
 
     def receive_weights(self, update_info: BucketUpdateInfo) -> None:
         """Compare digests, then load. Raises WeightSyncError with the tensor's name."""
-        check_received(update_info.bucket, update_info.entries)
+        bucket, entries = update_info.bucket, update_info.entries
+        if bucket is None:
+            if self._link is None:
+                raise WeightSyncError("a link to the learner must be there, found none")
+            for flat, described in self._link.receive():
+                self._load_flat(flat, described)
+        elif isinstance(bucket, SharedBucket):
+            self._load_flat(bucket.open(), entries)
+        else:
+            check_received(bucket, entries)
+            pairs = zip(bucket, entries, strict=True)
+            self._load([tensor_from_bytes(data, entry) for data, entry in pairs], entries)
+
+    def _load_flat(self, flat: torch.Tensor, entries: Sequence[TensorEntry]) -> None:
+        tensors = unflatten(flat, entries)
+        if all(entry.digest for entry in entries):
+            check_received([bytes_of(tensor) for tensor in tensors], entries)
+        self._load(tensors, entries)
+
+    def _load(self, tensors: Sequence[torch.Tensor], entries: Sequence[TensorEntry]) -> None:
         model: Any = self.model  # vLLM models load by a method that nn.Module does not declare
-        model.load_weights(
-            (entry.name, tensor_from_bytes(data, entry))
-            for data, entry in zip(update_info.bucket, update_info.entries, strict=True)
-        )
+        names = (entry.name for entry in entries)
+        model.load_weights(zip(names, tensors, strict=True))
+        self.received += tuple(entries)
 
     def finish_weight_update(self) -> None:
         """Pack every layer anew, the tied head and embedding included."""
@@ -102,7 +134,8 @@ class BucketWeightTransferEngine(WeightTransferEngine[BucketInitInfo, BucketUpda
                 method.process_weights_after_loading(layer)
 
     def shutdown(self) -> None:
-        """Nothing is held between updates."""
+        """Leave the link."""
+        self._link = None
 
 
 def _layers(model: nn.Module) -> Iterator[Any]:

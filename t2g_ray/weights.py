@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -40,9 +40,10 @@ class TensorEntry:
     shape: tuple[int, ...]
     bucket: int
     num_bytes: int
-    digest: str
-    sketch: float
-    scale: float
+    digest: str = ""
+    """Empty where nothing is compared, and then there is no sketch either."""
+    sketch: float = 0.0
+    scale: float = 0.0
     """|u| |W x|: the sketch's own size, against which a difference is judged."""
 
 
@@ -104,44 +105,60 @@ def tensor_from_bytes(data: ByteArray, entry: TensorEntry) -> torch.Tensor:
     return torch.from_numpy(data).view(getattr(torch, entry.dtype)).view(entry.shape)
 
 
+def outline(name: str, tensor: torch.Tensor, *, bucket: int) -> TensorEntry:
+    """Entry of one tensor without proof."""
+    return TensorEntry(
+        name=name,
+        dtype=str(tensor.dtype).removeprefix("torch."),
+        shape=tuple(tensor.shape),
+        bucket=bucket,
+        num_bytes=tensor.numel() * tensor.element_size(),
+    )
+
+
 def describe(name: str, tensor: torch.Tensor, data: ByteArray, *, bucket: int) -> TensorEntry:
     """Entry of one tensor, whose bytes are `data`; matrices get a sketch."""
     sketch, scale = 0.0, 0.0
     if tensor.ndim == 2:
         matrix = tensor.detach().to(torch.float32)
         sketch, scale = sketch_of(matrix @ right_probe(matrix.shape[1]).to(matrix.device))
-    return TensorEntry(
-        name=name,
-        dtype=str(tensor.dtype).removeprefix("torch."),
-        shape=tuple(tensor.shape),
-        bucket=bucket,
-        num_bytes=data.nbytes,
-        digest=digest_of(data),
-        sketch=sketch,
-        scale=scale,
-    )
+    entry = outline(name, tensor, bucket=bucket)
+    return replace(entry, digest=digest_of(data), sketch=sketch, scale=scale)
+
+
+def in_buckets(
+    tensors: Iterable[tuple[str, torch.Tensor]], *, bucket_bytes: int
+) -> Iterator[list[tuple[str, torch.Tensor]]]:
+    """Fill buckets in order; each is yielded when full, so that only one is held in memory.
+
+    A tensor never straddles two buckets: one larger than a bucket gets its own.
+    """
+    bucket: list[tuple[str, torch.Tensor]] = []
+    used = 0
+    for name, tensor in tensors:
+        num_bytes = tensor.numel() * tensor.element_size()
+        if bucket and used + num_bytes > bucket_bytes:
+            yield bucket
+            bucket, used = [], 0
+        bucket.append((name, tensor))
+        used += num_bytes
+    if bucket:
+        yield bucket
 
 
 def pack_buckets(
     tensors: Iterable[tuple[str, torch.Tensor]], *, bucket_bytes: int
 ) -> Iterator[tuple[Bucket, tuple[TensorEntry, ...]]]:
-    """Fill buckets in order; each is yielded when full, so that only one is held in memory.
+    """Buckets as bytes on the CPU, with proof.
 
-    A tensor never straddles two buckets: one larger than a bucket gets its own. Arrays share the
-    memory of tensors that lie on the CPU: use a bucket before the tensors change.
+    Arrays share the memory of tensors that lie on the CPU: use a bucket before the tensors change.
     """
-    bucket: Bucket = []
-    entries: list[TensorEntry] = []
-    used, index = 0, 0
-    for name, tensor in tensors:
-        data = bytes_of(tensor)
-        if bucket and used + data.nbytes > bucket_bytes:
-            yield bucket, tuple(entries)
-            bucket, entries, used, index = [], [], 0, index + 1
-        entries.append(describe(name, tensor, data, bucket=index))
-        bucket.append(data)
-        used += data.nbytes
-    if bucket:
+    for number, part in enumerate(in_buckets(tensors, bucket_bytes=bucket_bytes)):
+        bucket = [bytes_of(tensor) for _, tensor in part]
+        entries = (
+            describe(name, tensor, data, bucket=number)
+            for (name, tensor), data in zip(part, bucket, strict=True)
+        )
         yield bucket, tuple(entries)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import ray
+import torch
 from transformers import PreTrainedModel
 
 from actors import cluster
@@ -20,6 +23,8 @@ from t2g_ray import weight_engine
 from t2g_ray.engine import GenerationEngine
 from t2g_ray.engine_spec import EngineSpec, Sampling
 from t2g_ray.exits import FAILED, exit_code
+from t2g_ray.loop import LoopError
+from t2g_ray.transport import FlatBucket, unflatten
 from t2g_ray.weight_engine import BucketUpdateInfo, BucketWeightTransferEngine
 from t2g_ray.weights import Bucket, Manifest, TensorEntry, WeightSyncError, pack_buckets
 from tests.integration.parts import (
@@ -249,6 +254,27 @@ class CorruptingLearner(LearnerActor):
         return manifest, [ray.put(data) for data in changed]
 
 
+class CorruptingSender(LearnerActor):
+    """Flips one bit of what it broadcasts, or shares, as version 1."""
+
+    def _flat_buckets(self, bucket_mib: float, is_proven: bool) -> Iterator[FlatBucket]:
+        for flat, entries in super()._flat_buckets(bucket_mib, is_proven):
+            if self._learner.step_count == 1:
+                places = dict(zip([e.name for e in entries], unflatten(flat, entries), strict=True))
+                if VICTIM in places:
+                    places[VICTIM].view(torch.uint8)[0, 0] ^= 1
+            yield flat, entries
+
+
+class DyingReceiver(RolloutActor):
+    """Is killed from outside while it should receive version 1."""
+
+    def receive(self, version: int, verify: bool) -> float:
+        if version == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().receive(version, verify)
+
+
 @pytest.fixture(scope="module")
 def ray_here() -> Iterator[None]:
     # The actors of this file live in a module that only the tests can import.
@@ -283,3 +309,26 @@ def test_a_run_with_wrong_weights_stops_by_the_tensors_name(
     metrics = tmp_path / "run" / "metrics.jsonl"
     lines = metrics.read_text().splitlines() if metrics.exists() else []
     assert all(json.loads(line)["step"] < 1 for line in lines)
+
+
+@pytest.mark.usefixtures("ray_here")
+@pytest.mark.parametrize("transport", ["broadcast", "ipc"])
+def test_a_bit_that_changes_on_the_way_stops_the_run_whichever_way_it_took(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, transport: str
+) -> None:
+    monkeypatch.setattr(cluster, "LearnerActor", CorruptingSender)
+    sync = {"transport": transport}
+    config = grpo_config(tmp_path / "run", model, data={"heldout": "none"}, sync=sync)
+    with pytest.raises(WeightSyncError, match=f"tensor {VICTIM} must arrive with digest"):
+        run_grpo(config)
+
+
+@pytest.mark.usefixtures("ray_here")
+def test_a_receiver_that_dies_in_a_broadcast_is_named_at_once(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "RolloutActor", DyingReceiver)
+    sync = {"transport": "broadcast"}
+    config = grpo_config(tmp_path / "run", model, data={"heldout": "none"}, sync=sync)
+    with pytest.raises(LoopError, match=r"broadcast of version 1 .* failure in rollout/0"):
+        run_grpo(config)

@@ -9,10 +9,11 @@ from benchmarks import scale
 from benchmarks.commands import _numbers
 from benchmarks.learner import step_flops
 from benchmarks.loop import (
+    MARKS,
     loop_figures,
     modes_of,
     training_seconds,
-    wall_ratio_at_equal_f1,
+    wall_ratios_at_equal_f1,
 )
 from benchmarks.scale import SleepingEngine
 from t2g_ray.batching import collate
@@ -58,18 +59,22 @@ def test_modes_hold_the_synchronous_one_and_both_kinds_of_length() -> None:
     assert [mode.name for mode in modes_of((1,), with_fixed=False)] == ["sync", "async_1"]
 
 
-def test_equal_f1_compares_the_times_to_the_best_level_that_both_reach() -> None:
+def test_equal_f1_compares_the_times_to_levels_that_both_reach() -> None:
     # The best of `below` is 0.6 at 40 s. `above` passes 0.6 half-way between 10 s and 20 s.
     above = [(0.0, 0.2), (10.0, 0.5), (20.0, 0.7), (30.0, 0.65)]
     below = [(0.0, 0.2), (20.0, 0.4), (40.0, 0.6)]
-    assert wall_ratio_at_equal_f1(above, below) == pytest.approx(15 / 40)
-    assert wall_ratio_at_equal_f1(below, above) == pytest.approx(40 / 15)
+    ratios = wall_ratios_at_equal_f1(above, below)
+    assert len(ratios) == len(MARKS)
+    # 60 % of the rise, 0.44: at 8 s and 24 s.
+    assert ratios[0] == pytest.approx(8 / 24)
+    assert ratios[-1] == pytest.approx(15 / 40)
+    assert wall_ratios_at_equal_f1(below, above) == pytest.approx([1 / ratio for ratio in ratios])
 
 
 def test_equal_f1_needs_curves_that_rise() -> None:
     flat = [(0.0, 0.5), (10.0, 0.4)]
     with pytest.raises(ValueError, match="must raise held-out F1"):
-        wall_ratio_at_equal_f1(flat, [(0.0, 0.5), (10.0, 0.9)])
+        wall_ratios_at_equal_f1(flat, [(0.0, 0.5), (10.0, 0.9)])
 
 
 def test_seconds_of_evaluations_are_left_out_of_training_time() -> None:

@@ -1,0 +1,174 @@
+"""A bucket of tensors <-> one array on their device, and two ways to a sampler that stay on it.
+
+A `Link` is a group of processes, of which the first sends and every worker of a sampler receives:
+NCCL between GPUs, Gloo between CPUs. A `SharedBucket` is memory that a process on the same device
+opens: CUDA IPC, and on a CPU the file of a memory area.
+
+Invariant: a stream says itself what comes, so that sender and receivers make the same calls; who
+fails leaves it, and the others fail too, at the latest after the seconds of the `Meeting`.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from multiprocessing.reduction import ForkingPickler
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from t2g_ray.weights import TensorEntry, bytes_of, describe, in_buckets, outline
+
+ALIGNMENT = 16
+"""Bytes: a tensor of any type may start at a multiple of it."""
+
+FlatBucket = tuple[Tensor, tuple[TensorEntry, ...]]
+"""Bytes of tensors one after the other, each aligned, and what they are."""
+
+
+def flat_buckets(
+    tensors: Iterable[tuple[str, Tensor]], *, bucket_bytes: int, is_proven: bool
+) -> Iterator[FlatBucket]:
+    """Copies of the tensors, a bucket at a time, on their device.
+
+    Only with `is_proven` have the entries digests and sketches, for which all bytes go to the CPU.
+    """
+    for number, part in enumerate(in_buckets(tensors, bucket_bytes=bucket_bytes)):
+        entries = tuple(
+            describe(name, tensor, bytes_of(tensor), bucket=number)
+            if is_proven
+            else outline(name, tensor, bucket=number)
+            for name, tensor in part
+        )
+        yield _flatten([tensor for _, tensor in part], entries), entries
+
+
+def _flatten(tensors: Sequence[Tensor], entries: Sequence[TensorEntry]) -> Tensor:
+    size = sum(_aligned(entry.num_bytes) for entry in entries)
+    flat = torch.empty(size, dtype=torch.uint8, device=tensors[0].device)
+    for place, tensor in zip(_places(flat, entries), tensors, strict=True):
+        place.copy_(tensor.detach().contiguous().flatten().view(torch.uint8))
+    return flat
+
+
+def unflatten(flat: Tensor, entries: Sequence[TensorEntry]) -> list[Tensor]:
+    """Views of the entries' tensors."""
+    return [
+        place.view(getattr(torch, entry.dtype)).view(entry.shape)
+        for place, entry in zip(_places(flat, entries), entries, strict=True)
+    ]
+
+
+def _places(flat: Tensor, entries: Sequence[TensorEntry]) -> Iterator[Tensor]:
+    start = 0
+    for entry in entries:
+        yield flat[start : start + entry.num_bytes]
+        start += _aligned(entry.num_bytes)
+
+
+def _aligned(num_bytes: int) -> int:
+    return -(-num_bytes // ALIGNMENT) * ALIGNMENT
+
+
+@dataclass(frozen=True, slots=True)
+class SharedBucket:
+    """The way to an array in another process's memory."""
+
+    num_bytes: int
+    handle: bytes
+
+    def open(self) -> Tensor:
+        """The array; on a GPU the very memory that was offered."""
+        where = pickle.loads(self.handle)
+        if isinstance(where, Tensor):
+            return where
+        return torch.from_file(where, shared=False, size=self.num_bytes, dtype=torch.uint8)
+
+
+def offer(flat: Tensor) -> tuple[SharedBucket, Any]:
+    """Let processes on the array's device open it, while what is returned beside it is kept."""
+    if flat.device.type != "cpu":
+        return SharedBucket(flat.numel(), bytes(ForkingPickler.dumps(flat))), flat
+    # Memory without a name in any folder ends with its owner, even one that is killed.
+    memory = os.fdopen(os.memfd_create("t2g-weights"), "wb")
+    memory.write(flat.numpy().data)
+    memory.flush()
+    path = f"/proc/{os.getpid()}/fd/{memory.fileno()}"
+    return SharedBucket(flat.numel(), pickle.dumps(path)), memory
+
+
+def device_key(device: torch.device) -> str:
+    """The same for two processes of a node if, and only if, they compute on one device."""
+    if device.type == "cpu":
+        return "cpu"
+    # Numbers of GPUs are each process's own.
+    return str(torch.cuda.get_device_properties(device).uuid)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meeting:
+    """Where the processes of a link find each other."""
+
+    address: str
+    port: int
+    size: int
+    """Processes, the sender included."""
+    timeout_s: float
+    """For the meeting and for every message."""
+
+
+class Link:
+    """This process's end. Raises torch's DistError or RuntimeError where another end is gone."""
+
+    def __init__(self, meeting: Meeting, *, rank: int, device: torch.device) -> None:
+        timeout = timedelta(seconds=meeting.timeout_s)
+        store = dist.TCPStore(  # type: ignore[attr-defined]
+            meeting.address, meeting.port, meeting.size, is_master=rank == 0, timeout=timeout
+        )
+        # A group of its own, beside the default one that both DeepSpeed and vLLM claim.
+        if device.type == "cuda":
+            options = dist.ProcessGroupNCCL.Options()
+            options._timeout = timeout
+            self._group: Any = dist.ProcessGroupNCCL(store, rank, meeting.size, options)
+        else:
+            self._group = dist.ProcessGroupGloo(store, rank, meeting.size, timeout)
+        self._device = device
+
+    def send(self, buckets: Iterable[FlatBucket]) -> Iterator[tuple[TensorEntry, ...]]:
+        """Send buckets as they come and tell the entries of each; the end is sent as well."""
+        for flat, entries in buckets:
+            header = _as_bytes(entries).to(self._device)
+            self._broadcast(self._sizes(header.numel(), flat.numel()))
+            self._broadcast(header)
+            self._broadcast(flat)
+            yield entries
+        self._broadcast(self._sizes(0, 0))
+
+    def receive(self) -> Iterator[FlatBucket]:
+        """The buckets of one `send`."""
+        while True:
+            num_header, num_bytes = self._broadcast(self._sizes(0, 0)).tolist()
+            if not num_header:
+                return
+            header = self._broadcast(self._empty(num_header))
+            flat = self._broadcast(self._empty(num_bytes))
+            yield flat, pickle.loads(header.cpu().numpy().tobytes())
+
+    def _sizes(self, *values: int) -> Tensor:
+        return torch.tensor(values, dtype=torch.int64, device=self._device)
+
+    def _empty(self, num_bytes: int) -> Tensor:
+        return torch.empty(num_bytes, dtype=torch.uint8, device=self._device)
+
+    def _broadcast(self, tensor: Tensor) -> Tensor:
+        self._group.broadcast(tensor, 0).wait()
+        return tensor
+
+
+def _as_bytes(entries: tuple[TensorEntry, ...]) -> Tensor:
+    return torch.frombuffer(bytearray(pickle.dumps(entries)), dtype=torch.uint8)

@@ -1,0 +1,61 @@
+"""Weights that never leave their device: whole runs, every sync of which is verified."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+import torch
+
+from tests.integration.parts import grpo_config, make_policy, write_policy
+
+pytestmark = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="needs an NVIDIA GPU; none is visible here"
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    ray.init("local", include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.parametrize("max_staleness", [0, 1])
+@pytest.mark.parametrize(
+    ("transport", "share"),
+    [
+        ("store", 0.5),
+        ("ipc", 0.5),
+        pytest.param(
+            "broadcast",
+            1,
+            marks=pytest.mark.skipif(
+                torch.cuda.device_count() < 2, reason="NCCL needs a GPU for each process"
+            ),
+        ),
+    ],
+)
+def test_a_run_trains_with_every_sync_verified(
+    tmp_path: Path, transport: str, share: float, max_staleness: int
+) -> None:
+    from actors.launch import run_grpo
+    from t2g_ray.metrics import read_metrics
+
+    run = run_grpo(
+        grpo_config(
+            tmp_path / "run",
+            write_policy(tmp_path / "model", make_policy("tied")),
+            steps=6,
+            max_staleness=max_staleness,
+            data={"heldout": "none"},
+            rollout={"gpus": share, "dtype": "bfloat16", "gpu_memory_utilization": 0.3},
+            learner={"gpus": share, "dtype": "bfloat16"},
+            sync={"transport": transport, "verify_every": 1, "bucket_mib": 0.25},
+        )
+    )
+    lines = read_metrics(run.metrics)
+    assert len(lines) == 6
+    assert all(line["sync/verified"] == 1 for line in lines)

@@ -1,0 +1,116 @@
+"""Runs whose weights go other ways than through the object store, on the real stack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from actors.launch import run_grpo
+from actors.rollout import RolloutActor, rollout_spec
+from actors.weights import RayWeights
+from benchmarks.sync import WeightSource
+from t2g_ray.loop import LoopError
+from t2g_ray.metrics import read_metrics
+from t2g_ray.rundir import RunDir
+from tests.integration.parts import grpo_config
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    ray.init("local", num_cpus=6, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def run(folder: Path, model: Path, transport: str, **tree: Any) -> RunDir:
+    sync = {"transport": transport, "bucket_mib": 0.25, "verify_every": 3}
+    return run_grpo(grpo_config(folder, model, sync=sync, data={"heldout": "none"}, **tree))
+
+
+def test_every_way_gives_the_same_model_bit_for_bit(wavering_model: Path, tmp_path: Path) -> None:
+    sharded = {"zero_stage": 3, "ranks": 2}
+    models = {}
+    for transport in ("store", "broadcast", "ipc"):
+        done = run(
+            tmp_path / transport,
+            wavering_model,
+            transport,
+            learner=sharded,
+            rollout={"actors": 2},
+        )
+        models[transport] = (done.model / "model.safetensors").read_bytes()
+        buckets = [line["sync/buckets"] for line in read_metrics(done.metrics)]
+        assert min(number or 0 for number in buckets) > 1
+    assert models["broadcast"] == models["store"]
+    assert models["ipc"] == models["store"]
+
+
+@pytest.mark.parametrize("transport", ["broadcast", "ipc"])
+def test_weights_change_under_running_completions_whichever_way_they_come(
+    wavering_model: Path, tmp_path: Path, transport: str
+) -> None:
+    done = run(
+        tmp_path / "run",
+        wavering_model,
+        transport,
+        steps=8,
+        max_staleness=1,
+        rollout={"actors": 2},
+        learner={"ranks": 2},
+    )
+    lines = read_metrics(done.metrics)
+    assert [line["step"] for line in lines] == list(range(1, 9))
+    assert max(line["staleness/max"] or 0 for line in lines) == 1
+    verified = [line["step"] for line in lines if line["sync/verified"]]
+    assert verified == [1, 3, 6]
+
+
+def test_a_broadcast_reaches_those_that_join_and_misses_none_that_left(
+    wavering_model: Path, tmp_path: Path
+) -> None:
+    config = grpo_config(tmp_path / "run", wavering_model, sync={"transport": "broadcast"})
+    learner = ray.remote(WeightSource).remote(str(wavering_model), 1)
+    actor = ray.remote(RolloutActor).options(max_concurrency=2)
+    first, second = (actor.remote(rollout_spec(config, str(wavering_model))) for _ in range(2))
+    rollouts = [first]
+    weights = RayWeights(config, learners=[learner], rollouts=rollouts)
+    weights.publish(0)
+    rollouts.append(second)
+    assert weights.publish(1)["sync/verified"] == 1
+    assert [ray.get(one.call.remote(version_of)) for one in rollouts] == [1, 1]
+    ray.kill(rollouts.pop(0))
+    weights.publish(2)
+    assert ray.get(second.call.remote(version_of)) == 2
+
+
+def version_of(engine: Any) -> int:
+    return int(engine.version)
+
+
+class Elsewhere(RolloutActor):
+    """Is on another device than everything else."""
+
+    def __init__(self) -> None:
+        """Without an engine."""
+
+    def place(self) -> str:
+        return "node/GPU-1"
+
+
+class Learner:
+    """Answers where it is."""
+
+    def place(self) -> str:
+        return "node/GPU-0"
+
+
+def test_sharing_memory_between_devices_is_refused_by_the_actors_name(tmp_path: Path) -> None:
+    config = grpo_config(tmp_path / "run", tmp_path / "model", sync={"transport": "ipc"})
+    learner = ray.remote(Learner).remote()
+    rollout = ray.remote(Elsewhere).remote()
+    with pytest.raises(LoopError, match=r"found none on that of rollout/0 \(node/GPU-1\)"):
+        RayWeights(config, learners=[learner], rollouts=[rollout]).publish(0)

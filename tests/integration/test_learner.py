@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -190,7 +191,9 @@ def run_rank(
         if rank == 0:
             folder.mkdir(exist_ok=True)
             torch.save(found, folder / "found.pt")
-    torch.distributed.destroy_process_group()
+    torch.distributed.barrier()
+    # All is written. Threads of torch.distributed may abort an interpreter that shuts down.
+    os._exit(0)
 
 
 def free_port() -> int:

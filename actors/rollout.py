@@ -28,7 +28,7 @@ def rollout_spec(
     rollout = config.rollout
     # An evaluation may allow longer answers than training does.
     max_new_tokens = max(config.sampling.max_new_tokens, config.eval.max_new_tokens or 0)
-    is_shared = config.max_staleness > 0 and not rollout.gpus
+    is_async_on_cpu = config.max_staleness > 0 and not rollout.gpus
     return EngineSpec(
         model=model,
         dtype=rollout.dtype,
@@ -43,7 +43,7 @@ def rollout_spec(
         sampler=sampler,
         load_weights=load_weights,
         draft_tokens=rollout.num_guessed,
-        pass_tokens=ASYNC_PASS_TOKENS if is_shared else PASS_TOKENS,
+        pass_tokens=ASYNC_PASS_TOKENS if is_async_on_cpu else PASS_TOKENS,
         more=rollout.engine,
     )
 

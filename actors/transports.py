@@ -79,10 +79,19 @@ class _Way:
         return self._known != list(self._rollouts)
 
     def _on_learners(self, method: str, *arguments: Any) -> dict[str, Any]:
-        return {
-            f"learner/{rank}": getattr(learner, method).remote(*arguments)
-            for rank, learner in enumerate(self._learners)
-        }
+        return _calls("learner", self._learners, method, arguments)
+
+    def _on_rollouts(self, method: str, *arguments: Any) -> dict[str, Any]:
+        return _calls("rollout", self._rollouts, method, arguments)
+
+
+def _calls(
+    role: str, actors: Sequence[Any], method: str, arguments: tuple[Any, ...]
+) -> dict[str, Any]:
+    return {
+        f"{role}/{number}": getattr(actor, method).remote(*arguments)
+        for number, actor in enumerate(actors)
+    }
 
 
 class _Store(_Way):
@@ -90,21 +99,14 @@ class _Store(_Way):
         calls = self._on_learners("publish", version, self._config.sync.bucket_mib)
         phase = f"gather of version {version}"
         manifest, buckets = sync_results(calls, phase, self._config)[0]
-        loads = {
-            f"rollout/{number}": rollout.load.remote(manifest, buckets, verify)
-            for number, rollout in enumerate(self._rollouts)
-        }
-        return Sent(manifest, loads)
+        return Sent(manifest, self._on_rollouts("load", manifest, buckets, verify))
 
 
 class _Broadcast(_Way):
     def send(self, version: int, *, verify: bool) -> Sent:
         if self._is_new():
             self._meet()
-        loads = {
-            f"rollout/{number}": rollout.receive.remote(version, verify)
-            for number, rollout in enumerate(self._rollouts)
-        }
+        loads = self._on_rollouts("receive", version, verify)
         bucket_mib = self._config.sync.bucket_mib
         calls = self._on_learners("broadcast", version, bucket_mib, verify)
         phase = f"broadcast of version {version}"
@@ -165,7 +167,7 @@ class _Ipc(_Way):
         return Sent(shared[0][0], loads)
 
     def _pair(self) -> None:
-        rollouts = {f"rollout/{n}": actor.place.remote() for n, actor in enumerate(self._rollouts)}
+        rollouts = self._on_rollouts("place")
         phase = "question for the devices"
         places = sync_results(self._on_learners("place"), phase, self._config)
         found = sync_results(rollouts, phase, self._config)

@@ -75,7 +75,7 @@ class BucketWeightTransferEngine(WeightTransferEngine[BucketInitInfo, BucketUpda
 
     _link: Link | None = None
     received: tuple[TensorEntry, ...] = ()
-    """What came in this update, or in the last one."""
+    """What came over the link in this update, or in the last one."""
 
     def init_transfer_engine(self, init_info: BucketInitInfo) -> None:
         """Meet the learner and the other samplers, instead of those met before."""
@@ -105,6 +105,7 @@ class BucketWeightTransferEngine(WeightTransferEngine[BucketInitInfo, BucketUpda
                 raise WeightSyncError("a link to the learner must be there, found none")
             for flat, described in self._link.receive():
                 self._load_flat(flat, described)
+                self.received += described
         elif isinstance(bucket, SharedBucket):
             self._load_flat(bucket.open(), entries)
         else:
@@ -122,7 +123,6 @@ class BucketWeightTransferEngine(WeightTransferEngine[BucketInitInfo, BucketUpda
         model: Any = self.model  # vLLM models load by a method that nn.Module does not declare
         names = (entry.name for entry in entries)
         model.load_weights(zip(names, tensors, strict=True))
-        self.received += tuple(entries)
 
     def finish_weight_update(self) -> None:
         """Pack every layer anew, the tied head and embedding included."""

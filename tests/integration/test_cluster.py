@@ -6,7 +6,6 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ import pytest
 from t2g_ray.checkpoint import find_checkpoint
 from t2g_ray.jsonlines import read_json_lines
 from t2g_ray.rundir import RunDir
+from tests.ports import free_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -77,12 +77,6 @@ class Nodes:
             with suppress(psutil.NoSuchProcess):
                 found.append(" ".join(process.cmdline()))
         return [line for line in found if line.startswith(ACTORS) or "t2g grpo" in line]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until(is_done: Callable[[], object], what: str, timeout_s: float = 150) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from t2g_ray.batching import balance
 from t2g_ray.config import AlgorithmConfig, LearnerConfig, LoraConfig, OptimizerConfig
 from t2g_ray.loss import loss_divisor
 from t2g_ray.types import Sample
+from tests.ports import free_port
 
 STEPS = 3
 DEFAULT = AlgorithmConfig()
@@ -194,12 +194,6 @@ def run_rank(
     torch.distributed.barrier()
     # All is written. Threads of torch.distributed may abort an interpreter that shuts down.
     os._exit(0)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

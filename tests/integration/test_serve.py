@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from t2g_ray.data.corpus import ENTITY_TYPES, RELATION_ENDS, generate_records
 from t2g_ray.graph import Graph
 from t2g_ray.prompt_settings import FILE_NAME
 from t2g_ray.serving.schema import MAX_BODY_BYTES
+from tests.ports import free_port
 
 START_S = 240.0
 NUM_REQUESTS = 500
@@ -72,12 +72,6 @@ class Server:
 def hear_interrupts() -> None:
     """Whoever is started in the background of a script inherits that Ctrl-C is ignored."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import pickle
-import socket
 import subprocess
 import sys
 import threading
@@ -27,6 +26,7 @@ from t2g_ray.transport import (
     unflatten,
 )
 from t2g_ray.weights import bytes_of, check_received
+from tests.ports import free_port
 
 CPU = torch.device("cpu")
 TENSORS = [
@@ -67,12 +67,6 @@ def test_only_proven_entries_have_a_digest() -> None:
     assert all(e.digest for _, part in buckets_of(bucket_bytes=50) for e in part)
     unproven = buckets_of(bucket_bytes=50, is_proven=False)
     assert not any(e.digest for _, part in unproven for e in part)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
 
 
 def links(size: int, *, timeout_s: float = 20) -> list[Link]:

@@ -17,7 +17,7 @@ from actors.waiting import results_of
 from t2g_ray.config import DeadlineConfig, GrpoConfig
 from t2g_ray.learner import LearnerSpec
 from t2g_ray.loop import LoopError
-from t2g_ray.trace import Span
+from t2g_ray.run.trace import Span
 
 _ROLLOUT_THREADS = 16
 """Calls one rollout actor serves at a time: generating, loading weights, questions."""

@@ -14,11 +14,11 @@ from t2g_ray.config import EMBEDDED, GrpoConfig
 from t2g_ray.data.load import LoadedSplit, load_split
 from t2g_ray.evaluate import EvalResult, bootstrap_interval, evaluate_texts, paired_interval
 from t2g_ray.grade import sample_line
-from t2g_ray.jsonlines import JsonLinesWriter, read_json_lines
-from t2g_ray.metrics import last_time_s
+from t2g_ray.graph.counts import GraphCounts
 from t2g_ray.prompts import fitting_prompts
-from t2g_ray.rundir import RunDir
-from t2g_ray.scoring import GraphCounts
+from t2g_ray.run.folder import RunDir
+from t2g_ray.run.jsonlines import JsonLinesWriter, read_json_lines
+from t2g_ray.run.metrics import last_time_s
 from t2g_ray.types import Prompt, Record
 
 _SHOWN = 16

@@ -21,10 +21,10 @@ from actors.waiting import results_of
 from t2g_ray.config import GrpoConfig
 from t2g_ray.engine_spec import Sampling
 from t2g_ray.loop import LoopError, Ready
-from t2g_ray.progress import announced_wait
+from t2g_ray.run.progress import announced_wait
+from t2g_ray.run.stopping import RunStopped
 from t2g_ray.staleness import Due, choose
 from t2g_ray.step_metrics import Stock, Surplus
-from t2g_ray.stopping import RunStopped
 from t2g_ray.types import Group, GroupSummary, Prompt
 
 _POLL_S = 1.0

@@ -18,21 +18,21 @@ from actors.waiting import Meanwhile, results_of
 from actors.weights import RayWeights
 from t2g_ray.advantages import TrainGroup
 from t2g_ray.batching import balance
-from t2g_ray.checkpoint import begin, discard_after, find_checkpoint, finish, keep_last
 from t2g_ray.config import GrpoConfig, dump_config
 from t2g_ray.data.ledger import Curriculum, Ledger
 from t2g_ray.data.load import encode_prompts, likely_answers, load_split, resolve_model
 from t2g_ray.data.records import PromptOrder
 from t2g_ray.grade import sample_line
 from t2g_ray.greedy import load_tokenizer
-from t2g_ray.jsonlines import JsonLinesWriter
 from t2g_ray.loop import GrpoLoop, Ready
-from t2g_ray.machine import describe_machine
-from t2g_ray.metrics import last_time_s
 from t2g_ray.prompt_settings import write_prompt_settings
 from t2g_ray.rewards.custom import check_custom
-from t2g_ray.rundir import RunDir, write_json, write_text
-from t2g_ray.stopping import RunStopped, StopSignal
+from t2g_ray.run.checkpoint import begin, discard_after, find_checkpoint, finish, keep_last
+from t2g_ray.run.folder import RunDir, write_json, write_text
+from t2g_ray.run.jsonlines import JsonLinesWriter
+from t2g_ray.run.machine import describe_machine
+from t2g_ray.run.metrics import last_time_s
+from t2g_ray.run.stopping import RunStopped, StopSignal
 from t2g_ray.types import Prompt
 from t2g_ray.watch import RunLog
 

@@ -12,10 +12,10 @@ import torch
 
 from t2g_ray.learner import Learner, LearnerSpec
 from t2g_ray.ranks import join_ranks
+from t2g_ray.run.trace import Span, Tracer
 from t2g_ray.samples import to_samples
-from t2g_ray.trace import Span, Tracer
-from t2g_ray.transport import FlatBucket, Link, Meeting, device_key, flat_buckets, offer
-from t2g_ray.weights import MIB, Manifest, TensorEntry, WeightSyncError, pack_buckets
+from t2g_ray.weights.manifest import MIB, Manifest, TensorEntry, WeightSyncError, pack_buckets
+from t2g_ray.weights.transport import FlatBucket, Link, Meeting, device_key, flat_buckets, offer
 
 
 class LearnerActor:

@@ -9,7 +9,7 @@ import ray
 from t2g_ray.grade import score_group
 from t2g_ray.rewards import RewardSpec
 from t2g_ray.rewards.custom import CustomRewards
-from t2g_ray.trace import Span, Tracer
+from t2g_ray.run.trace import Span, Tracer
 from t2g_ray.types import Group, GroupSummary, ScoredGroup
 
 QUESTIONS = "questions"

@@ -10,11 +10,11 @@ import ray
 from t2g_ray.config import GrpoConfig
 from t2g_ray.engine import GenerationEngine
 from t2g_ray.engine_spec import PASS_TOKENS, EngineSpec, Sampling
+from t2g_ray.run.trace import Span
 from t2g_ray.sampler import SamplerThread
-from t2g_ray.trace import Span
-from t2g_ray.transport import Meeting
 from t2g_ray.types import Group, Prompt
-from t2g_ray.weights import Manifest
+from t2g_ray.weights.manifest import Manifest
+from t2g_ray.weights.transport import Meeting
 
 ASYNC_PASS_TOKENS = 1024
 """On CPUs, where a pass takes as long as it has tokens: while groups of two steps are at hand,

@@ -19,8 +19,8 @@ from actors.groups import RayGroups
 from actors.weights import RayWeights
 from t2g_ray.data.ledger import Ledger
 from t2g_ray.loop import Ready, Watcher
-from t2g_ray.rundir import RunDir
-from t2g_ray.scaling import read_number, write_number
+from t2g_ray.run.folder import RunDir
+from t2g_ray.run.scale_request import read_number, write_number
 
 _log = logging.getLogger(__name__)
 

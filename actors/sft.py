@@ -19,9 +19,9 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from actors.placement import Bundle, cluster_nodes, connect, place
 from t2g_ray.config import LearnerConfig, SftConfig
-from t2g_ray.jsonlines import last_json_line
-from t2g_ray.progress import StageProgress
-from t2g_ray.rundir import RunDir
+from t2g_ray.run.folder import RunDir
+from t2g_ray.run.jsonlines import last_json_line
+from t2g_ray.run.progress import StageProgress
 from t2g_ray.sft import SftPlan, num_steps, plan_sft
 
 LOOK_EVERY_S = 0.5

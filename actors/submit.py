@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from t2g_ray.weights import MIB
+from t2g_ray.weights.manifest import MIB
 
 MAX_MIB = 50.0
 """Ray refuses packages above 100 MiB with an error that does not name the limit."""

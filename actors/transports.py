@@ -20,8 +20,8 @@ import ray
 from actors.waiting import Meanwhile, results_of
 from t2g_ray.config import GrpoConfig
 from t2g_ray.loop import LoopError
-from t2g_ray.transport import Meeting
-from t2g_ray.weights import Manifest, WeightSyncError
+from t2g_ray.weights.manifest import Manifest, WeightSyncError
+from t2g_ray.weights.transport import Meeting
 
 _WATCH_S = 1.0
 """Between two looks at the receivers while the learner sends."""

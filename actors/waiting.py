@@ -10,7 +10,7 @@ import ray
 
 from t2g_ray.config import DeadlineConfig
 from t2g_ray.loop import LoopError
-from t2g_ray.progress import announced_wait
+from t2g_ray.run.progress import announced_wait
 
 Meanwhile = Callable[[Sequence[Any], float], None]
 """What to do until all of these references are there, for at most so many seconds."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from actors.transports import sync_results, transport_of
 from t2g_ray.config import GrpoConfig
-from t2g_ray.weights import MIB
+from t2g_ray.weights.manifest import MIB
 
 
 class RayWeights:

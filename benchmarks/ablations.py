@@ -25,10 +25,10 @@ from benchmarks.policy import DEMO_SFT
 from benchmarks.result import write_section
 from benchmarks.seeds import FIGURES, run_t2g, steps_in
 from benchmarks.variants import DEFAULT, SFT, SFT_CHANGES, STARTS, VARIANTS
-from t2g_ray.jsonlines import read_json_lines
-from t2g_ray.machine import describe_machine
-from t2g_ray.metrics import last_time_s
-from t2g_ray.rundir import RunDir, write_json
+from t2g_ray.run.folder import RunDir, write_json
+from t2g_ray.run.jsonlines import read_json_lines
+from t2g_ray.run.machine import describe_machine
+from t2g_ray.run.metrics import last_time_s
 
 ROOT = DEMO_SFT.parents[1]
 DEMO_GRPO = DEMO_SFT.with_name("demo_grpo.yaml")

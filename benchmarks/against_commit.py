@@ -22,7 +22,7 @@ from benchmarks.loop import WARM_UP_STEPS
 from benchmarks.policy import DEMO_SFT, Policy, trained_model
 from benchmarks.result import Row, make_row, ratio_row, report
 from benchmarks.seeds import seconds_per_step_in
-from t2g_ray.metrics import read_metrics
+from t2g_ray.run.metrics import read_metrics
 
 ROOT = DEMO_SFT.parents[1]
 

@@ -24,7 +24,7 @@ from t2g_ray.data.load import resolve_model
 from t2g_ray.greedy import load_tokenizer
 from t2g_ray.learner import LearnerSpec
 from t2g_ray.loss import loss_divisor
-from t2g_ray.rundir import RunDir
+from t2g_ray.run.folder import RunDir
 from t2g_ray.samples import to_samples
 from t2g_ray.types import Group, Reward, Sample, ScoredGroup
 

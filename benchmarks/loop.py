@@ -17,9 +17,9 @@ from typing import Any
 
 from benchmarks.result import Row, make_row, ratio_row
 from t2g_ray.config import GrpoConfig
-from t2g_ray.jsonlines import read_json_lines
-from t2g_ray.metrics import MetricsLine, read_metrics
-from t2g_ray.rundir import RunDir
+from t2g_ray.run.folder import RunDir
+from t2g_ray.run.jsonlines import read_json_lines
+from t2g_ray.run.metrics import MetricsLine, read_metrics
 
 WARM_UP_STEPS = 3
 """First steps of a run, which allocate and compile, and are left out of its figures."""

@@ -25,7 +25,7 @@ from t2g_ray.config import GrpoConfig
 from t2g_ray.data.load import resolve_model
 from t2g_ray.data.records import record_to_dict
 from t2g_ray.greedy import load_tokenizer
-from t2g_ray.rundir import RunDir, write_json
+from t2g_ray.run.folder import RunDir, write_json
 
 Figures = Mapping[str, float]
 

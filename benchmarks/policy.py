@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from t2g_ray.config import GrpoConfig, SftConfig, load_config
-from t2g_ray.rundir import RunDir
+from t2g_ray.run.folder import RunDir
 
 DEMO_SFT = Path(__file__).resolve().parents[1] / "configs" / "demo_sft.yaml"
 

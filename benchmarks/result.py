@@ -27,8 +27,8 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from t2g_ray.machine import describe_machine
-from t2g_ray.rundir import write_json
+from t2g_ray.run.folder import write_json
+from t2g_ray.run.machine import describe_machine
 
 BASELINES = Path(__file__).parent / "baselines"
 PORTABLE_UNITS = ("ratio", "share", "count")

@@ -23,7 +23,7 @@ from t2g_ray.config import GrpoConfig
 from t2g_ray.data.load import resolve_model
 from t2g_ray.engine_spec import EngineSpec, Sampling, engine_arguments
 from t2g_ray.greedy import load_tokenizer
-from t2g_ray.rundir import RunDir
+from t2g_ray.run.folder import RunDir
 from t2g_ray.types import Prompt
 
 

@@ -19,11 +19,11 @@ from typing import Any
 from benchmarks.result import place_of, write_section
 from t2g_ray.demo import grpo_dir
 from t2g_ray.evaluate import Interval, paired_interval
-from t2g_ray.jsonlines import read_json_lines
-from t2g_ray.machine import describe_machine
-from t2g_ray.metrics import read_metrics
-from t2g_ray.rundir import RunDir
-from t2g_ray.scoring import GraphCounts
+from t2g_ray.graph.counts import GraphCounts
+from t2g_ray.run.folder import RunDir
+from t2g_ray.run.jsonlines import read_json_lines
+from t2g_ray.run.machine import describe_machine
+from t2g_ray.run.metrics import read_metrics
 
 FIGURES = ("f1/entities", "f1/relations", "json_valid_rate")
 

@@ -24,7 +24,14 @@ from actors.weights import RayWeights
 from benchmarks.random_model import SIZES, write_random_model
 from benchmarks.result import Row, make_row
 from t2g_ray.config import GrpoConfig
-from t2g_ray.weights import MIB, Bucket, Manifest, TensorEntry, check_received, pack_buckets
+from t2g_ray.weights.manifest import (
+    MIB,
+    Bucket,
+    Manifest,
+    TensorEntry,
+    check_received,
+    pack_buckets,
+)
 
 PARTS = ("pack", "put", "get", "digest", "load", "pack_kernels", "verify")
 MESSAGES = {"store": 2, "broadcast": 3, "ipc": 2}

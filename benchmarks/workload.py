@@ -12,7 +12,7 @@ from t2g_ray.config import GrpoConfig
 from t2g_ray.data.load import encode_prompts, likely_answers, load_split
 from t2g_ray.data.records import PromptOrder
 from t2g_ray.engine_spec import Sampling
-from t2g_ray.graph import Graph
+from t2g_ray.graph.graph import Graph
 from t2g_ray.types import Completion, Group, Prompt
 
 

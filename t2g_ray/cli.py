@@ -21,7 +21,7 @@ from t2g_ray.report.commands import report_command
 
 if TYPE_CHECKING:
     from t2g_ray.config import StageConfig
-    from t2g_ray.rundir import RunDir
+    from t2g_ray.run.folder import RunDir
 
 RAY_LOGS = Path("/tmp/ray/session_latest/logs")
 
@@ -136,8 +136,8 @@ def scale(
 
     Example: t2g scale runs/grpo --rollouts 4
     """
-    from t2g_ray.rundir import RunDir
-    from t2g_ray.scaling import request_rollouts
+    from t2g_ray.run.folder import RunDir
+    from t2g_ray.run.scale_request import request_rollouts
 
     request_rollouts(RunDir(run_dir), rollouts, timeout_s=timeout_s)
     typer.echo(f"{rollouts} rollout actors work for {run_dir}")

@@ -74,7 +74,7 @@ def eval_command(
     Example: t2g eval --model runs/demo/grpo/model --data embedded --json eval.json
     """
     from t2g_ray.evaluate import evaluate_texts
-    from t2g_ray.rundir import write_json
+    from t2g_ray.run.folder import write_json
     from t2g_ray.tables import print_evaluation
 
     records = _eval_records(data, max_records, seed)
@@ -189,7 +189,7 @@ def extract_command(
     Example: t2g extract --model runs/demo/grpo/model --entity-types person,company
     --relation-types "works for" "Ada works for Acme."
     """
-    from t2g_ray.parsing import ParseFailure, parse_completion
+    from t2g_ray.graph.parsing import ParseFailure, parse_completion
     from t2g_ray.tables import print_graph
 
     record = _record_of(_text_of(text, file), entity_types, relation_types)
@@ -252,7 +252,7 @@ def score_command(
 
     Example: t2g score --gold heldout.jsonl --completions answers.jsonl --per-record rewards.jsonl
     """
-    from t2g_ray.rundir import write_json
+    from t2g_ray.run.folder import write_json
     from t2g_ray.score import score_files
     from t2g_ray.tables import print_figures
 

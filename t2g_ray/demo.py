@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import t2g_ray
 from t2g_ray.config import ConfigError, GrpoConfig, SftConfig, load_config
-from t2g_ray.rundir import RunDir, write_json
+from t2g_ray.run.folder import RunDir, write_json
 
 if TYPE_CHECKING:
     from t2g_ray.report.load import RunData

@@ -17,9 +17,9 @@ import numpy as np
 
 from t2g_ray.drafting import Guesser
 from t2g_ray.engine_spec import EngineSpec, Sampling, sampling_parameters, start_vllm
-from t2g_ray.transport import Meeting, SharedBucket, device_key
 from t2g_ray.types import Completion, FloatArray, Group, IntArray, Prompt
-from t2g_ray.weights import Bucket, Manifest, WeightSyncError
+from t2g_ray.weights.manifest import Bucket, Manifest, WeightSyncError
+from t2g_ray.weights.transport import Meeting, SharedBucket, device_key
 
 if TYPE_CHECKING:
     from vllm.outputs import CompletionOutput, RequestOutput
@@ -234,7 +234,7 @@ def _num_written(state: RequestState) -> int:
 
 
 def _verify_worker(worker: Any, manifest: Manifest) -> int:
-    from t2g_ray.weight_engine import verify_model
+    from t2g_ray.weights.vllm_backend import verify_model
 
     return verify_model(worker.model_runner.model, manifest)
 

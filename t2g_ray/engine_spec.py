@@ -129,7 +129,7 @@ def start_vllm(spec: EngineSpec) -> Any:
     from vllm.engine.arg_utils import EngineArgs
     from vllm.v1.engine.llm_engine import LLMEngine
 
-    from t2g_ray.weight_engine import BACKEND, register
+    from t2g_ray.weights.vllm_backend import BACKEND, register
 
     register()
     arguments: dict[str, Any] = {

@@ -15,15 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from t2g_ray.parsing import parse_completion
-from t2g_ray.scoring import (
-    Counts,
-    GraphCounts,
-    TypeCounts,
-    macro_f1,
-    score_graph,
-    score_types,
-)
+from t2g_ray.graph.counts import Counts, GraphCounts, TypeCounts, macro_f1, score_graph, score_types
+from t2g_ray.graph.parsing import parse_completion
 from t2g_ray.types import Record
 
 Interval = tuple[float, float]

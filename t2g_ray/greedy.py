@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from t2g_ray.graph import Graph, graph_json_schema
-from t2g_ray.parsing import Parsed, parse_completion
+from t2g_ray.graph.constrained import close_graph, graph_json_schema
 from t2g_ray.prompts import fitting_prompts
 from t2g_ray.types import Completion, Prompt, Record
 
@@ -80,23 +79,6 @@ def generate_texts(
         num_too_long=len(records) - len(answers),
         num_cut=sum(answer.finish_reason == "length" for answer in answers.values()),
     )
-
-
-def close_graph(text: str) -> str:
-    """The start of a canonical graph, cut anywhere -> a graph of its whole items.
-
-    A grammar holds each token to the form but cannot end an answer in time. A whole graph is
-    returned as it is; a text that starts no graph gives the empty one.
-    """
-    if isinstance(parse_completion(text), Parsed):
-        return text
-    end = len(text)
-    while (end := text.rfind("}", 0, end)) >= 0:
-        for closing in ("]}", '],"relations":[]}'):
-            closed = text[: end + 1] + closing
-            if isinstance(parse_completion(closed), Parsed):
-                return closed
-    return Graph((), ()).to_json()
 
 
 def load_tokenizer(model: str) -> Any:

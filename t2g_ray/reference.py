@@ -13,7 +13,7 @@ from torch import nn
 from t2g_ray.batching import MicroBatch
 from t2g_ray.logprobs import TokenLogProbs
 from t2g_ray.packed_attention import enable_packing
-from t2g_ray.weights import bytes_of, digest_of
+from t2g_ray.weights.manifest import bytes_of, digest_of
 
 
 class Reference:

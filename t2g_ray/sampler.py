@@ -20,10 +20,10 @@ from typing import Any
 
 from t2g_ray.engine import GenerationEngine
 from t2g_ray.engine_spec import EngineSpec, Sampling
-from t2g_ray.trace import Span, Tracer
-from t2g_ray.transport import SharedBucket
+from t2g_ray.run.trace import Span, Tracer
 from t2g_ray.types import Group, Prompt
-from t2g_ray.weights import Bucket, Manifest
+from t2g_ray.weights.manifest import Bucket, Manifest
+from t2g_ray.weights.transport import SharedBucket
 
 
 class SamplerStopped(RuntimeError):

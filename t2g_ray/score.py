@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from t2g_ray.data.records import json_lines, load_records
-from t2g_ray.parsing import parse_completion
+from t2g_ray.graph.counts import Counts, GraphCounts, score_graph
+from t2g_ray.graph.parsing import parse_completion
 from t2g_ray.rewards import preset as reward_preset
 from t2g_ray.rewards import score_completion
-from t2g_ray.scoring import Counts, GraphCounts, score_graph
 from t2g_ray.types import Record, Reward
 
 

@@ -16,15 +16,15 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from t2g_ray import checkpoint
 from t2g_ray.batching import balance
 from t2g_ray.config import AlgorithmConfig, SftConfig, dump_config
 from t2g_ray.data.load import load_split, resolve_model
-from t2g_ray.jsonlines import JsonLinesWriter
 from t2g_ray.learner import Learner, LearnerSpec
-from t2g_ray.metrics import MetricsWriter, throughput_metrics
 from t2g_ray.prompt_settings import write_prompt_settings
-from t2g_ray.rundir import RunDir, write_text
+from t2g_ray.run import checkpoint
+from t2g_ray.run.folder import RunDir, write_text
+from t2g_ray.run.jsonlines import JsonLinesWriter
+from t2g_ray.run.metrics import MetricsWriter, throughput_metrics
 from t2g_ray.sft_data import Encoded, SftData, encode_samples, num_answer_tokens, num_tokens
 from t2g_ray.types import Record, Sample
 

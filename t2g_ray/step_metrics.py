@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from statistics import fmean, pstdev
 
 from t2g_ray.config import GrpoConfig
-from t2g_ray.metrics import conservation_check, throughput_metrics
-from t2g_ray.scoring import Counts
+from t2g_ray.graph.counts import Counts
+from t2g_ray.run.metrics import conservation_check, throughput_metrics
 from t2g_ray.types import GroupSummary
 
 

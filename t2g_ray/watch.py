@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 from t2g_ray.config import GrpoConfig
 from t2g_ray.data.ledger import Ledger
-from t2g_ray.jsonlines import JsonLinesWriter
 from t2g_ray.loop import Ready
-from t2g_ray.metrics import MetricsSink, MetricsWriter, TensorBoardSink
-from t2g_ray.progress import StageProgress
-from t2g_ray.rundir import RunDir
-from t2g_ray.stopping import RunStopped
-from t2g_ray.trace import Span, TraceFile, busy_share
+from t2g_ray.run.folder import RunDir
+from t2g_ray.run.jsonlines import JsonLinesWriter
+from t2g_ray.run.metrics import MetricsSink, MetricsWriter, TensorBoardSink
+from t2g_ray.run.progress import StageProgress
+from t2g_ray.run.stopping import RunStopped
+from t2g_ray.run.trace import Span, TraceFile, busy_share
 
 GENERATING = ("generate",)
 SCORING = ("score",)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from t2g_ray.data.select import Selection
-from t2g_ray.rundir import write_json
+from t2g_ray.run.folder import write_json
 
 MAX_SHOWN_SAMPLES = 3
 COUNTS = (

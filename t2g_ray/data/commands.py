@@ -105,7 +105,7 @@ def inspect_command(
     """
     from t2g_ray.data.inspect import inspect_files
     from t2g_ray.data.tables import print_inspection
-    from t2g_ray.rundir import write_json
+    from t2g_ray.run.folder import write_json
 
     inspection = inspect_files(files)
     print_inspection(inspection)

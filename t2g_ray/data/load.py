@@ -16,7 +16,7 @@ from t2g_ray.data.corpus import generate_records
 from t2g_ray.data.records import THINKING_KEY, load_records
 from t2g_ray.policy import build_tiny_policy, is_embedded, save_policy
 from t2g_ray.prompts import encode_answer, fitting_prompts
-from t2g_ray.rundir import RunDir
+from t2g_ray.run.folder import RunDir
 from t2g_ray.types import Record
 
 NONE = "none"

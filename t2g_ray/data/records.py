@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from t2g_ray.graph import ENTITY_KEYS, GRAPH_KEYS, RELATION_KEYS, Graph
+from t2g_ray.graph.graph import ENTITY_KEYS, GRAPH_KEYS, RELATION_KEYS, Graph
 from t2g_ray.types import Record
 
 RECORD_KEYS = ("text", "entity_types", "relation_types", "graph")

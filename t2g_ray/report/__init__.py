@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from t2g_ray.rundir import RunDir, write_json, write_text
+from t2g_ray.run.folder import RunDir, write_json, write_text
 
 if TYPE_CHECKING:
     from t2g_ray.report.load import RunData

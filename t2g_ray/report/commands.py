@@ -26,7 +26,7 @@ def report_command(
     from t2g_ray.report import write_comparison, write_report
     from t2g_ray.report.load import load_run
     from t2g_ray.report.runs import distinct_names
-    from t2g_ray.rundir import RunDir
+    from t2g_ray.run.folder import RunDir
 
     if len(run_dirs) == 1:
         path = run_dirs[0]

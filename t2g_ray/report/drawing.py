@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import networkx as nx
 from markupsafe import Markup
 
+from t2g_ray.graph.counts import Key
 from t2g_ray.report.compare import MARKS, Side, Status
-from t2g_ray.scoring import Key
 
 WIDTH = 540.0
 NODE_HEIGHT = 38.0

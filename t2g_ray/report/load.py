@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from t2g_ray.graph import Graph
-from t2g_ray.jsonlines import read_json_lines
-from t2g_ray.metrics import MetricsLine, read_metrics
-from t2g_ray.rundir import RunDir
+from t2g_ray.graph.graph import Graph
+from t2g_ray.run.folder import RunDir
+from t2g_ray.run.jsonlines import read_json_lines
+from t2g_ray.run.metrics import MetricsLine, read_metrics
 
 Value = TypeVar("Value")
 MAX_SAMPLES_A_SPLIT = 2000

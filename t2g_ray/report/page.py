@@ -7,14 +7,14 @@ from typing import Any
 
 from markupsafe import Markup
 
-from t2g_ray.graph import Graph
+from t2g_ray.graph.counts import score_graph
+from t2g_ray.graph.graph import Graph
 from t2g_ray.report.compare import MARKS, compare, marked_text
 from t2g_ray.report.curves import figures
 from t2g_ray.report.drawing import draw_both
 from t2g_ray.report.headline import cards, tables
 from t2g_ray.report.load import RunData, SampleLine
 from t2g_ray.report.template import fill
-from t2g_ray.scoring import score_graph
 
 NUM_EXAMPLES = 8
 FACTS = {

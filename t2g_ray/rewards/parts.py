@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from t2g_ray.matching import Match, f_beta, near_credit
-from t2g_ray.parsing import ParseFailure
+from t2g_ray.graph.matching import Match, f_beta, near_credit
+from t2g_ray.graph.parsing import ParseFailure
 from t2g_ray.rewards.answer import Answer
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from t2g_ray.parsing import ParseFailure
+from t2g_ray.graph.parsing import ParseFailure
 from t2g_ray.rewards.answer import Answer, Gold, read_answer
 from t2g_ray.rewards.parts import PARTS, PENALTIES
 from t2g_ray.rewards.spec import RewardSpec

@@ -16,7 +16,8 @@ from threading import Lock
 from typing import Any
 
 from t2g_ray.engine_spec import EngineSpec, Sampling
-from t2g_ray.graph import Graph, graph_json_schema
+from t2g_ray.graph.constrained import graph_json_schema
+from t2g_ray.graph.graph import Graph
 from t2g_ray.greedy import load_tokenizer, local_spec
 from t2g_ray.prompt_settings import PromptSettings, read_prompt_settings
 from t2g_ray.prompts import PromptTooLong, encode_prompt

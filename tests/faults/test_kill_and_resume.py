@@ -16,11 +16,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from t2g_ray.checkpoint import discard_after, find_checkpoint, temporary_path
 from t2g_ray.config import dump_config
-from t2g_ray.jsonlines import read_json_lines
-from t2g_ray.metrics import read_metrics
-from t2g_ray.rundir import RunDir
+from t2g_ray.run.checkpoint import discard_after, find_checkpoint, temporary_path
+from t2g_ray.run.folder import RunDir
+from t2g_ray.run.jsonlines import read_json_lines
+from t2g_ray.run.metrics import read_metrics
 from tests.integration.parts import grpo_config, make_wavering_policy, write_policy
 
 REPOSITORY = Path(__file__).resolve().parents[2]

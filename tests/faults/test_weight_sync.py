@@ -19,14 +19,14 @@ from actors import cluster
 from actors.launch import run_grpo
 from actors.learner import LearnerActor
 from actors.rollout import RolloutActor
-from t2g_ray import weight_engine
 from t2g_ray.engine import GenerationEngine
 from t2g_ray.engine_spec import EngineSpec, Sampling
 from t2g_ray.exits import FAILED, exit_code
 from t2g_ray.loop import LoopError
-from t2g_ray.transport import FlatBucket, unflatten
-from t2g_ray.weight_engine import BucketUpdateInfo, BucketWeightTransferEngine
-from t2g_ray.weights import Bucket, Manifest, TensorEntry, WeightSyncError, pack_buckets
+from t2g_ray.weights import vllm_backend as weight_engine
+from t2g_ray.weights.manifest import Bucket, Manifest, TensorEntry, WeightSyncError, pack_buckets
+from t2g_ray.weights.transport import FlatBucket, unflatten
+from t2g_ray.weights.vllm_backend import BucketUpdateInfo, BucketWeightTransferEngine
 from tests.integration.parts import (
     differences,
     disturb,

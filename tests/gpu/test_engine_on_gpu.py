@@ -34,7 +34,7 @@ def test_synced_weights_are_verified_and_log_probs_agree_in_bf16(folder: Path) -
     from t2g_ray.policy import load_policy
     from t2g_ray.prompts import encode_prompt
     from t2g_ray.types import Prompt, Sample
-    from t2g_ray.weights import Manifest, pack_buckets
+    from t2g_ray.weights.manifest import Manifest, pack_buckets
 
     policy, tokenizer = load_policy(folder, dtype=torch.bfloat16)
     policy.to("cuda")

@@ -42,7 +42,7 @@ def test_a_run_trains_with_every_sync_verified(
     tmp_path: Path, transport: str, share: float, max_staleness: int
 ) -> None:
     from actors.launch import run_grpo
-    from t2g_ray.metrics import read_metrics
+    from t2g_ray.run.metrics import read_metrics
 
     run = run_grpo(
         grpo_config(

@@ -15,10 +15,10 @@ from t2g_ray.data.corpus import build_tokenizer, generate_records
 from t2g_ray.data.load import encode_prompts
 from t2g_ray.engine import GenerationEngine
 from t2g_ray.engine_spec import EngineSpec, Sampling
-from t2g_ray.graph import Graph
+from t2g_ray.graph.graph import Graph
 from t2g_ray.policy import build_tiny_policy, save_policy
 from t2g_ray.types import Group, Prompt, Record
-from t2g_ray.weights import MIB, Bucket, Manifest, pack_buckets
+from t2g_ray.weights.manifest import MIB, Bucket, Manifest, pack_buckets
 
 RECORD = Record(text="Ann.", entity_types=("person",), relation_types=(), graph=Graph((), ()))
 FIRST_WORD = 300

@@ -19,9 +19,9 @@ import httpx
 import psutil
 import pytest
 
-from t2g_ray.checkpoint import find_checkpoint
-from t2g_ray.jsonlines import read_json_lines
-from t2g_ray.rundir import RunDir
+from t2g_ray.run.checkpoint import find_checkpoint
+from t2g_ray.run.folder import RunDir
+from t2g_ray.run.jsonlines import read_json_lines
 from tests.ports import free_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]

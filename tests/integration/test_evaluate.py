@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from t2g_ray.cli import app
 from t2g_ray.config import PromptConfig
 from t2g_ray.data.corpus import build_tokenizer
-from t2g_ray.graph import Graph
+from t2g_ray.graph.graph import Graph
 from t2g_ray.policy import build_tiny_policy, save_policy
 from t2g_ray.prompt_settings import write_prompt_settings
 

@@ -22,8 +22,7 @@ from t2g_ray.data.generate.shards import ShardsMissing, run_stage
 from t2g_ray.data.generate.stages import Request, Stage
 from t2g_ray.data.generate.texts import read_texts
 from t2g_ray.data.records import load_records
-from t2g_ray.graph import graph_json_schema
-from t2g_ray.greedy import close_graph
+from t2g_ray.graph.constrained import close_graph, graph_json_schema
 from t2g_ray.prompt_settings import write_prompt_settings
 from t2g_ray.types import Record
 from tests.integration.parts import make_policy, write_policy

@@ -15,9 +15,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from actors.launch import run_grpo
 from actors.placement import PlacementError
 from t2g_ray.config import ConfigError, GrpoConfig, load_config
-from t2g_ray.jsonlines import read_json_lines
-from t2g_ray.metrics import MetricsLine, missing_keys, read_metrics
-from t2g_ray.rundir import RunDir
+from t2g_ray.run.folder import RunDir
+from t2g_ray.run.jsonlines import read_json_lines
+from t2g_ray.run.metrics import MetricsLine, missing_keys, read_metrics
 from tests.integration.parts import grpo_config
 
 STEPS = 4

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from t2g_ray.checkpoint import find_checkpoint
 from t2g_ray.config import dump_config
 from t2g_ray.exits import INTERRUPTED
-from t2g_ray.jsonlines import read_json_lines
-from t2g_ray.metrics import read_metrics
-from t2g_ray.rundir import RunDir
-from t2g_ray.scaling import request_rollouts
+from t2g_ray.run.checkpoint import find_checkpoint
+from t2g_ray.run.folder import RunDir
+from t2g_ray.run.jsonlines import read_json_lines
+from t2g_ray.run.metrics import read_metrics
+from t2g_ray.run.scale_request import request_rollouts
 from tests.integration.parts import grpo_config
 
 REPOSITORY = Path(__file__).resolve().parents[2]

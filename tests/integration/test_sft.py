@@ -14,9 +14,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from actors.sft import run_sft
 from t2g_ray.config import SftConfig, load_config
 from t2g_ray.data.load import load_split
-from t2g_ray.jsonlines import read_json_lines
-from t2g_ray.metrics import read_metrics
-from t2g_ray.rundir import RunDir
+from t2g_ray.run.folder import RunDir
+from t2g_ray.run.jsonlines import read_json_lines
+from t2g_ray.run.metrics import read_metrics
 from t2g_ray.sft_data import encode_samples
 
 CONFIG = Path(__file__).parents[2] / "configs" / "demo_sft.yaml"

@@ -14,8 +14,8 @@ from actors.rollout import RolloutActor, rollout_spec
 from actors.weights import RayWeights
 from benchmarks.sync import WeightSource
 from t2g_ray.loop import LoopError
-from t2g_ray.metrics import read_metrics
-from t2g_ray.rundir import RunDir
+from t2g_ray.run.folder import RunDir
+from t2g_ray.run.metrics import read_metrics
 from tests.integration.parts import grpo_config
 
 

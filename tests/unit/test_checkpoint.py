@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from t2g_ray.checkpoint import (
+from t2g_ray.run.checkpoint import (
     MANIFEST,
     MARKER,
     STATE,
@@ -21,7 +21,7 @@ from t2g_ray.checkpoint import (
     temporary_path,
     write_checkpoint,
 )
-from t2g_ray.rundir import RunDir
+from t2g_ray.run.folder import RunDir
 
 FILES = {"rank_0.bin": b"weights" * 50, "rank_1/moments.bin": b"moments", "empty.txt": b""}
 

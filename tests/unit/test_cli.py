@@ -15,8 +15,8 @@ from t2g_ray import doctor
 from t2g_ray.cli import app
 from t2g_ray.config import GrpoConfig, SftConfig
 from t2g_ray.data.records import write_records
-from t2g_ray.graph import Entity, Graph
-from t2g_ray.rundir import RunDir, write_json
+from t2g_ray.graph.graph import Entity, Graph
+from t2g_ray.run.folder import RunDir, write_json
 from t2g_ray.types import Record
 
 COMMANDS = ("demo", "sft", "grpo", "plan", "eval", "extract", "score", "report", "doctor")

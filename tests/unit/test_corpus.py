@@ -29,7 +29,7 @@ from t2g_ray.data.corpus import (
 )
 from t2g_ray.data.corpus.generate import LEVELS
 from t2g_ray.data.corpus.templates import PASSIVE, Template, slot_type
-from t2g_ray.graph import Relation
+from t2g_ray.graph.graph import Relation
 from t2g_ray.types import Record
 
 ALL_LEVELS: tuple[Level, ...] = get_args(Level)

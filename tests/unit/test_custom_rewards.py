@@ -15,7 +15,7 @@ import pytest
 
 from t2g_ray.data.corpus import build_tokenizer
 from t2g_ray.grade import score_group
-from t2g_ray.graph import Entity, Graph
+from t2g_ray.graph.graph import Entity, Graph
 from t2g_ray.rewards import CustomReward, RewardSpec, grade_all
 from t2g_ray.rewards.custom import CustomRewards, check_custom
 from t2g_ray.types import Completion, Group, Prompt, Record, Reward

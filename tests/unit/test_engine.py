@@ -13,9 +13,9 @@ import torch
 from t2g_ray import engine as engine_module
 from t2g_ray.engine import GenerationEngine
 from t2g_ray.engine_spec import EngineSpec, Sampling
-from t2g_ray.graph import Graph
+from t2g_ray.graph.graph import Graph
 from t2g_ray.types import Group, Prompt, Record
-from t2g_ray.weights import Manifest, WeightSyncError, pack_buckets
+from t2g_ray.weights.manifest import Manifest, WeightSyncError, pack_buckets
 
 RECORD = Record(text="Ann.", entity_types=("person",), relation_types=(), graph=Graph((), ()))
 SAMPLING = Sampling(group_size=2, temperature=1.0, max_new_tokens=8)

@@ -21,7 +21,7 @@ from t2g_ray.data.generate.stages import Request, Stage
 from t2g_ray.data.generate.teacher import Outcome, TeacherUnavailable, answer_all
 from t2g_ray.data.generate.write import write_generated
 from t2g_ray.data.records import load_records, write_records
-from t2g_ray.graph import Entity, Graph, Relation
+from t2g_ray.graph.graph import Entity, Graph, Relation
 from t2g_ray.types import Record
 
 GOLD = {record.text: record for record in generate_records("train", 12, seed=0)}

@@ -11,7 +11,7 @@ from t2g_ray.data.generate.augment import Answer, copies, marked, paraphrases, p
 from t2g_ray.data.generate.config import AugmentConfig
 from t2g_ray.data.generate.names import name_pool, swap_names
 from t2g_ray.data.generate.teacher import Outcome
-from t2g_ray.graph import Entity, Graph, Relation
+from t2g_ray.graph.graph import Entity, Graph, Relation
 from t2g_ray.types import Record
 
 POOL = {"person": ["Bo Lund"], "company": ["Zentra"]}

@@ -17,7 +17,7 @@ from t2g_ray.data.generate.endpoint import EndpointTeacher, check_endpoint
 from t2g_ray.data.generate.stages import Stage
 from t2g_ray.data.generate.start import check_teacher, start_teacher
 from t2g_ray.data.generate.teacher import TeacherUnavailable
-from t2g_ray.graph import graph_json_schema
+from t2g_ray.graph.constrained import graph_json_schema
 
 Reply = tuple[int, Any]
 RECORDS = generate_records("train", 3, seed=0)

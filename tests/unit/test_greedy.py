@@ -10,9 +10,10 @@ import pytest
 from t2g_ray.config import PromptConfig
 from t2g_ray.data.corpus import build_tokenizer, generate_records
 from t2g_ray.engine_spec import Sampling
-from t2g_ray.graph import Entity, Graph, Relation
-from t2g_ray.greedy import close_graph, generate_texts, load_tokenizer
-from t2g_ray.parsing import Parsed, parse_completion
+from t2g_ray.graph.constrained import close_graph
+from t2g_ray.graph.graph import Entity, Graph, Relation
+from t2g_ray.graph.parsing import Parsed, parse_completion
+from t2g_ray.greedy import generate_texts, load_tokenizer
 from t2g_ray.prompts import encode_answer
 from t2g_ray.types import Completion, Group, Prompt
 

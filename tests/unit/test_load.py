@@ -19,7 +19,7 @@ from t2g_ray.data.load import (
 )
 from t2g_ray.data.records import write_records
 from t2g_ray.policy import load_policy
-from t2g_ray.rundir import RunDir
+from t2g_ray.run.folder import RunDir
 from t2g_ray.sft_data import encode_samples
 
 COMPACT = PromptConfig(style="compact")

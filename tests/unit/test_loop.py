@@ -16,10 +16,10 @@ from t2g_ray.advantages import TrainGroup
 from t2g_ray.config import GrpoConfig, build_config
 from t2g_ray.data.ledger import Curriculum, Ledger
 from t2g_ray.loop import MAX_EMPTY_STEPS, GrpoLoop, LoopError, Ready
-from t2g_ray.metrics import ConservationError
+from t2g_ray.run.metrics import ConservationError
+from t2g_ray.run.stopping import RunStopped
 from t2g_ray.staleness import Due, choose
 from t2g_ray.step_metrics import Stock, Surplus
-from t2g_ray.stopping import RunStopped
 from t2g_ray.types import GroupSummary
 from tests.unit.parts import group_summary
 

@@ -6,7 +6,7 @@ import json
 import os
 from importlib import metadata
 
-from t2g_ray.machine import describe_machine
+from t2g_ray.run.machine import describe_machine
 
 
 def test_machine_and_versions_are_named_and_fit_into_json() -> None:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from t2g_ray.matching import Match, f_beta, match, near_credit
-from t2g_ray.scoring import Counts, Key
+from t2g_ray.graph.counts import Counts, Key
+from t2g_ray.graph.matching import Match, f_beta, match, near_credit
 
 words = st.sampled_from(["Ann", "Ann Lee", "Lee", "Bob Lee", "Acme", "the Acme", "Bob"])
 types = st.sampled_from(["person", "company"])

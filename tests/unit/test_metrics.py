@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from t2g_ray.jsonlines import JsonLinesWriter, last_json_line, read_json_lines
-from t2g_ray.metrics import (
+from t2g_ray.run.jsonlines import JsonLinesWriter, last_json_line, read_json_lines
+from t2g_ray.run.metrics import (
     METRIC_KEYS,
     ConservationError,
     MetricsSink,

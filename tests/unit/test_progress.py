@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from t2g_ray.progress import StageProgress, announced_wait
+from t2g_ray.run.progress import StageProgress, announced_wait
 
 
 def until(is_true: Callable[[], bool]) -> None:

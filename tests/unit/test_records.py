@@ -18,7 +18,7 @@ from t2g_ray.data.records import (
     split_records,
     write_records,
 )
-from t2g_ray.graph import Entity, Graph, Relation
+from t2g_ray.graph.graph import Entity, Graph, Relation
 from t2g_ray.types import Record
 
 ROW: dict[str, Any] = {

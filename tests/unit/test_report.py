@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from t2g_ray.graph import Entity, Graph, Relation
+from t2g_ray.graph.graph import Entity, Graph, Relation
 from t2g_ray.report import write_report
 from t2g_ray.report.compare import compare, marked_text
 from t2g_ray.report.curves import MAX_POINTS, figures, running_mean
@@ -17,7 +17,7 @@ from t2g_ray.report.drawing import MAX_NODES, draw_both
 from t2g_ray.report.headline import Cell, cards, tables
 from t2g_ray.report.load import SampleLine
 from t2g_ray.report.page import choose_samples
-from t2g_ray.rundir import RunDir
+from t2g_ray.run.folder import RunDir
 
 GOLD = Graph(
     (Entity(0, "Ann", "person"), Entity(1, "Acme", "company"), Entity(2, "Rome", "city")),

@@ -12,7 +12,7 @@ import math
 import pytest
 
 from t2g_ray.data.corpus import generate_records
-from t2g_ray.graph import Entity, Graph, Relation
+from t2g_ray.graph.graph import Entity, Graph, Relation
 from t2g_ray.rewards import PRESETS, RewardSpec, Shaping, score_completion
 from t2g_ray.types import Record
 

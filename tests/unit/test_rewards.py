@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from t2g_ray import rewards
-from t2g_ray.graph import Entity, Graph, Relation
+from t2g_ray.graph.graph import Entity, Graph, Relation
 from t2g_ray.rewards import (
     PARTS,
     PENALTIES,

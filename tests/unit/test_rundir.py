@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from t2g_ray.rundir import RunDir, checkpoint_name, write_json, write_text
+from t2g_ray.run.folder import RunDir, checkpoint_name, write_json, write_text
 
 
 def test_a_missing_folder_starts_a_new_run_also_with_resume(tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from t2g_ray.engine_spec import EngineSpec, Sampling
-from t2g_ray.graph import Graph
+from t2g_ray.graph.graph import Graph
 from t2g_ray.sampler import PromptRefused, SamplerStopped, SamplerThread
 from t2g_ray.types import Completion, Group, Prompt, Record
-from t2g_ray.weights import Manifest, WeightSyncError
+from t2g_ray.weights.manifest import Manifest, WeightSyncError
 
 RECORD = Record(text="Ann.", entity_types=("person",), relation_types=(), graph=Graph((), ()))
 SAMPLING = Sampling(group_size=1, temperature=1.0, max_new_tokens=8)

@@ -6,10 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from t2g_ray.graph import Entity, Graph, Relation
-from t2g_ray.matching import match, near_credit
-from t2g_ray.parsing import parse_completion
-from t2g_ray.scoring import (
+from t2g_ray.graph.counts import (
     Counts,
     GraphCounts,
     Mode,
@@ -22,6 +19,9 @@ from t2g_ray.scoring import (
     score_graph,
     score_types,
 )
+from t2g_ray.graph.graph import Entity, Graph, Relation
+from t2g_ray.graph.matching import match, near_credit
+from t2g_ray.graph.parsing import parse_completion
 
 
 def graph(entities: str = "", relations: str = "") -> Graph:

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from t2g_ray.config import GrpoConfig, build_config
-from t2g_ray.metrics import ConservationError, missing_keys
+from t2g_ray.run.metrics import ConservationError, missing_keys
 from t2g_ray.step_metrics import Books, StepClock, Stock, Surplus, step_line
 from t2g_ray.types import GroupSummary
 from tests.unit.parts import group_summary

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from t2g_ray.trace import Span, TraceFile, Tracer, busy_share, write_chrome_trace
+from t2g_ray.run.trace import Span, TraceFile, Tracer, busy_share, write_chrome_trace
 
 
 def span(start_s: float, end_s: float, actor: str = "rollout/0", name: str = "generate") -> Span:

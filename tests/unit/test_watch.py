@@ -10,12 +10,12 @@ import pytest
 
 from t2g_ray.config import GrpoConfig, build_config
 from t2g_ray.data.ledger import Ledger
-from t2g_ray.jsonlines import JsonLinesWriter, read_json_lines
 from t2g_ray.loop import Ready
-from t2g_ray.metrics import missing_keys
-from t2g_ray.rundir import RunDir
+from t2g_ray.run.folder import RunDir
+from t2g_ray.run.jsonlines import JsonLinesWriter, read_json_lines
+from t2g_ray.run.metrics import missing_keys
+from t2g_ray.run.trace import Span
 from t2g_ray.step_metrics import StepClock, Surplus, step_line
-from t2g_ray.trace import Span
 from t2g_ray.watch import RunLog
 from tests.unit.parts import group_summary
 

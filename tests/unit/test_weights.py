@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from t2g_ray.weights import (
+from t2g_ray.weights.manifest import (
     Bucket,
     Manifest,
     TensorEntry,

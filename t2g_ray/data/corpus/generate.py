@@ -24,7 +24,7 @@ from t2g_ray.data.corpus.templates import (
     slot_type,
 )
 from t2g_ray.data.records import THINKING_KEY
-from t2g_ray.graph import Entity, Graph, Relation
+from t2g_ray.graph.graph import Entity, Graph, Relation
 from t2g_ray.types import Record
 
 _PLAIN_OF = {template.facts[0][2]: template for template in reversed(PLAIN)}

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from t2g_ray.data.generate.teacher import Outcome
-from t2g_ray.graph import Entity, Graph
-from t2g_ray.greedy import close_graph
-from t2g_ray.parsing import Parsed, parse_completion
-from t2g_ray.scoring import score_graph
+from t2g_ray.graph.constrained import close_graph
+from t2g_ray.graph.counts import score_graph
+from t2g_ray.graph.graph import Entity, Graph
+from t2g_ray.graph.parsing import Parsed, parse_completion
 from t2g_ray.types import Record
 
 

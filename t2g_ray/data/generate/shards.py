@@ -20,9 +20,9 @@ from t2g_ray.data.generate.config import TeacherConfig
 from t2g_ray.data.generate.stages import Stage
 from t2g_ray.data.generate.teacher import Outcome, Teacher, answer_all
 from t2g_ray.data.records import record_from_dict, record_to_dict
-from t2g_ray.jsonlines import read_json_lines
-from t2g_ray.progress import StageProgress, announced_wait
-from t2g_ray.rundir import write_text
+from t2g_ray.run.folder import write_text
+from t2g_ray.run.jsonlines import read_json_lines
+from t2g_ray.run.progress import StageProgress, announced_wait
 from t2g_ray.types import Record
 
 DIGEST_CHARS = 16

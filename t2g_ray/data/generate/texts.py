@@ -18,7 +18,7 @@ from t2g_ray.data.generate.config import SourceConfig
 from t2g_ray.data.importers.row import Rejection, Row
 from t2g_ray.data.importers.source import JSON_SUFFIXES, Source, text_lines
 from t2g_ray.data.records import record_from_dict
-from t2g_ray.graph import Graph
+from t2g_ray.graph.graph import Graph
 from t2g_ray.sections import EMBEDDED
 from t2g_ray.types import Record
 

@@ -30,8 +30,7 @@ from vllm.model_executor.layers.linear import (
 )
 from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
 
-from t2g_ray.transport import Link, Meeting, SharedBucket, unflatten
-from t2g_ray.weights import (
+from t2g_ray.weights.manifest import (
     Bucket,
     Manifest,
     TensorEntry,
@@ -43,6 +42,7 @@ from t2g_ray.weights import (
     right_probe,
     tensor_from_bytes,
 )
+from t2g_ray.weights.transport import Link, Meeting, SharedBucket, unflatten
 
 BACKEND = "t2g_buckets"
 

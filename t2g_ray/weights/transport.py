@@ -22,7 +22,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from t2g_ray.weights import TensorEntry, bytes_of, describe, in_buckets, outline
+from t2g_ray.weights.manifest import TensorEntry, bytes_of, describe, in_buckets, outline
 
 ALIGNMENT = 16
 """Bytes: a tensor of any type may start at a multiple of it."""

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from t2g_ray.graph import Graph
+from t2g_ray.graph.graph import Graph
 
 Mode = Literal["exact", "relaxed"]
 Key = tuple[str, ...]  # the type comes last

@@ -8,7 +8,6 @@ can be well formed and wrong, and `rewards` tells the two apart.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,51 +137,3 @@ def _shown(value: object) -> str:
     if isinstance(value, list):
         value = [item[:40] for item in value[:8]]
     return ascii(value[:40] if isinstance(value, str) else value)[:200]
-
-
-def graph_json_schema(
-    entity_types: Sequence[str],
-    relation_types: Sequence[str],
-    *,
-    max_entities: int = 64,
-    max_relations: int = 128,
-    max_text_chars: int | None = None,
-) -> dict[str, Any]:
-    """JSON Schema of a graph with only the wanted types, for constrained decoding.
-
-    Without wanted types the matching array must be empty. Texts are not bounded unless asked:
-    xgrammar (0.2) lets a bounded string hold raw control characters and no escapes, and a pattern
-    that says otherwise does not compile as it reads. An answer cut by its length limit is closed
-    by `greedy.close_graph`.
-    """
-    text: dict[str, Any] = {"type": "string"}
-    if max_text_chars is not None:
-        text |= {"minLength": 1, "maxLength": max_text_chars}
-    id_ = {"type": "integer", "minimum": 0, "maximum": max_entities - 1}
-    entity = {"id": id_, "text": text, "type": _type_schema(entity_types)}
-    relation = {"head": text, "tail": text, "type": _type_schema(relation_types)}
-    return _object_schema(
-        {
-            "entities": _array_schema(entity, max_entities if entity_types else 0),
-            "relations": _array_schema(relation, max_relations if relation_types else 0),
-        }
-    )
-
-
-def _type_schema(types: Sequence[str]) -> dict[str, Any]:
-    return {"type": "string", "enum": list(types)}
-
-
-def _array_schema(properties: dict[str, Any], max_items: int) -> dict[str, Any]:
-    if max_items == 0:
-        return {"type": "array", "maxItems": 0}
-    return {"type": "array", "items": _object_schema(properties), "maxItems": max_items}
-
-
-def _object_schema(properties: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }

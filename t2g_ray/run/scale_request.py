@@ -10,8 +10,8 @@ import json
 import time
 from pathlib import Path
 
-from t2g_ray.progress import announced_wait
-from t2g_ray.rundir import RunDir, write_json
+from t2g_ray.run.folder import RunDir, write_json
+from t2g_ray.run.progress import announced_wait
 
 _LOOK_EVERY_S = 0.2
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from t2g_ray.scoring import Counts, Key, relaxed_form
+from t2g_ray.graph.counts import Counts, Key, relaxed_form
 
 # Near misses are searched among all pairs of leftovers; beyond this an answer is noise.
 MAX_NEAR_PAIRS = 4096

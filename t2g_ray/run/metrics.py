@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from t2g_ray.jsonlines import JsonLinesWriter, last_json_line, read_json_lines
+from t2g_ray.run.jsonlines import JsonLinesWriter, last_json_line, read_json_lines
 
 MetricsLine = dict[str, float | None]
 

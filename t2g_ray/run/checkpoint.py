@@ -20,7 +20,7 @@ from typing import Any
 
 import xxhash
 
-from t2g_ray.rundir import write_json, write_text
+from t2g_ray.run.folder import write_json, write_text
 
 STATE = "state.json"
 MANIFEST = "manifest.json"

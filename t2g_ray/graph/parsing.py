@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
-from t2g_ray.graph import Graph, GraphError
+from t2g_ray.graph.graph import Graph, GraphError
 
 THINK_OPEN = "<think>"
 THINK_CLOSE = "</think>"

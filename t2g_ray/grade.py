@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from t2g_ray.config import RewardSpec
 from t2g_ray.graph.counts import Counts
 from t2g_ray.graph.parsing import parse_completion
-from t2g_ray.rewards import RewardSpec, grade_all
 from t2g_ray.rewards.custom import CustomRewards
+from t2g_ray.rewards.score import grade_all
 from t2g_ray.types import Group, GroupSummary, IntArray, Record, Reward, ScoredGroup
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from t2g_ray.sections import EMBEDDED
+from t2g_ray.config import EMBEDDED
 
 if TYPE_CHECKING:
     import torch

@@ -7,26 +7,11 @@ every score, and an empty graph where there is something to find earns only that
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from t2g_ray.config.rewards import Shaping
 from t2g_ray.graph.matching import Match, f_beta, near_credit
 from t2g_ray.graph.parsing import ParseFailure
 from t2g_ray.rewards.answer import Answer
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shaping:
-    """How F1 and length become parts.
-
-    The F1 parts are F-`beta` to the power `power` (0.5: the square root). `max_new_tokens` is the
-    longest completion, in tokens; the overlong penalty grows over its last `overlong_share`.
-    """
-
-    beta: float = 1.0
-    power: float = 1.0
-    max_new_tokens: int | None = None
-    overlong_share: float = 0.2
-
 
 Part = Callable[[Answer, Shaping], float]
 
@@ -152,5 +137,3 @@ PARTS: dict[str, Part] = {
     "duplicates": duplicates_part,
     "overlong": overlong_part,
 }
-PENALTIES = frozenset({"duplicates", "overlong"})
-"""The parts that lie in [-1, 0]; all others lie in [0, 1]."""

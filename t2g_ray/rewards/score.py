@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from t2g_ray.config import RewardSpec
+from t2g_ray.config.rewards import PENALTIES
 from t2g_ray.graph.parsing import ParseFailure
 from t2g_ray.rewards.answer import Answer, Gold, read_answer
-from t2g_ray.rewards.parts import PARTS, PENALTIES
-from t2g_ray.rewards.spec import RewardSpec
+from t2g_ray.rewards.parts import PARTS
 from t2g_ray.types import Record, Reward, RewardTag
 
 _logger = logging.getLogger(__name__)

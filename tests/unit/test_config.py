@@ -16,8 +16,8 @@ from t2g_ray.config import (
     dump_config,
     load_config,
 )
+from t2g_ray.config.rewards import CustomReward, Shaping
 from t2g_ray.data.generate.config import GenerateConfig
-from t2g_ray.rewards import CustomReward, Shaping
 
 ROOT = Path(__file__).parents[2]
 

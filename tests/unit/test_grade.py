@@ -7,11 +7,13 @@ import logging
 import numpy as np
 import pytest
 
+from t2g_ray.config import RewardSpec
+from t2g_ray.config.rewards import Shaping
 from t2g_ray.data.corpus import build_tokenizer
 from t2g_ray.grade import score_group, summarise
 from t2g_ray.graph.graph import Entity, Graph
-from t2g_ray.rewards import PARTS, RewardSpec, Shaping
 from t2g_ray.rewards.answer import Answer
+from t2g_ray.rewards.parts import PARTS
 from t2g_ray.types import Completion, FinishReason, Group, Prompt, Record, Reward, ScoredGroup
 
 TOKENIZER = build_tokenizer()

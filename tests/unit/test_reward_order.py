@@ -11,9 +11,11 @@ import math
 
 import pytest
 
+from t2g_ray.config import RewardSpec
+from t2g_ray.config.rewards import PRESETS, Shaping
 from t2g_ray.data.corpus import generate_records
 from t2g_ray.graph.graph import Entity, Graph, Relation
-from t2g_ray.rewards import PRESETS, RewardSpec, Shaping, score_completion
+from t2g_ray.rewards.score import score_completion
 from t2g_ray.types import Record
 
 WRITTEN = Record(

@@ -7,17 +7,11 @@ import pickle
 import pytest
 
 from t2g_ray import rewards
+from t2g_ray.config import RewardSpec
+from t2g_ray.config.rewards import PART_NAMES, PENALTIES, PRESETS, Shaping, preset
 from t2g_ray.graph.graph import Entity, Graph, Relation
-from t2g_ray.rewards import (
-    PARTS,
-    PENALTIES,
-    PRESETS,
-    RewardSpec,
-    Shaping,
-    grade,
-    preset,
-    score_completion,
-)
+from t2g_ray.rewards.parts import PARTS
+from t2g_ray.rewards.score import grade, score_completion
 from t2g_ray.types import Record
 
 GOLD = Graph(
@@ -232,3 +226,7 @@ def test_the_boundary_passes_a_good_score_through() -> None:
     text = GOLD.to_json()
     expected = score_completion(text, RECORD, PRESETS["default"])
     assert grade(text, RECORD, PRESETS["default"]) == expected
+
+
+def test_every_part_that_a_configuration_may_name_has_its_function() -> None:
+    assert tuple(PARTS) == PART_NAMES

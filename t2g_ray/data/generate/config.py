@@ -10,8 +10,8 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from t2g_ray.config import EMBEDDED, Section
 from t2g_ray.prompt_settings import PromptSettings, read_prompt_settings
-from t2g_ray.sections import EMBEDDED, Section
 
 
 class SourceConfig(Section):

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from t2g_ray.sections import Section
+from t2g_ray.config.section import Section
 
 
 class AlgorithmConfig(Section):

@@ -1,0 +1,42 @@
+"""YAML and overrides -> frozen settings. Imports nothing of the project, and nothing heavy.
+
+The modules mirror the packages that read them; these are the names that others use.
+"""
+
+from t2g_ray.config.algorithm import AlgorithmConfig
+from t2g_ray.config.learner import LearnerConfig, LoraConfig, OptimizerConfig
+from t2g_ray.config.load import AnyConfig, ConfigError, build_config, dump_config, load_config
+from t2g_ray.config.prompts import DataConfig, PromptConfig
+from t2g_ray.config.rewards import CustomRewardConfig, RewardConfig, RewardSpec
+from t2g_ray.config.rollout import RolloutConfig, SamplingConfig
+from t2g_ray.config.run import CheckpointConfig, DeadlineConfig, EvalConfig, SyncConfig
+from t2g_ray.config.section import EMBEDDED, Section
+from t2g_ray.config.stages import GrpoConfig, SftConfig, StageConfig
+
+__all__ = [
+    "EMBEDDED",
+    "AlgorithmConfig",
+    "AnyConfig",
+    "CheckpointConfig",
+    "ConfigError",
+    "CustomRewardConfig",
+    "DataConfig",
+    "DeadlineConfig",
+    "EvalConfig",
+    "GrpoConfig",
+    "LearnerConfig",
+    "LoraConfig",
+    "OptimizerConfig",
+    "PromptConfig",
+    "RewardConfig",
+    "RewardSpec",
+    "RolloutConfig",
+    "SamplingConfig",
+    "Section",
+    "SftConfig",
+    "StageConfig",
+    "SyncConfig",
+    "build_config",
+    "dump_config",
+    "load_config",
+]

@@ -1,0 +1,84 @@
+"""The learner ranks, their optimiser and adapters."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from t2g_ray.config.section import Section
+
+
+class OptimizerConfig(Section):
+    """AdamW, or Muon on hidden matrices with AdamW on the rest."""
+
+    name: Literal["adamw", "muon"] = "adamw"
+    """Muon needs zero_stage 0."""
+    lr: float = Field(default=1e-6, gt=0)
+    """Learning rate of AdamW (and of the AdamW part under Muon)."""
+    muon_lr: float = Field(default=0.02, gt=0)
+    """Learning rate of hidden matrices under Muon."""
+    muon_momentum: float = Field(default=0.95, ge=0, lt=1)
+    """Momentum of Muon."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Decoupled weight decay."""
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    """First moment of AdamW."""
+    beta2: float = Field(default=0.99, ge=0, lt=1)
+    """Second moment of AdamW."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Steps of linear warm-up."""
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    """Learning rate after the warm-up."""
+    final_lr_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of the peak learning rate that is left at the last step."""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """Gradients are clipped to this global norm."""
+
+
+class LoraConfig(Section):
+    """Low-rank adapters in place of training all weights (Hu et al. 2021)."""
+
+    rank: int = Field(default=0, ge=0)
+    """Rank of the adapters; 0 trains all weights."""
+    alpha: int = Field(default=32, ge=1)
+    """Adapters are scaled by alpha / rank."""
+    targets: list[str] = Field(default_factory=list)
+    """Names of the layers that get one, as in `q_proj`; when empty, all but the head."""
+
+
+class LearnerConfig(Section):
+    """DeepSpeed learner ranks."""
+
+    ranks: int = Field(default=1, ge=1)
+    """Data-parallel ranks."""
+    threads: int = Field(default=1, ge=1)
+    """CPU threads of one rank; also the CPUs that it reserves."""
+    gpus: float = Field(default=0, ge=0)
+    """GPUs of one rank."""
+    zero_stage: Literal[0, 1, 2, 3] = 0
+    """What DeepSpeed shards: nothing, optimiser state, gradients, parameters."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the learner; bfloat16 keeps fp32 master weights."""
+    token_budget: int = Field(default=8192, ge=16)
+    """Tokens of one micro-batch of one rank, padding included."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in place of keeping them."""
+    packing: bool = True
+    """Compute no padding, and each prompt once for all completions of its group, where the model
+    allows it; else padded rows of prompt and completion."""
+    lora: LoraConfig = LoraConfig()
+    """Adapters; samplers and the exported model get them merged into the weights."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+
+    @model_validator(mode="after")
+    def _muon_is_whole(self) -> LearnerConfig:
+        # DeepSpeed clips Muon's orthogonalised update instead of the gradient once it shards,
+        # which changes the result by more than an order of magnitude.
+        if self.optimizer.name == "muon" and (self.zero_stage or self.lora.rank):
+            raise ValueError(
+                "learner.optimizer.name=muon needs whole matrices, learner.zero_stage=0 and "
+                f"learner.lora.rank=0, found {self.zero_stage} and {self.lora.rank}; set both to "
+                "0 or choose adamw"
+            )
+        return self

@@ -1,0 +1,67 @@
+"""How completions are sampled, and the engines that write them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from t2g_ray.config.section import Section
+
+
+class SamplingConfig(Section):
+    """How completions are sampled."""
+
+    temperature: float = Field(default=1.0, gt=0.0)
+    """Divides the logits on both sides, sampler and learner."""
+    max_new_tokens: int = Field(default=512, ge=1)
+    """Longest completion, the end token included."""
+    ignore_eos: bool = False
+    """Write on past the end token, for measurements with completions of one known length."""
+    over_sample: float = Field(default=1.0, ge=1.0)
+    """Groups begun for a step, as a multiple of prompts_per_step. Above 1 the first to finish are
+    trained, the others aborted, and their prompts come again; needs max_staleness 0."""
+    extra_groups: int = Field(default=0, ge=0)
+    """Further groups that a step may take in place of those whose rewards are all equal."""
+
+
+class RolloutConfig(Section):
+    """vLLM rollout actors: how many, and what each one holds."""
+
+    actors: int = Field(default=1, ge=1)
+    """Rollout actors, each with an engine of its own."""
+    threads: int = Field(default=1, ge=1)
+    """CPU threads of one actor; also the CPUs that its bundle reserves."""
+    gpus: float = Field(default=0, ge=0)
+    """GPUs of one actor: its tensor parallel size, or a share where a learner rank has the rest."""
+    tensor_parallel: int = Field(default=1, ge=1)
+    """GPUs that one engine spreads its layers over."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Precision of the sampler."""
+    kv_cache_gib: float = Field(default=1.0, gt=0)
+    """Size of the KV cache on a CPU; a GPU uses `gpu_memory_utilization`."""
+    gpu_memory_utilization: float = Field(default=0.85, gt=0, le=1)
+    """Share of a GPU that one engine may use."""
+    max_sequences: int = Field(default=256, ge=1)
+    """Completions that one engine writes at a time."""
+    draft_tokens: int | None = Field(default=None, ge=0, le=64)
+    """Tokens of a record's own graph that the engine takes as guesses and checks in one pass of the
+    model; that changes the speed alone. 24 on CPUs when not given; not for GPUs."""
+    engine: dict[str, Any] = Field(default_factory=dict)
+    """More engine arguments, passed to vLLM as they are."""
+
+    @property
+    def num_guessed(self) -> int:
+        """`draft_tokens`, or what the hardware makes of it."""
+        return (0 if self.gpus else 24) if self.draft_tokens is None else self.draft_tokens
+
+    @model_validator(mode="after")
+    def _drafts_are_exact(self) -> RolloutConfig:
+        if self.gpus and self.draft_tokens:
+            raise ValueError("rollout.draft_tokens must be 0 or left out where rollout.gpus is set")
+        if "speculative_config" in self.engine and not self.gpus:
+            raise ValueError(
+                "rollout.engine must not hold speculative_config on CPUs, where vLLM samples "
+                "guessed tokens wrongly; use rollout.draft_tokens"
+            )
+        return self

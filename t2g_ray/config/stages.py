@@ -1,0 +1,122 @@
+"""The configuration of a stage, SFT or GRPO: its sections, and what follows from them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from t2g_ray.config.algorithm import AlgorithmConfig
+from t2g_ray.config.learner import LearnerConfig
+from t2g_ray.config.prompts import DataConfig, PromptConfig
+from t2g_ray.config.rewards import RewardConfig, RewardSpec
+from t2g_ray.config.rollout import RolloutConfig, SamplingConfig
+from t2g_ray.config.run import CheckpointConfig, DeadlineConfig, EvalConfig, SyncConfig
+from t2g_ray.config.section import EMBEDDED, Section
+
+
+class StageConfig(Section):
+    """What SFT and GRPO have in common."""
+
+    run_dir: Path
+    """Folder of the run; must be empty or, to resume, hold this run."""
+    seed: int = 0
+    """Seed of data, sampling and initial weights."""
+    model: str = EMBEDDED
+    """`embedded`, a folder in Hugging Face format, or a hub name."""
+    resume: Literal["never", "auto"] = "never"
+    """auto: go on from the newest valid checkpoint, if there is one."""
+    data: DataConfig = DataConfig()
+    prompt: PromptConfig = PromptConfig()
+    learner: LearnerConfig = LearnerConfig()
+    eval: EvalConfig = EvalConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    deadlines: DeadlineConfig = DeadlineConfig()
+
+    @property
+    def data_seed(self) -> int:
+        """Seed of the data: its own, else the run's."""
+        return self.seed if self.data.seed is None else self.data.seed
+
+
+class SftConfig(StageConfig):
+    """Supervised stage: records -> a policy that knows the output format."""
+
+    steps: int | None = Field(default=None, ge=1)
+    """Optimiser steps; `epochs` decides when not given."""
+    epochs: float = Field(default=2.0, gt=0)
+    """Used when `steps` is not given."""
+    batch_size: int = Field(default=16, ge=1)
+    """Records of one optimiser step, over all ranks."""
+
+
+class GrpoConfig(StageConfig):
+    """GRPO stage: prompts -> groups -> rewards -> gradient steps."""
+
+    steps: int = Field(default=100, ge=1)
+    """Optimiser steps."""
+    prompts_per_step: int = Field(default=16, ge=1)
+    """Groups that one optimiser step consumes."""
+    group_size: int = Field(default=8, ge=2)
+    """Completions of one prompt."""
+    max_staleness: int = Field(default=0, ge=0)
+    """Optimiser steps a group's first token may be older than the policy trained."""
+    sampling: SamplingConfig = SamplingConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    reward: RewardConfig = RewardConfig()
+    algorithm: AlgorithmConfig = AlgorithmConfig()
+    sync: SyncConfig = SyncConfig()
+    tensorboard: bool = False
+    """Write the metrics as TensorBoard event files too."""
+
+    @property
+    def num_devices(self) -> int:
+        """GPUs of the run; on CPUs, the processes that hold a model."""
+        gpus = self.rollout.actors * self.rollout.gpus + self.learner.ranks * self.learner.gpus
+        return math.ceil(gpus) or self.rollout.actors + self.learner.ranks
+
+    @property
+    def reward_spec(self) -> RewardSpec:
+        """What the reward actors compute."""
+        return self.reward.spec(max_new_tokens=self.sampling.max_new_tokens)
+
+    @property
+    def prompts_begun(self) -> int:
+        """Groups begun for one step."""
+        # 10 x 1.1 is a little more than 11 in floating point.
+        return math.ceil(round(self.prompts_per_step * self.sampling.over_sample, 6))
+
+    @property
+    def parity_tolerance(self) -> float:
+        """The gate's tolerance, derived from the precisions where it is not given."""
+        if self.algorithm.parity_tolerance is not None:
+            return self.algorithm.parity_tolerance
+        return 1e-5 if {self.rollout.dtype, self.learner.dtype} == {"float32"} else 0.05
+
+    @model_validator(mode="after")
+    def _over_sampling_is_synchronous(self) -> GrpoConfig:
+        if self.sampling.over_sample > 1 and self.max_staleness > 0:
+            raise ValueError(
+                "sampling.over_sample above 1 needs max_staleness 0, found "
+                f"{self.sampling.over_sample:g} and {self.max_staleness}: with staleness a step "
+                "takes the first groups that finish anyway; set one of the two back"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _tensor_parallel_fits(self) -> GrpoConfig:
+        rollout = self.rollout
+        if rollout.tensor_parallel > max(1, rollout.gpus):
+            raise ValueError(
+                "rollout.tensor_parallel must be at most rollout.gpus, got "
+                f"{rollout.tensor_parallel} and {rollout.gpus}; raise rollout.gpus"
+            )
+        if rollout.tensor_parallel > 1 and self.sync.transport == "ipc":
+            raise ValueError(
+                "sync.transport=ipc needs rollout.tensor_parallel=1, found "
+                f"{rollout.tensor_parallel}: an engine on several GPUs cannot read from one; "
+                "choose sync.transport=broadcast"
+            )
+        return self

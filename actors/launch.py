@@ -16,16 +16,17 @@ from actors.placement import connect
 from actors.scaling import RolloutScaler
 from actors.waiting import Meanwhile, results_of
 from actors.weights import RayWeights
-from t2g_ray.advantages import TrainGroup
+from t2g_ray.algorithm.advantages import TrainGroup
 from t2g_ray.batching import balance
 from t2g_ray.config import GrpoConfig, dump_config
-from t2g_ray.data.ledger import Curriculum, Ledger
-from t2g_ray.data.load import encode_prompts, likely_answers, load_split, resolve_model
-from t2g_ray.data.records import PromptOrder
 from t2g_ray.grade import sample_line
-from t2g_ray.greedy import load_tokenizer
 from t2g_ray.loop import GrpoLoop, Ready
-from t2g_ray.prompt_settings import write_prompt_settings
+from t2g_ray.model.policy import resolve_model
+from t2g_ray.model.tokenizer import load_tokenizer
+from t2g_ray.prompts.ledger import Curriculum, Ledger
+from t2g_ray.prompts.load import encode_prompts, likely_answers, load_split
+from t2g_ray.prompts.order import PromptOrder
+from t2g_ray.prompts.settings import write_prompt_settings
 from t2g_ray.rewards.custom import check_custom
 from t2g_ray.run.checkpoint import begin, discard_after, find_checkpoint, finish, keep_last
 from t2g_ray.run.folder import RunDir, write_json, write_text

@@ -17,8 +17,8 @@ import ray
 from actors.cluster import Cluster
 from actors.groups import RayGroups
 from actors.weights import RayWeights
-from t2g_ray.data.ledger import Ledger
 from t2g_ray.loop import Ready, Watcher
+from t2g_ray.prompts.ledger import Ledger
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.scale_request import read_number, write_number
 

@@ -18,14 +18,14 @@ from actors.learner import LearnerActor
 from actors.placement import connect
 from benchmarks.result import Row, make_row, ratio_row
 from benchmarks.workload import first_prompts, written_groups
+from t2g_ray.algorithm.loss import loss_divisor
+from t2g_ray.algorithm.samples import to_samples
 from t2g_ray.batching import MicroBatch, balance, collate, cut
 from t2g_ray.config import GrpoConfig
-from t2g_ray.data.load import resolve_model
-from t2g_ray.greedy import load_tokenizer
 from t2g_ray.learner import LearnerSpec
-from t2g_ray.loss import loss_divisor
+from t2g_ray.model.policy import resolve_model
+from t2g_ray.model.tokenizer import load_tokenizer
 from t2g_ray.run.folder import RunDir
-from t2g_ray.samples import to_samples
 from t2g_ray.types import Group, Reward, Sample, ScoredGroup
 
 LAYOUTS = {"joined": False, "packed": True}

@@ -22,9 +22,9 @@ from benchmarks.result import Row, make_row, ratio_row
 from benchmarks.trl_side import TrlWork
 from benchmarks.workload import first_prompts
 from t2g_ray.config import GrpoConfig
-from t2g_ray.data.load import resolve_model
-from t2g_ray.data.records import record_to_dict
-from t2g_ray.greedy import load_tokenizer
+from t2g_ray.model.policy import resolve_model
+from t2g_ray.model.tokenizer import load_tokenizer
+from t2g_ray.records.jsonl import record_to_dict
 from t2g_ray.run.folder import RunDir, write_json
 
 Figures = Mapping[str, float]

@@ -26,7 +26,7 @@ def write_random_model(folder: Path, size: str) -> str:
     from safetensors.torch import save_file
     from transformers import AutoModelForCausalLM
 
-    from t2g_ray.data.corpus import build_tokenizer
+    from t2g_ray.records.corpus import build_tokenizer
 
     if size not in SIZES:
         raise ValueError(f"a size must be one of {', '.join(SIZES)}, found {size!r}; choose one")

@@ -20,9 +20,9 @@ from actors.rollout import RolloutActor, rollout_spec
 from benchmarks.result import Row, make_row, ratio_row
 from benchmarks.workload import first_prompts, sampling_of
 from t2g_ray.config import GrpoConfig
-from t2g_ray.data.load import resolve_model
 from t2g_ray.engine_spec import EngineSpec, Sampling, engine_arguments
-from t2g_ray.greedy import load_tokenizer
+from t2g_ray.model.policy import resolve_model
+from t2g_ray.model.tokenizer import load_tokenizer
 from t2g_ray.run.folder import RunDir
 from t2g_ray.types import Prompt
 

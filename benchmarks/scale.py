@@ -25,7 +25,7 @@ from benchmarks.workload import completion_of
 from t2g_ray.config import GrpoConfig
 from t2g_ray.engine_spec import EngineSpec, Sampling
 from t2g_ray.grade import summarise
-from t2g_ray.graph.graph import Graph
+from t2g_ray.graph import Graph
 from t2g_ray.sampler import SamplerThread
 from t2g_ray.types import Group, GroupSummary, Prompt, Record, Reward, ScoredGroup
 from t2g_ray.weights.manifest import MIB

@@ -44,7 +44,7 @@ class _Tensors:
     """What `LearnerActor.publish` needs of a learner: the policy's tensors, in order."""
 
     def __init__(self, model: str) -> None:
-        from t2g_ray.policy import load_policy
+        from t2g_ray.model.policy import load_policy
 
         self._policy, _ = load_policy(model)
         self.device = self._policy.device

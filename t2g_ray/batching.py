@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from t2g_ray.packing import Packing, Segment, pack
+from t2g_ray.model.packing import Packing, Segment, pack
 from t2g_ray.types import Sample
 
 PAD_ID = 0

@@ -115,9 +115,9 @@ def eval_command(
 
 
 def _eval_records(data: str, max_records: int | None, seed: int) -> list[Record]:
-    from t2g_ray.data.corpus import generate_records
-    from t2g_ray.data.load import HELDOUT_RECORDS
-    from t2g_ray.data.records import load_records
+    from t2g_ray.prompts.load import HELDOUT_RECORDS
+    from t2g_ray.records.corpus import generate_records
+    from t2g_ray.records.jsonl import load_records
 
     split = EMBEDDED_SPLITS.get(data)
     if split is not None:
@@ -139,7 +139,7 @@ def _settings(
 ) -> tuple[PromptConfig, int]:
     """What the command line says, else what the model's folder says."""
     from t2g_ray.config import PromptConfig
-    from t2g_ray.prompt_settings import read_prompt_settings
+    from t2g_ray.prompts.settings import read_prompt_settings
 
     own = read_prompt_settings(model)
     prompt = PromptConfig.model_validate(
@@ -226,7 +226,7 @@ def _text_of(text: str | None, file: Path | None) -> str:
 
 
 def _record_of(text: str, entity_types: str, relation_types: str) -> Record:
-    from t2g_ray.data.records import record_from_dict
+    from t2g_ray.records.jsonl import record_from_dict
 
     names = {
         "entity_types": [name.strip() for name in entity_types.split(",") if name.strip()],

@@ -15,6 +15,7 @@ import numpy as np
 from t2g_ray.config import RewardSpec
 from t2g_ray.graph.counts import Counts
 from t2g_ray.graph.parsing import parse_completion
+from t2g_ray.model.tokenizer import decode
 from t2g_ray.rewards.custom import CustomRewards
 from t2g_ray.rewards.score import grade_all
 from t2g_ray.types import Group, GroupSummary, IntArray, Record, Reward, ScoredGroup
@@ -45,20 +46,6 @@ def score_group(
         rewards = custom.add(rewards, texts, group.prompt.record, thinking=thinking)
     scored = ScoredGroup(group=group, rewards=tuple(rewards), texts=texts)
     return summarise(scored, score_s=time.time() - started), scored
-
-
-def decode(tokenizer: Any, ids: Sequence[list[int]]) -> tuple[str, ...]:
-    """Text of each completion without its special tokens. Equal ones are decoded once."""
-    keys = [tuple(one) for one in ids]
-    distinct = dict.fromkeys(keys)
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None or tokenizer.clean_up_tokenization_spaces:
-        texts = tokenizer.batch_decode([list(key) for key in distinct], skip_special_tokens=True)
-    else:
-        # batch_decode walks all ids in Python before it asks the backend for the same text.
-        texts = [backend.decode(list(key), skip_special_tokens=True) for key in distinct]
-    text_of = dict(zip(distinct, texts, strict=True))
-    return tuple(text_of[key] for key in keys)
 
 
 def summarise(scored: ScoredGroup, *, score_s: float) -> GroupSummary:

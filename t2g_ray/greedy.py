@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from t2g_ray.graph.constrained import close_graph, graph_json_schema
-from t2g_ray.prompts import fitting_prompts
+from t2g_ray.model.tokenizer import load_tokenizer
+from t2g_ray.prompts.messages import fitting_prompts
 from t2g_ray.types import Completion, Prompt, Record
 
 if TYPE_CHECKING:
@@ -79,25 +79,6 @@ def generate_texts(
         num_too_long=len(records) - len(answers),
         num_cut=sum(answer.finish_reason == "length" for answer in answers.values()),
     )
-
-
-def load_tokenizer(model: str) -> Any:
-    """The tokenizer of a model folder or hub name. Raises ValueError where there is none."""
-    from transformers import AutoTokenizer
-
-    folder = Path(model)
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        raise ValueError(
-            f"a model folder must hold config.json, {model} does not; give the folder that a run "
-            "exported (model/ in its run folder)"
-        )
-    try:
-        return AutoTokenizer.from_pretrained(model, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"a model must be a folder or a hub name that can be read, found {model!r}; correct "
-            f"the path, or download the model first: {error}"
-        ) from error
 
 
 def local_spec(model: str, *, max_prompt_tokens: int, max_new_tokens: int) -> EngineSpec:

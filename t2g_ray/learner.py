@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 import torch.distributed as dist
 
+from t2g_ray.algorithm.loss import LossSums, TokenBatch, likelihood_loss, policy_loss
 from t2g_ray.batching import MicroBatch, collate, cut
 from t2g_ray.config import AlgorithmConfig, LearnerConfig
 from t2g_ray.logprobs import TokenLogProbs, check_head
-from t2g_ray.lora import add_adapters, plain_tensors, without_adapters
-from t2g_ray.loss import LossSums, TokenBatch, likelihood_loss, policy_loss
+from t2g_ray.model.lora import add_adapters, plain_tensors, without_adapters
 from t2g_ray.optim import deepspeed_config, lr_share, tag_for_muon
 from t2g_ray.reference import Reference, check_same_start, digest_of_policy
 from t2g_ray.step_totals import StepTotals
@@ -59,7 +59,7 @@ class Learner:
     def __init__(self, spec: LearnerSpec) -> None:
         import deepspeed
 
-        from t2g_ray.policy import load_policy
+        from t2g_ray.model.policy import load_policy
 
         torch.manual_seed(spec.seed)
         self.spec = spec
@@ -263,7 +263,7 @@ class Learner:
 
 def _is_packed(policy: PreTrainedModel) -> bool:
     """Switch the policy to packed rows where it can read them; say why where it cannot."""
-    from t2g_ray.packed_attention import enable_packing
+    from t2g_ray.model.packed_attention import enable_packing
 
     reason = enable_packing(policy)
     if reason is not None:

@@ -14,7 +14,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from t2g_ray.batching import MicroBatch
-from t2g_ray.probe import TOLERANCE, relative_difference
+from t2g_ray.model.probe import TOLERANCE, relative_difference
 
 CHUNK_ELEMENTS = 1 << 24
 """Logits computed at a time: 64 MiB in fp32."""

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Protocol
 
-from t2g_ray.advantages import TrainGroup, has_signal, plan_advantages
+from t2g_ray.algorithm.advantages import TrainGroup, has_signal, plan_advantages
+from t2g_ray.algorithm.loss import loss_divisor
 from t2g_ray.config import GrpoConfig
-from t2g_ray.data.ledger import Ledger
-from t2g_ray.loss import loss_divisor
+from t2g_ray.prompts.ledger import Ledger
 from t2g_ray.staleness import Due, dues_of
 from t2g_ray.step_metrics import Books, StepClock, Stock, Surplus, step_line
 from t2g_ray.types import GroupSummary

@@ -12,7 +12,7 @@ from torch import nn
 
 from t2g_ray.batching import MicroBatch
 from t2g_ray.logprobs import TokenLogProbs
-from t2g_ray.packed_attention import enable_packing
+from t2g_ray.model.packed_attention import enable_packing
 from t2g_ray.weights.manifest import bytes_of, digest_of
 
 
@@ -22,7 +22,7 @@ class Reference:
     def __init__(
         self, model: str, *, dtype: torch.dtype, device: torch.device, is_packed: bool
     ) -> None:
-        from t2g_ray.policy import load_policy
+        from t2g_ray.model.policy import load_policy
 
         policy, _ = load_policy(model, dtype=dtype)
         if is_packed:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from t2g_ray.config.rewards import preset as reward_preset
-from t2g_ray.data.records import json_lines, load_records
 from t2g_ray.graph.counts import Counts, GraphCounts, score_graph
 from t2g_ray.graph.parsing import parse_completion
+from t2g_ray.records.jsonl import json_lines, load_records
 from t2g_ray.rewards.score import score_completion
 from t2g_ray.types import Record, Reward
 

@@ -18,9 +18,10 @@ import torch.distributed as dist
 
 from t2g_ray.batching import balance
 from t2g_ray.config import AlgorithmConfig, SftConfig, dump_config
-from t2g_ray.data.load import load_split, resolve_model
 from t2g_ray.learner import Learner, LearnerSpec
-from t2g_ray.prompt_settings import write_prompt_settings
+from t2g_ray.model.policy import resolve_model
+from t2g_ray.prompts.load import load_split
+from t2g_ray.prompts.settings import write_prompt_settings
 from t2g_ray.run import checkpoint
 from t2g_ray.run.folder import RunDir, write_text
 from t2g_ray.run.jsonlines import JsonLinesWriter

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from t2g_ray.config import PromptConfig
-from t2g_ray.data.load import encode_prompts
-from t2g_ray.data.records import THINKING_KEY, PromptOrder
-from t2g_ray.prompts import encode_answer
+from t2g_ray.prompts.load import encode_prompts
+from t2g_ray.prompts.messages import encode_answer
+from t2g_ray.prompts.order import PromptOrder
+from t2g_ray.records.jsonl import THINKING_KEY
 from t2g_ray.types import Record, Sample
 
 WINDOW_STEPS = 16

@@ -11,7 +11,7 @@ from dataclasses import fields
 import torch
 import torch.distributed as dist
 
-from t2g_ray.loss import LossSums
+from t2g_ray.algorithm.loss import LossSums
 
 NAMES = tuple(field.name for field in fields(LossSums) if field.name != "max_ratio")
 

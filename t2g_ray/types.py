@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from t2g_ray.graph.graph import Graph
+from t2g_ray.graph import Graph
 
 IntArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float32]

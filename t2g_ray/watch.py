@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from t2g_ray.config import GrpoConfig
-from t2g_ray.data.ledger import Ledger
 from t2g_ray.loop import Ready
+from t2g_ray.prompts.ledger import Ledger
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.jsonlines import JsonLinesWriter
 from t2g_ray.run.metrics import MetricsSink, MetricsWriter, TensorBoardSink

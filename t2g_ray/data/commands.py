@@ -69,8 +69,8 @@ def import_command(
     from t2g_ray.data.importers.finish import ImportOptions
     from t2g_ray.data.importers.run import import_source, read_types_map, write_rejections
     from t2g_ray.data.importers.source import Source
-    from t2g_ray.data.records import write_records
     from t2g_ray.data.tables import print_import
+    from t2g_ray.records.jsonl import write_records
 
     options = ImportOptions(
         types_map=read_types_map(types_map) if types_map else {},
@@ -139,9 +139,9 @@ def select_command(
     Example: t2g data select all.jsonl --held-out dev.jsonl --max-records 1000 --out train.jsonl
     """
     from t2g_ray.data.card import write_card
-    from t2g_ray.data.records import load_records, write_records
     from t2g_ray.data.select import SelectOptions, select_records, write_rejected
     from t2g_ray.data.tables import print_selection
+    from t2g_ray.records.jsonl import load_records, write_records
 
     records = load_records(file)
     options = SelectOptions(

@@ -18,7 +18,7 @@ from t2g_ray.data.checks import FAULTS, faults_of
 from t2g_ray.data.importers.row import Rejection
 from t2g_ray.data.importers.source import json_rows
 from t2g_ray.data.near_texts import TextIndex
-from t2g_ray.data.records import record_from_dict
+from t2g_ray.records.jsonl import record_from_dict
 from t2g_ray.types import Record
 
 MAX_SAMPLES = 5

@@ -22,7 +22,7 @@ import numpy as np
 from t2g_ray.data.checks import FAULTS, faults_of
 from t2g_ray.data.inspect import MAX_SAMPLES, SAMPLE_CHARS, Split
 from t2g_ray.data.near_texts import Match, TextIndex
-from t2g_ray.data.records import record_to_dict
+from t2g_ray.records.jsonl import record_to_dict
 from t2g_ray.types import Record
 
 TOO_SHORT, TOO_LONG = "text_too_short", "text_too_long"

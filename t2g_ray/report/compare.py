@@ -14,8 +14,8 @@ from typing import Literal
 
 from markupsafe import Markup
 
+from t2g_ray.graph import Graph
 from t2g_ray.graph.counts import Key, entity_keys, relation_keys
-from t2g_ray.graph.graph import Graph
 
 Status = Literal["match", "wrong", "missed"]
 MARKS: dict[Status, str] = {"match": "\u2713", "wrong": "\u2717", "missed": "\u2013"}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from t2g_ray.graph.graph import Graph
+from t2g_ray.graph import Graph
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.jsonlines import read_json_lines
 from t2g_ray.run.metrics import MetricsLine, read_metrics

@@ -7,8 +7,8 @@ from typing import Any
 
 from markupsafe import Markup
 
+from t2g_ray.graph import Graph
 from t2g_ray.graph.counts import score_graph
-from t2g_ray.graph.graph import Graph
 from t2g_ray.report.compare import MARKS, compare, marked_text
 from t2g_ray.report.curves import figures
 from t2g_ray.report.drawing import draw_both

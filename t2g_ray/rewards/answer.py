@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from t2g_ray.graph import Graph
 from t2g_ray.graph.counts import Key, entity_keys, exact_form, relation_keys
-from t2g_ray.graph.graph import Graph
 from t2g_ray.graph.matching import Match, match
 from t2g_ray.graph.parsing import Parsed, ParseFailure, parse_completion
 from t2g_ray.types import Record

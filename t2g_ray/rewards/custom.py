@@ -22,8 +22,8 @@ from multiprocessing.connection import Connection
 from typing import Any, Literal
 
 from t2g_ray.config.rewards import CustomReward
-from t2g_ray.data.records import record_to_dict
 from t2g_ray.graph.parsing import parse_completion
+from t2g_ray.records.jsonl import record_to_dict
 from t2g_ray.reward_child import Call, LoadError, Mode, Outcome
 from t2g_ray.rewards.score import masked_reward
 from t2g_ray.types import Record, Reward

@@ -6,8 +6,8 @@ cannot end in time, so an answer that met the length limit keeps its whole items
 
 from __future__ import annotations
 
+from t2g_ray.graph import Graph
 from t2g_ray.graph.constrained import close_graph
-from t2g_ray.graph.graph import Graph
 from t2g_ray.graph.parsing import ParseFailure, parse_completion
 from t2g_ray.serving.offsets import find_spans
 from t2g_ray.serving.schema import (

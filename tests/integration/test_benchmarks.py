@@ -14,7 +14,7 @@ from benchmarks import ablations
 from benchmarks.commands import bench_app
 from t2g_ray.cli import app
 from t2g_ray.config import PromptConfig
-from t2g_ray.prompt_settings import write_prompt_settings
+from t2g_ray.prompts.settings import write_prompt_settings
 
 SMALL = (
     "prompts_per_step=2",

@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 
 from t2g_ray.cli import app
 from t2g_ray.config import PromptConfig
-from t2g_ray.data.corpus import build_tokenizer
-from t2g_ray.graph.graph import Graph
-from t2g_ray.policy import build_tiny_policy, save_policy
-from t2g_ray.prompt_settings import write_prompt_settings
+from t2g_ray.graph import Graph
+from t2g_ray.model.policy import build_tiny_policy, save_policy
+from t2g_ray.prompts.settings import write_prompt_settings
+from t2g_ray.records.corpus import build_tokenizer
 
 MAX_NEW_TOKENS = 96
 

@@ -15,9 +15,9 @@ import torch
 import torch.multiprocessing as multiprocessing
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from t2g_ray.algorithm.loss import loss_divisor
 from t2g_ray.batching import balance
 from t2g_ray.config import AlgorithmConfig, LearnerConfig, LoraConfig, OptimizerConfig
-from t2g_ray.loss import loss_divisor
 from t2g_ray.types import Sample
 from tests.ports import free_port
 

@@ -14,7 +14,7 @@ from actors.launch import run_grpo
 from actors.reward import reward_actor_class
 from t2g_ray.config import RewardSpec
 from t2g_ray.config.rewards import CustomReward
-from t2g_ray.data.corpus import build_tokenizer
+from t2g_ray.records.corpus import build_tokenizer
 from t2g_ray.types import Completion, Group, Prompt
 from tests.integration.parts import ANSWER, RECORD, grpo_config
 

@@ -21,9 +21,9 @@ import psutil
 import pytest
 from websockets.sync.client import connect
 
-from t2g_ray.data.corpus import ENTITY_TYPES, RELATION_ENDS, generate_records
-from t2g_ray.graph.graph import Graph
-from t2g_ray.prompt_settings import FILE_NAME
+from t2g_ray.graph import Graph
+from t2g_ray.prompts.settings import FILE_NAME
+from t2g_ray.records.corpus import ENTITY_TYPES, RELATION_ENDS, generate_records
 from t2g_ray.serving.schema import MAX_BODY_BYTES
 from tests.ports import free_port
 

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from actors.sft import run_sft
 from t2g_ray.config import SftConfig, load_config
-from t2g_ray.data.load import load_split
+from t2g_ray.prompts.load import load_split
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.jsonlines import read_json_lines
 from t2g_ray.run.metrics import read_metrics

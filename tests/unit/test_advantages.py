@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from t2g_ray.advantages import (
+from t2g_ray.algorithm.advantages import (
     ADVANTAGES,
     batch_std,
     group_mean,

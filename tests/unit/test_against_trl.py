@@ -17,14 +17,14 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from t2g_ray.advantages import plan_advantages
+from t2g_ray.algorithm.advantages import plan_advantages
+from t2g_ray.algorithm.loss import TokenBatch, loss_divisor, policy_loss
 from t2g_ray.batching import collate
 from t2g_ray.config import AlgorithmConfig
-from t2g_ray.data.corpus import build_tokenizer
 from t2g_ray.logprobs import TokenLogProbs
-from t2g_ray.loss import TokenBatch, loss_divisor, policy_loss
-from t2g_ray.packed_attention import enable_packing
-from t2g_ray.policy import build_tiny_policy, load_policy, save_policy
+from t2g_ray.model.packed_attention import enable_packing
+from t2g_ray.model.policy import build_tiny_policy, load_policy, save_policy
+from t2g_ray.records.corpus import build_tokenizer
 from t2g_ray.types import GroupSummary, Sample
 from tests.unit.parts import group_summary
 

@@ -18,7 +18,7 @@ from benchmarks.loop import (
 from benchmarks.scale import SleepingEngine
 from t2g_ray.batching import collate
 from t2g_ray.engine_spec import Sampling
-from t2g_ray.graph.graph import Graph
+from t2g_ray.graph import Graph
 from t2g_ray.types import Prompt, Record, Sample
 
 

@@ -14,8 +14,8 @@ from typer.testing import CliRunner, Result
 from t2g_ray import doctor
 from t2g_ray.cli import app
 from t2g_ray.config import GrpoConfig, SftConfig
-from t2g_ray.data.records import write_records
-from t2g_ray.graph.graph import Entity, Graph
+from t2g_ray.graph import Entity, Graph
+from t2g_ray.records.jsonl import write_records
 from t2g_ray.run.folder import RunDir, write_json
 from t2g_ray.types import Record
 

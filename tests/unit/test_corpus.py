@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from t2g_ray.data.corpus import (
+from t2g_ray.graph import Relation
+from t2g_ray.records.corpus import (
     ALL_TEMPLATES,
     ENTITY_TYPES,
     HELDOUT_NAMES,
@@ -27,9 +28,8 @@ from t2g_ray.data.corpus import (
     generate_records,
     split_of,
 )
-from t2g_ray.data.corpus.generate import LEVELS
-from t2g_ray.data.corpus.templates import PASSIVE, Template, slot_type
-from t2g_ray.graph.graph import Relation
+from t2g_ray.records.corpus.generate import LEVELS
+from t2g_ray.records.corpus.templates import PASSIVE, Template, slot_type
 from t2g_ray.types import Record
 
 ALL_LEVELS: tuple[Level, ...] = get_args(Level)
@@ -57,7 +57,7 @@ def test_a_longer_request_starts_with_the_shorter_one() -> None:
 
 def test_other_processes_with_other_hash_seeds_make_the_same_world() -> None:
     code = (
-        "import hashlib; from t2g_ray.data.corpus import build_tokenizer, generate_records; "
+        "import hashlib; from t2g_ray.records.corpus import build_tokenizer, generate_records; "
         "records = generate_records('heldout', 20, seed=5, level='hard'); "
         "state = repr(records) + build_tokenizer().backend_tokenizer.to_str(); "
         "print(hashlib.sha256(state.encode()).hexdigest())"

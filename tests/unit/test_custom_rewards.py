@@ -15,9 +15,9 @@ import pytest
 
 from t2g_ray.config import RewardSpec
 from t2g_ray.config.rewards import CustomReward
-from t2g_ray.data.corpus import build_tokenizer
 from t2g_ray.grade import score_group
-from t2g_ray.graph.graph import Entity, Graph
+from t2g_ray.graph import Entity, Graph
+from t2g_ray.records.corpus import build_tokenizer
 from t2g_ray.rewards.custom import CustomRewards, check_custom
 from t2g_ray.rewards.score import grade_all
 from t2g_ray.types import Completion, Group, Prompt, Record, Reward

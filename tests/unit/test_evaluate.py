@@ -3,8 +3,8 @@
 import pytest
 
 from t2g_ray.evaluate import EvalResult, evaluate_texts, mean_paired_interval, paired_interval
+from t2g_ray.graph import Entity, Graph, Relation
 from t2g_ray.graph.counts import Counts, GraphCounts
-from t2g_ray.graph.graph import Entity, Graph, Relation
 from t2g_ray.types import Record
 
 FULL = Graph(

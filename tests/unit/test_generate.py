@@ -11,7 +11,6 @@ import pytest
 
 from t2g_ray.config import ConfigError, build_config
 from t2g_ray.data.checks import faults_of
-from t2g_ray.data.corpus import build_tokenizer, generate_records
 from t2g_ray.data.generate import pipeline
 from t2g_ray.data.generate.config import GenerateConfig, TeacherConfig
 from t2g_ray.data.generate.graphs import Chosen, NoGraph, choose_graph, repair
@@ -20,8 +19,9 @@ from t2g_ray.data.generate.shards import Shard, ShardResult, ShardsMissing, answ
 from t2g_ray.data.generate.stages import Request, Stage
 from t2g_ray.data.generate.teacher import Outcome, TeacherUnavailable, answer_all
 from t2g_ray.data.generate.write import write_generated
-from t2g_ray.data.records import load_records, write_records
-from t2g_ray.graph.graph import Entity, Graph, Relation
+from t2g_ray.graph import Entity, Graph, Relation
+from t2g_ray.records.corpus import build_tokenizer, generate_records
+from t2g_ray.records.jsonl import load_records, write_records
 from t2g_ray.types import Record
 
 GOLD = {record.text: record for record in generate_records("train", 12, seed=0)}

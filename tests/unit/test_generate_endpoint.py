@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from t2g_ray.data.corpus import generate_records
 from t2g_ray.data.generate import endpoint
 from t2g_ray.data.generate.config import TeacherConfig
 from t2g_ray.data.generate.endpoint import EndpointTeacher, check_endpoint
@@ -18,6 +17,7 @@ from t2g_ray.data.generate.stages import Stage
 from t2g_ray.data.generate.start import check_teacher, start_teacher
 from t2g_ray.data.generate.teacher import TeacherUnavailable
 from t2g_ray.graph.constrained import graph_json_schema
+from t2g_ray.records.corpus import generate_records
 
 Reply = tuple[int, Any]
 RECORDS = generate_records("train", 3, seed=0)

@@ -9,11 +9,11 @@ from typing import Any
 import datasets
 import pytest
 
-from t2g_ray.data.corpus import ENTITY_TYPES, generate_records
 from t2g_ray.data.generate.config import SourceConfig
 from t2g_ray.data.generate.texts import Text, ask_for_more, read_texts
-from t2g_ray.data.records import record_to_dict
-from t2g_ray.graph.graph import Graph
+from t2g_ray.graph import Graph
+from t2g_ray.records.corpus import ENTITY_TYPES, generate_records
+from t2g_ray.records.jsonl import record_to_dict
 from t2g_ray.types import Record
 
 TYPES: dict[str, Any] = {"entity_types": ["person"], "relation_types": ["knows"]}

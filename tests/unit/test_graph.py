@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from t2g_ray.graph import Entity, Graph, GraphError, Relation
 from t2g_ray.graph.constrained import graph_json_schema
-from t2g_ray.graph.graph import Entity, Graph, GraphError, Relation
 
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 graphs = st.builds(

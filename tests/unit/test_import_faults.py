@@ -15,7 +15,7 @@ from t2g_ray.data.importers.run import (
     write_rejections,
 )
 from t2g_ray.data.importers.source import Source
-from t2g_ray.data.records import load_records, record_to_dict, write_records
+from t2g_ray.records.jsonl import load_records, record_to_dict, write_records
 from t2g_ray.types import Record
 
 TOKENS = ["Ada", "Stone", "joined", "Orbit", "Mills", "."]

@@ -13,8 +13,8 @@ from t2g_ray.data.checks import FAULTS, faults_of
 from t2g_ray.data.commands import data_app
 from t2g_ray.data.inspect import Split, find_leaks, find_repeats, inspect_files
 from t2g_ray.data.near_texts import TextIndex
-from t2g_ray.data.records import write_records
-from t2g_ray.graph.graph import Entity, Graph, Relation
+from t2g_ray.graph import Entity, Graph, Relation
+from t2g_ray.records.jsonl import write_records
 from t2g_ray.types import Record
 
 LONG = "The old mill by the river was sold to a baker from Lund in the spring of 1904."

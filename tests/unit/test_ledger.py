@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from t2g_ray.data.ledger import Curriculum, Ledger
+from t2g_ray.prompts.ledger import Curriculum, Ledger
 
 
 def test_positions_are_drawn_in_order() -> None:

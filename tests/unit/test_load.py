@@ -9,16 +9,10 @@ import pytest
 import torch
 
 from t2g_ray.config import PromptConfig, SftConfig, build_config
-from t2g_ray.data.corpus import Split, build_tokenizer, generate_records, split_of
-from t2g_ray.data.load import (
-    LoadedSplit,
-    encode_prompts,
-    likely_answers,
-    load_split,
-    resolve_model,
-)
-from t2g_ray.data.records import write_records
-from t2g_ray.policy import load_policy
+from t2g_ray.model.policy import load_policy, resolve_model
+from t2g_ray.prompts.load import LoadedSplit, encode_prompts, likely_answers, load_split
+from t2g_ray.records.corpus import Split, build_tokenizer, generate_records, split_of
+from t2g_ray.records.jsonl import write_records
 from t2g_ray.run.folder import RunDir
 from t2g_ray.sft_data import encode_samples
 

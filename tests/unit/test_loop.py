@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from t2g_ray.advantages import TrainGroup
+from t2g_ray.algorithm.advantages import TrainGroup
 from t2g_ray.config import GrpoConfig, build_config
-from t2g_ray.data.ledger import Curriculum, Ledger
 from t2g_ray.loop import MAX_EMPTY_STEPS, GrpoLoop, LoopError, Ready
+from t2g_ray.prompts.ledger import Curriculum, Ledger
 from t2g_ray.run.metrics import ConservationError
 from t2g_ray.run.stopping import RunStopped
 from t2g_ray.staleness import Due, choose

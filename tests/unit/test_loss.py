@@ -12,8 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from t2g_ray.config import AlgorithmConfig
-from t2g_ray.loss import (
+from t2g_ray.algorithm.loss import (
     KL_ESTIMATES,
     LossSums,
     TokenBatch,
@@ -24,6 +23,7 @@ from t2g_ray.loss import (
     loss_divisor,
     policy_loss,
 )
+from t2g_ray.config import AlgorithmConfig
 
 ALGORITHM = AlgorithmConfig(clip_low=0.2, clip_high=0.28, importance_cap=2.0)
 SUMS = ("loss", "entropy", "kl", "mismatch_kl", "mismatch", "clipped", "truncated")

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from t2g_ray.batching import collate, cut
 from t2g_ray.logprobs import TokenLogProbs
-from t2g_ray.packed_attention import NAME, NotPackedError, enable_packing
+from t2g_ray.model.packed_attention import NAME, NotPackedError, enable_packing
 from t2g_ray.types import Sample
 
 SIZES: dict[str, Any] = {

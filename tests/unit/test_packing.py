@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from t2g_ray import packing
-from t2g_ray.packing import MAX_WASTE, Packing, Segment, pack
+from t2g_ray.model import packing
+from t2g_ray.model.packing import MAX_WASTE, Packing, Segment, pack
 
 
 @st.composite

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from t2g_ray.graph.graph import Entity, Graph, Relation
+from t2g_ray.graph import Entity, Graph, Relation
 from t2g_ray.graph.parsing import MAX_CHARS, Parsed, ParseFailure, parse_completion
 
 ANSWER = Graph((Entity(0, "Ann", "person"),), (Relation("Ann", "Acme", "works for"),))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from t2g_ray.config import PromptConfig
-from t2g_ray.prompt_settings import PromptSettings, read_prompt_settings, write_prompt_settings
+from t2g_ray.prompts.settings import PromptSettings, read_prompt_settings, write_prompt_settings
 
 
 def test_settings_come_back_from_the_folder(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 import pytest
 
-from t2g_ray.graph.graph import Entity, Graph
-from t2g_ray.prompts import PromptTooLong, build_messages, encode_answer, encode_prompt
+from t2g_ray.graph import Entity, Graph
+from t2g_ray.prompts.messages import PromptTooLong, build_messages, encode_answer, encode_prompt
 from t2g_ray.types import Record
 
 RECORD = Record(

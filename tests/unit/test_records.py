@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from t2g_ray.data.records import (
-    PromptOrder,
+from t2g_ray.graph import Entity, Graph, Relation
+from t2g_ray.prompts.order import PromptOrder
+from t2g_ray.records.jsonl import (
     load_records,
     record_to_dict,
     sample_subschema,
     split_records,
     write_records,
 )
-from t2g_ray.graph.graph import Entity, Graph, Relation
 from t2g_ray.types import Record
 
 ROW: dict[str, Any] = {

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from t2g_ray.batching import collate
-from t2g_ray.data.corpus import build_tokenizer
 from t2g_ray.logprobs import TokenLogProbs
-from t2g_ray.packed_attention import enable_packing
-from t2g_ray.policy import build_tiny_policy, save_policy
+from t2g_ray.model.packed_attention import enable_packing
+from t2g_ray.model.policy import build_tiny_policy, save_policy
+from t2g_ray.records.corpus import build_tokenizer
 from t2g_ray.reference import Reference, check_same_start, digest_of_policy
 from t2g_ray.types import Sample
 

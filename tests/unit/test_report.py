@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from t2g_ray.graph.graph import Entity, Graph, Relation
+from t2g_ray.graph import Entity, Graph, Relation
 from t2g_ray.report import write_report
 from t2g_ray.report.compare import compare, marked_text
 from t2g_ray.report.curves import MAX_POINTS, figures, running_mean

@@ -13,8 +13,8 @@ import pytest
 
 from t2g_ray.config import RewardSpec
 from t2g_ray.config.rewards import PRESETS, Shaping
-from t2g_ray.data.corpus import generate_records
-from t2g_ray.graph.graph import Entity, Graph, Relation
+from t2g_ray.graph import Entity, Graph, Relation
+from t2g_ray.records.corpus import generate_records
 from t2g_ray.rewards.score import score_completion
 from t2g_ray.types import Record
 

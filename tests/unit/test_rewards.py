@@ -6,10 +6,9 @@ import pickle
 
 import pytest
 
-from t2g_ray import rewards
 from t2g_ray.config import RewardSpec
 from t2g_ray.config.rewards import PART_NAMES, PENALTIES, PRESETS, Shaping, preset
-from t2g_ray.graph.graph import Entity, Graph, Relation
+from t2g_ray.graph import Entity, Graph, Relation
 from t2g_ray.rewards.parts import PARTS
 from t2g_ray.rewards.score import grade, score_completion
 from t2g_ray.types import Record
@@ -152,7 +151,7 @@ def test_the_overlong_penalty_needs_to_know_the_limit() -> None:
 def test_a_penalty_outside_its_range_is_a_fault_of_the_grader(
     value: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(rewards.PARTS, "duplicates", lambda *_: value)
+    monkeypatch.setitem(PARTS, "duplicates", lambda *_: value)
     with pytest.raises(ValueError, match=r"the reward part duplicates must lie in \[-1, 0\]"):
         score_completion(EMPTY, NOTHING, RewardSpec({"duplicates": 1.0}))
 
@@ -204,7 +203,7 @@ def _broken(*_: object) -> float:
 def test_a_bug_inside_a_part_is_let_out_and_tagged_only_at_the_boundary(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setitem(rewards.PARTS, "json", _broken)
+    monkeypatch.setitem(PARTS, "json", _broken)
     with pytest.raises(ZeroDivisionError):
         score_completion(EMPTY, NOTHING, PRESETS["default"])
     with caplog.at_level(logging.ERROR):
@@ -217,7 +216,7 @@ def test_a_bug_inside_a_part_is_let_out_and_tagged_only_at_the_boundary(
 def test_a_part_outside_its_range_is_a_fault_of_the_grader(
     value: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(rewards.PARTS, "json", lambda *_: value)
+    monkeypatch.setitem(PARTS, "json", lambda *_: value)
     with pytest.raises(ValueError, match=r"the reward part json must lie in \[0, 1\]"):
         score_completion(EMPTY, NOTHING, PRESETS["default"])
 

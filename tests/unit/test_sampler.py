@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from t2g_ray.engine_spec import EngineSpec, Sampling
-from t2g_ray.graph.graph import Graph
+from t2g_ray.graph import Graph
 from t2g_ray.sampler import PromptRefused, SamplerStopped, SamplerThread
 from t2g_ray.types import Completion, Group, Prompt, Record
 from t2g_ray.weights.manifest import Manifest, WeightSyncError

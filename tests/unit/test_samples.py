@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from t2g_ray.graph.graph import Graph
-from t2g_ray.samples import to_samples
+from t2g_ray.algorithm.samples import to_samples
+from t2g_ray.graph import Graph
 from t2g_ray.types import Completion, Group, Prompt, Record, Reward, ScoredGroup
 
 RECORD = Record(text="Ann.", entity_types=("person",), relation_types=(), graph=Graph((), ()))

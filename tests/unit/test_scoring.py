@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from t2g_ray.graph import Entity, Graph, Relation
 from t2g_ray.graph.counts import (
     Counts,
     GraphCounts,
@@ -19,7 +20,6 @@ from t2g_ray.graph.counts import (
     score_graph,
     score_types,
 )
-from t2g_ray.graph.graph import Entity, Graph, Relation
 from t2g_ray.graph.matching import match, near_credit
 from t2g_ray.graph.parsing import parse_completion
 

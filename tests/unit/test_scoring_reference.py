@@ -20,10 +20,10 @@ from scipy.sparse import csr_matrix
 from sklearn.metrics import f1_score
 
 from t2g_ray.config.rewards import PRESETS
-from t2g_ray.data.corpus import generate_records
-from t2g_ray.data.records import load_records
+from t2g_ray.graph import Entity, Graph, Relation
 from t2g_ray.graph.counts import Counts
-from t2g_ray.graph.graph import Entity, Graph, Relation
+from t2g_ray.records.corpus import generate_records
+from t2g_ray.records.jsonl import load_records
 from t2g_ray.rewards.score import score_completion
 from t2g_ray.types import Record
 

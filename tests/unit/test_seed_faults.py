@@ -4,10 +4,10 @@ import pytest
 
 from t2g_ray import rewards
 from t2g_ray.config.rewards import PRESETS
-from t2g_ray.data.records import split_records
+from t2g_ray.graph import Entity, Graph, Relation
 from t2g_ray.graph.counts import Counts, score_graph
-from t2g_ray.graph.graph import Entity, Graph, Relation
-from t2g_ray.prompts import PromptTooLong, build_messages, encode_prompt
+from t2g_ray.prompts.messages import PromptTooLong, build_messages, encode_prompt
+from t2g_ray.records.jsonl import split_records
 from t2g_ray.rewards.score import score_completion
 from t2g_ray.types import Record
 

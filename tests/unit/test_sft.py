@@ -14,11 +14,11 @@ from ray.train.v2.api.exceptions import WorkerGroupError
 from actors.sft import _failure
 from t2g_ray.batching import collate
 from t2g_ray.config import PromptConfig, SftConfig, build_config
-from t2g_ray.data.corpus import build_tokenizer, generate_records
-from t2g_ray.graph.graph import Entity, Graph
+from t2g_ray.graph import Entity, Graph
 from t2g_ray.logprobs import TokenLogProbs
-from t2g_ray.policy import MAX_POSITIONS, build_tiny_policy
-from t2g_ray.prompts import encode_answer, encode_prompt
+from t2g_ray.model.policy import MAX_POSITIONS, build_tiny_policy
+from t2g_ray.prompts.messages import encode_answer, encode_prompt
+from t2g_ray.records.corpus import build_tokenizer, generate_records
 from t2g_ray.run.checkpoint import write_checkpoint
 from t2g_ray.run.folder import RunDir
 from t2g_ray.sft import num_steps, plan_sft

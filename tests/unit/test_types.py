@@ -8,7 +8,7 @@ import pickle
 import numpy as np
 import pytest
 
-from t2g_ray.graph.graph import Graph
+from t2g_ray.graph import Graph
 from t2g_ray.types import Completion, Group, GroupSummary, Prompt, Record, Reward, Sample
 from tests.unit.parts import group_summary
 

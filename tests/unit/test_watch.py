@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from t2g_ray.config import GrpoConfig, build_config
-from t2g_ray.data.ledger import Ledger
 from t2g_ray.loop import Ready
+from t2g_ray.prompts.ledger import Ledger
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.jsonlines import JsonLinesWriter, read_json_lines
 from t2g_ray.run.metrics import missing_keys

@@ -18,8 +18,8 @@ from t2g_ray.data.generate.config import AugmentConfig
 from t2g_ray.data.generate.names import name_pool, swap_names
 from t2g_ray.data.generate.teacher import Outcome
 from t2g_ray.data.near_texts import plain_text
-from t2g_ray.data.records import sample_subschema
 from t2g_ray.graph.parsing import THINK_CLOSE, THINK_OPEN
+from t2g_ray.records.jsonl import sample_subschema
 from t2g_ray.types import Record
 
 KEY = "generated"

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from t2g_ray.config import EMBEDDED, Section
-from t2g_ray.prompt_settings import PromptSettings, read_prompt_settings
+from t2g_ray.prompts.settings import PromptSettings, read_prompt_settings
 
 
 class SourceConfig(Section):

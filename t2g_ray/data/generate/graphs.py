@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from t2g_ray.data.generate.teacher import Outcome
+from t2g_ray.graph import Entity, Graph
 from t2g_ray.graph.constrained import close_graph
 from t2g_ray.graph.counts import score_graph
-from t2g_ray.graph.graph import Entity, Graph
 from t2g_ray.graph.parsing import Parsed, parse_completion
 from t2g_ray.types import Record
 

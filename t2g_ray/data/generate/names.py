@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from t2g_ray.graph.graph import Graph
+from t2g_ray.graph import Graph
 from t2g_ray.types import Record
 
 MAX_TRIES = 20

@@ -37,8 +37,8 @@ from t2g_ray.data.generate.teacher import Outcome
 from t2g_ray.data.generate.texts import Text, read_texts
 from t2g_ray.data.importers.row import Rejection
 from t2g_ray.data.near_texts import TextIndex
-from t2g_ray.data.records import THINKING_KEY, load_records, record_to_dict
 from t2g_ray.data.select import HELD_OUT, SelectOptions, select_records
+from t2g_ray.records.jsonl import THINKING_KEY, load_records, record_to_dict
 from t2g_ray.run.folder import write_text
 from t2g_ray.types import Record
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from t2g_ray.graph.constrained import graph_json_schema
-from t2g_ray.prompts import PromptStyle, build_messages
+from t2g_ray.prompts.messages import PromptStyle, build_messages
 from t2g_ray.types import Record
 
 StageName = Literal["graph", "paraphrase", "reasoning"]

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from t2g_ray.config import EMBEDDED
-from t2g_ray.data.corpus import ENTITY_TYPES, RELATION_ENDS, generate_records
 from t2g_ray.data.generate.config import SourceConfig
 from t2g_ray.data.importers.row import Rejection, Row
 from t2g_ray.data.importers.source import JSON_SUFFIXES, Source, text_lines
-from t2g_ray.data.records import record_from_dict
-from t2g_ray.graph.graph import Graph
+from t2g_ray.graph import Graph
+from t2g_ray.records.corpus import ENTITY_TYPES, RELATION_ENDS, generate_records
+from t2g_ray.records.jsonl import record_from_dict
 from t2g_ray.types import Record
 
 TEXT_SUFFIXES = (".txt", ".md")

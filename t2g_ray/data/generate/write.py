@@ -19,7 +19,7 @@ from t2g_ray.data.generate.augment import KEY
 from t2g_ray.data.generate.config import GenerateConfig
 from t2g_ray.data.generate.pipeline import Books, GenerateFiles, Loss
 from t2g_ray.data.inspect import MAX_SAMPLES, SAMPLE_CHARS, Split
-from t2g_ray.data.records import record_to_dict, write_records
+from t2g_ray.records.jsonl import record_to_dict, write_records
 from t2g_ray.run.folder import write_json, write_text
 from t2g_ray.types import Record
 

@@ -17,8 +17,8 @@ import numpy as np
 
 from t2g_ray.data.importers.layout import Draft
 from t2g_ray.data.importers.row import Rejection, Row, RowError, shown
-from t2g_ray.data.records import sample_subschema
-from t2g_ray.graph.graph import Entity, Graph, Relation
+from t2g_ray.graph import Entity, Graph, Relation
+from t2g_ray.records.jsonl import sample_subschema
 from t2g_ray.types import Record
 
 Types = tuple[str, ...]

@@ -7,7 +7,7 @@ from pathlib import Path
 from t2g_ray.data.importers.layout import Draft, Drafts, Layout, each
 from t2g_ray.data.importers.row import Row, RowError
 from t2g_ray.data.importers.source import Sample, Source
-from t2g_ray.data.records import RECORD_KEYS, record_from_dict
+from t2g_ray.records.jsonl import RECORD_KEYS, record_from_dict
 
 
 def looks_like(sample: Sample) -> bool:

@@ -6,17 +6,14 @@ than asked for is an error, and prompts that are too long are counted.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from t2g_ray.config import EMBEDDED, PromptConfig, StageConfig
-from t2g_ray.data.corpus import generate_records
-from t2g_ray.data.records import THINKING_KEY, load_records
-from t2g_ray.policy import build_tiny_policy, is_embedded, save_policy
-from t2g_ray.prompts import encode_answer, fitting_prompts
-from t2g_ray.run.folder import RunDir
+from t2g_ray.prompts.messages import encode_answer, fitting_prompts
+from t2g_ray.records.corpus import generate_records
+from t2g_ray.records.jsonl import THINKING_KEY, load_records
 from t2g_ray.types import Record
 
 NONE = "none"
@@ -97,22 +94,3 @@ def likely_answers(
         )
         for record, reason in zip(records, reasons, strict=True)
     ]
-
-
-def resolve_model(config: StageConfig, run_dir: RunDir) -> str:
-    """Folder or name of the model to start from.
-
-    The untrained tiny policy is written to the run folder once; a later call finds it there.
-    """
-    if not is_embedded(config.model):
-        return config.model
-    folder = run_dir.path / "initial_model"
-    if not folder.exists():
-        from t2g_ray.data.corpus import build_tokenizer
-
-        temporary = folder.with_name(f".{folder.name}.partial")
-        shutil.rmtree(temporary, ignore_errors=True)
-        tokenizer = build_tokenizer()
-        save_policy(build_tiny_policy(tokenizer, seed=config.seed), tokenizer, temporary)
-        temporary.rename(folder)
-    return str(folder)

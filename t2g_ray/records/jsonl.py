@@ -10,16 +10,15 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from t2g_ray.graph.graph import ENTITY_KEYS, GRAPH_KEYS, RELATION_KEYS, Graph
+from t2g_ray.graph import Graph
+from t2g_ray.graph.graph import ENTITY_KEYS, GRAPH_KEYS, RELATION_KEYS
 from t2g_ray.types import Record
 
 RECORD_KEYS = ("text", "entity_types", "relation_types", "graph")
@@ -154,33 +153,6 @@ def sample_subschema(
         relation_types=relation_types,
         graph=Graph(entities, relations),
     )
-
-
-@dataclass(frozen=True, slots=True, eq=False)  # a key of the cache below
-class PromptOrder:
-    """The endless stream of prompts over `num_records` records: a new order every epoch."""
-
-    num_records: int
-    seed: int
-    sizes: tuple[int, ...] | None = None
-    """Of the records: given, smaller ones come first, those of one size in a new order."""
-
-    def __post_init__(self) -> None:
-        if self.num_records < 1:
-            raise ValueError(f"an order needs at least one record, found {self.num_records}")
-
-    def record_index(self, position: int) -> int:
-        """The record at this position (from 0), a pure function: a resume needs no state."""
-        epoch, offset = divmod(position, self.num_records)
-        return int(_epoch_order(self, epoch)[offset])
-
-
-@lru_cache(maxsize=4)  # positions in flight span few epochs
-def _epoch_order(order: PromptOrder, epoch: int) -> npt.NDArray[np.int64]:
-    shuffled = np.random.default_rng((order.seed, epoch)).permutation(order.num_records)
-    if order.sizes is None:
-        return shuffled
-    return shuffled[np.argsort(np.asarray(order.sizes)[shuffled], kind="stable")]
 
 
 def _some(names: tuple[str, ...], minimum: int, rng: np.random.Generator) -> tuple[str, ...]:

@@ -17,8 +17,8 @@ from torch.nn import functional
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from t2g_ray.packing import Packing, Segment, pack
-from t2g_ray.probe import TOLERANCE, relative_difference
+from t2g_ray.model.packing import Packing, Segment, pack
+from t2g_ray.model.probe import TOLERANCE, relative_difference
 
 NAME = "t2g_packed"
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from t2g_ray.data.corpus.names import ENTITY_TYPES, HELDOUT_NAMES, NAMES, RELATION_ENDS
-from t2g_ray.data.corpus.templates import ALL_TEMPLATES
+from t2g_ray.records.corpus.names import ENTITY_TYPES, HELDOUT_NAMES, NAMES, RELATION_ENDS
+from t2g_ray.records.corpus.templates import ALL_TEMPLATES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

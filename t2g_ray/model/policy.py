@@ -5,10 +5,12 @@ Invariant: what `save_policy` wrote, `load_policy` and AutoModelForCausalLM read
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from t2g_ray.config import EMBEDDED
+from t2g_ray.config import EMBEDDED, StageConfig
+from t2g_ray.run.folder import RunDir
 
 if TYPE_CHECKING:
     import torch
@@ -106,3 +108,22 @@ def _check_name(name: str) -> None:
             f"a model must be an existing folder or a hub name such as owner/model, found "
             f"{name!r}; train a policy first or correct the path"
         )
+
+
+def resolve_model(config: StageConfig, run_dir: RunDir) -> str:
+    """Folder or name of the model to start from.
+
+    The untrained tiny policy is written to the run folder once; a later call finds it there.
+    """
+    if not is_embedded(config.model):
+        return config.model
+    folder = run_dir.path / "initial_model"
+    if not folder.exists():
+        from t2g_ray.records.corpus import build_tokenizer
+
+        temporary = folder.with_name(f".{folder.name}.partial")
+        shutil.rmtree(temporary, ignore_errors=True)
+        tokenizer = build_tokenizer()
+        save_policy(build_tiny_policy(tokenizer, seed=config.seed), tokenizer, temporary)
+        temporary.rename(folder)
+    return str(folder)

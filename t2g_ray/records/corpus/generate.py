@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from t2g_ray.data.corpus.names import ENTITY_TYPES, HELDOUT_NAMES, NAMES, RELATION_ENDS
-from t2g_ray.data.corpus.templates import (
+from t2g_ray.graph import Entity, Graph, Relation
+from t2g_ray.records.corpus.names import ENTITY_TYPES, HELDOUT_NAMES, NAMES, RELATION_ENDS
+from t2g_ray.records.corpus.templates import (
     COMPOUND,
     DENIALS,
     MENTIONS,
@@ -23,8 +24,7 @@ from t2g_ray.data.corpus.templates import (
     Template,
     slot_type,
 )
-from t2g_ray.data.records import THINKING_KEY
-from t2g_ray.graph.graph import Entity, Graph, Relation
+from t2g_ray.records.jsonl import THINKING_KEY
 from t2g_ray.types import Record
 
 _PLAIN_OF = {template.facts[0][2]: template for template in reversed(PLAIN)}

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from t2g_ray.config import PromptConfig
-from t2g_ray.graph.graph import Graph
+from t2g_ray.graph import Graph
 from t2g_ray.graph.parsing import THINK_CLOSE, THINK_OPEN
 from t2g_ray.types import Record
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from t2g_ray.prompts import PromptStyle
+from t2g_ray.prompts.messages import PromptStyle
 
 if TYPE_CHECKING:
     from t2g_ray.config import PromptConfig

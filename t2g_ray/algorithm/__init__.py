@@ -1,0 +1,1 @@
+"""The mathematics: rewards -> advantages -> samples -> loss."""

@@ -1,0 +1,1 @@
+"""One way to load a policy, to decode, and to compute packed rows."""

@@ -1,0 +1,1 @@
+"""JSONL <-> records, and the embedded world of records that the product ships."""

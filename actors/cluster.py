@@ -12,11 +12,12 @@ import ray
 from actors.learner import LearnerActor
 from actors.placement import Bundle, bundles_of, cluster_nodes, place
 from actors.reward import reward_actor_class
-from actors.rollout import RolloutActor, rollout_spec
+from actors.rollout import RolloutActor
 from actors.waiting import results_of
 from t2g_ray.config import DeadlineConfig, GrpoConfig
-from t2g_ray.learner import LearnerSpec
+from t2g_ray.learner.learner import LearnerSpec
 from t2g_ray.loop import LoopError
+from t2g_ray.rollout.spec import rollout_spec
 from t2g_ray.run.trace import Span
 
 _ROLLOUT_THREADS = 16

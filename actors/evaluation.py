@@ -12,10 +12,10 @@ from typing import Any
 from actors.groups import RayGroups
 from t2g_ray.config import EMBEDDED, GrpoConfig
 from t2g_ray.evaluate import EvalResult, bootstrap_interval, evaluate_texts, paired_interval
-from t2g_ray.grade import sample_line
 from t2g_ray.graph.counts import GraphCounts
 from t2g_ray.prompts.load import LoadedSplit, load_split
 from t2g_ray.prompts.messages import fitting_prompts
+from t2g_ray.rewards.group import sample_line
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.jsonlines import JsonLinesWriter, read_json_lines
 from t2g_ray.run.metrics import last_time_s

@@ -19,8 +19,8 @@ import ray
 
 from actors.waiting import results_of
 from t2g_ray.config import GrpoConfig
-from t2g_ray.engine_spec import Sampling
 from t2g_ray.loop import LoopError, Ready
+from t2g_ray.rollout.spec import Sampling
 from t2g_ray.run.progress import announced_wait
 from t2g_ray.run.stopping import RunStopped
 from t2g_ray.staleness import Due, choose

@@ -17,9 +17,8 @@ from actors.scaling import RolloutScaler
 from actors.waiting import Meanwhile, results_of
 from actors.weights import RayWeights
 from t2g_ray.algorithm.advantages import TrainGroup
-from t2g_ray.batching import balance
 from t2g_ray.config import GrpoConfig, dump_config
-from t2g_ray.grade import sample_line
+from t2g_ray.learner.batching import balance
 from t2g_ray.loop import GrpoLoop, Ready
 from t2g_ray.model.policy import resolve_model
 from t2g_ray.model.tokenizer import load_tokenizer
@@ -28,6 +27,7 @@ from t2g_ray.prompts.load import encode_prompts, likely_answers, load_split
 from t2g_ray.prompts.order import PromptOrder
 from t2g_ray.prompts.settings import write_prompt_settings
 from t2g_ray.rewards.custom import check_custom
+from t2g_ray.rewards.group import sample_line
 from t2g_ray.run.checkpoint import begin, discard_after, find_checkpoint, finish, keep_last
 from t2g_ray.run.folder import RunDir, write_json, write_text
 from t2g_ray.run.jsonlines import JsonLinesWriter

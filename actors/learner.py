@@ -11,8 +11,8 @@ import ray
 import torch
 
 from t2g_ray.algorithm.samples import to_samples
-from t2g_ray.learner import Learner, LearnerSpec
-from t2g_ray.ranks import join_ranks
+from t2g_ray.learner.learner import Learner, LearnerSpec
+from t2g_ray.learner.ranks import join_ranks
 from t2g_ray.run.trace import Span, Tracer
 from t2g_ray.weights.manifest import MIB, Manifest, TensorEntry, WeightSyncError, pack_buckets
 from t2g_ray.weights.transport import FlatBucket, Link, Meeting, device_key, flat_buckets, offer

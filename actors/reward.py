@@ -7,8 +7,8 @@ from typing import Any
 import ray
 
 from t2g_ray.config import RewardSpec
-from t2g_ray.grade import score_group
 from t2g_ray.rewards.custom import CustomRewards
+from t2g_ray.rewards.group import score_group
 from t2g_ray.run.trace import Span, Tracer
 from t2g_ray.types import Group, GroupSummary, ScoredGroup
 

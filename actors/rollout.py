@@ -7,45 +7,13 @@ from typing import Any
 
 import ray
 
-from t2g_ray.config import GrpoConfig
-from t2g_ray.engine import GenerationEngine
-from t2g_ray.engine_spec import PASS_TOKENS, EngineSpec, Sampling
+from t2g_ray.rollout.engine import GenerationEngine
+from t2g_ray.rollout.sampler import SamplerThread
+from t2g_ray.rollout.spec import EngineSpec, Sampling
 from t2g_ray.run.trace import Span
-from t2g_ray.sampler import SamplerThread
 from t2g_ray.types import Group, Prompt
 from t2g_ray.weights.manifest import Manifest
 from t2g_ray.weights.transport import Meeting
-
-ASYNC_PASS_TOKENS = 1024
-"""On CPUs, where a pass takes as long as it has tokens: while groups of two steps are at hand,
-large passes let the younger ones slow down the last of those that the learner waits for."""
-
-
-def rollout_spec(
-    config: GrpoConfig, model: str, *, sampler: int = 0, load_weights: bool = False
-) -> EngineSpec:
-    """The engine of rollout actor number `sampler`, as the configuration sizes it."""
-    rollout = config.rollout
-    # An evaluation may allow longer answers than training does.
-    max_new_tokens = max(config.sampling.max_new_tokens, config.eval.max_new_tokens or 0)
-    is_async_on_cpu = config.max_staleness > 0 and not rollout.gpus
-    return EngineSpec(
-        model=model,
-        dtype=rollout.dtype,
-        max_model_len=config.prompt.max_tokens + max_new_tokens,
-        max_sequences=rollout.max_sequences,
-        threads=rollout.threads,
-        gpus=rollout.gpus,
-        tensor_parallel=rollout.tensor_parallel,
-        kv_cache_gib=rollout.kv_cache_gib,
-        gpu_memory_utilization=rollout.gpu_memory_utilization,
-        seed=config.seed,
-        sampler=sampler,
-        load_weights=load_weights,
-        draft_tokens=rollout.num_guessed,
-        pass_tokens=ASYNC_PASS_TOKENS if is_async_on_cpu else PASS_TOKENS,
-        more=rollout.engine,
-    )
 
 
 class RolloutActor:

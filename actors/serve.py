@@ -27,8 +27,8 @@ from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
 
 from actors.placement import cluster_nodes, connect
+from t2g_ray.rollout.sampler import SamplerStopped
 from t2g_ray.run.progress import announced_wait
-from t2g_ray.sampler import SamplerStopped
 from t2g_ray.serving.api import Unavailable, build_app
 from t2g_ray.serving.extractor import Extractor, ExtractorSpec, RequestRefused, check_model
 from t2g_ray.serving.schema import ExtractRequest, ExtractResponse, Health

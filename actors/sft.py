@@ -67,7 +67,7 @@ def _train(arguments: dict[str, Any]) -> None:
     import torch
     from transformers.utils.logging import disable_progress_bar
 
-    from t2g_ray.ranks import join_ranks
+    from t2g_ray.learner.ranks import join_ranks
     from t2g_ray.sft import run_sft_rank
 
     plan: SftPlan = arguments["plan"]

@@ -20,9 +20,9 @@ from benchmarks.result import Row, make_row, ratio_row
 from benchmarks.workload import first_prompts, written_groups
 from t2g_ray.algorithm.loss import loss_divisor
 from t2g_ray.algorithm.samples import to_samples
-from t2g_ray.batching import MicroBatch, balance, collate, cut
 from t2g_ray.config import GrpoConfig
-from t2g_ray.learner import LearnerSpec
+from t2g_ray.learner.batching import MicroBatch, balance, collate, cut
+from t2g_ray.learner.learner import LearnerSpec
 from t2g_ray.model.policy import resolve_model
 from t2g_ray.model.tokenizer import load_tokenizer
 from t2g_ray.run.folder import RunDir

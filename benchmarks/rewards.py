@@ -14,10 +14,10 @@ from benchmarks.loop import Mode, throughput_run
 from benchmarks.result import Row, make_row
 from benchmarks.workload import completion_of, written_groups
 from t2g_ray.config import GrpoConfig, RewardSpec
-from t2g_ray.grade import score_group
 from t2g_ray.graph import Entity, Graph
 from t2g_ray.prompts.messages import encode_prompt
 from t2g_ray.records.corpus import build_tokenizer, generate_records
+from t2g_ray.rewards.group import score_group
 from t2g_ray.types import Completion, Group, Prompt, Record
 
 NUM_TOKENS = 100

@@ -16,13 +16,13 @@ from typing import Any
 import ray
 
 from actors.placement import connect
-from actors.rollout import RolloutActor, rollout_spec
+from actors.rollout import RolloutActor
 from benchmarks.result import Row, make_row, ratio_row
 from benchmarks.workload import first_prompts, sampling_of
 from t2g_ray.config import GrpoConfig
-from t2g_ray.engine_spec import EngineSpec, Sampling, engine_arguments
 from t2g_ray.model.policy import resolve_model
 from t2g_ray.model.tokenizer import load_tokenizer
+from t2g_ray.rollout.spec import EngineSpec, Sampling, engine_arguments, rollout_spec
 from t2g_ray.run.folder import RunDir
 from t2g_ray.types import Prompt
 

@@ -19,14 +19,14 @@ import ray
 
 from actors.groups import RayGroups
 from actors.placement import connect
-from actors.rollout import RolloutActor, rollout_spec
+from actors.rollout import RolloutActor
 from benchmarks.result import Row, make_row
 from benchmarks.workload import completion_of
 from t2g_ray.config import GrpoConfig
-from t2g_ray.engine_spec import EngineSpec, Sampling
-from t2g_ray.grade import summarise
 from t2g_ray.graph import Graph
-from t2g_ray.sampler import SamplerThread
+from t2g_ray.rewards.group import summarise
+from t2g_ray.rollout.sampler import SamplerThread
+from t2g_ray.rollout.spec import EngineSpec, Sampling, rollout_spec
 from t2g_ray.types import Group, GroupSummary, Prompt, Record, Reward, ScoredGroup
 from t2g_ray.weights.manifest import MIB
 

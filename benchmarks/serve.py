@@ -22,11 +22,11 @@ from actors.serve import ServeSettings, start_server, stop_server, url_of
 from benchmarks.result import Row, make_row, ratio_row
 from benchmarks.rollout import BareVllm
 from t2g_ray.graph.constrained import graph_json_schema
-from t2g_ray.greedy import local_spec
 from t2g_ray.model.tokenizer import load_tokenizer
 from t2g_ray.prompts.messages import encode_prompt
 from t2g_ray.prompts.settings import read_prompt_settings
 from t2g_ray.records.corpus import generate_records
+from t2g_ray.rollout.greedy import local_spec
 from t2g_ray.types import Record
 
 PORT = 8765

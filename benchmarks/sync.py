@@ -19,11 +19,12 @@ import ray
 
 from actors.learner import LearnerActor
 from actors.placement import connect
-from actors.rollout import RolloutActor, rollout_spec
+from actors.rollout import RolloutActor
 from actors.weights import RayWeights
 from benchmarks.random_model import SIZES, write_random_model
 from benchmarks.result import Row, make_row
 from t2g_ray.config import GrpoConfig
+from t2g_ray.rollout.spec import rollout_spec
 from t2g_ray.weights.manifest import (
     MIB,
     Bucket,

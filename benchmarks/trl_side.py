@@ -89,7 +89,7 @@ def _check_prompts(tokenizer: Any, texts: Sequence[str], ids: Sequence[Sequence[
 def _reward_function(work: TrlWork) -> Any:
     from t2g_ray.config import RewardConfig
     from t2g_ray.records.jsonl import record_from_dict
-    from t2g_ray.rewards.score import grade
+    from t2g_ray.rewards.completion import grade
 
     spec = RewardConfig.model_validate(work.reward).spec(max_new_tokens=work.max_new_tokens)
     records = [record_from_dict(value) for value in work.records]

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from t2g_ray.config import GrpoConfig
-from t2g_ray.engine_spec import Sampling
 from t2g_ray.graph import Graph
 from t2g_ray.prompts.load import encode_prompts, likely_answers, load_split
 from t2g_ray.prompts.order import PromptOrder
+from t2g_ray.rollout.spec import Sampling
 from t2g_ray.types import Completion, Group, Prompt
 
 

@@ -81,7 +81,7 @@ def eval_command(
     prompt, limit = _settings(model, style, thinking, max_new_tokens, is_constrained=constrained)
     started_s = time.monotonic()
     with _quiet_engine():
-        from t2g_ray.greedy import answer_records
+        from t2g_ray.rollout.greedy import answer_records
 
         generated = answer_records(model, records, prompt, limit, is_constrained=constrained)
     wall_s = time.monotonic() - started_s
@@ -195,7 +195,7 @@ def extract_command(
     record = _record_of(_text_of(text, file), entity_types, relation_types)
     prompt, limit = _settings(model, style, thinking, max_new_tokens, is_constrained=constrained)
     with _quiet_engine():
-        from t2g_ray.greedy import answer_records
+        from t2g_ray.rollout.greedy import answer_records
 
         generated = answer_records(model, [record], prompt, limit, is_constrained=constrained)
     if generated.num_too_long:

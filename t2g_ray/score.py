@@ -15,7 +15,7 @@ from t2g_ray.config.rewards import preset as reward_preset
 from t2g_ray.graph.counts import Counts, GraphCounts, score_graph
 from t2g_ray.graph.parsing import parse_completion
 from t2g_ray.records.jsonl import json_lines, load_records
-from t2g_ray.rewards.score import score_completion
+from t2g_ray.rewards.completion import score_completion
 from t2g_ray.types import Record, Reward
 
 

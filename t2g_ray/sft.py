@@ -16,9 +16,9 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from t2g_ray.batching import balance
 from t2g_ray.config import AlgorithmConfig, SftConfig, dump_config
-from t2g_ray.learner import Learner, LearnerSpec
+from t2g_ray.learner.batching import balance
+from t2g_ray.learner.learner import Learner, LearnerSpec
 from t2g_ray.model.policy import resolve_model
 from t2g_ray.prompts.load import load_split
 from t2g_ray.prompts.settings import write_prompt_settings

@@ -24,14 +24,14 @@ from typing import Any, Literal
 from t2g_ray.config.rewards import CustomReward
 from t2g_ray.graph.parsing import parse_completion
 from t2g_ray.records.jsonl import record_to_dict
-from t2g_ray.reward_child import Call, LoadError, Mode, Outcome
-from t2g_ray.rewards.score import masked_reward
+from t2g_ray.rewards.child import Call, LoadError, Mode, Outcome
+from t2g_ray.rewards.completion import masked_reward
 from t2g_ray.types import Record, Reward
 
 START_S = 120.0
 """Seconds a child may take to import the user's module."""
 
-_MAIN = "from t2g_ray.reward_child import main; main()"
+_MAIN = "from t2g_ray.rewards.child import main; main()"
 
 Failure = Literal["grader_error", "timeout"]
 

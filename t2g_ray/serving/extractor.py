@@ -15,14 +15,14 @@ from itertools import count
 from threading import Lock
 from typing import Any
 
-from t2g_ray.engine_spec import EngineSpec, Sampling
 from t2g_ray.graph import Graph
 from t2g_ray.graph.constrained import graph_json_schema
-from t2g_ray.greedy import local_spec
 from t2g_ray.model.tokenizer import load_tokenizer
 from t2g_ray.prompts.messages import PromptTooLong, encode_prompt
 from t2g_ray.prompts.settings import PromptSettings, read_prompt_settings
-from t2g_ray.sampler import SamplerStopped, SamplerThread
+from t2g_ray.rollout.greedy import local_spec
+from t2g_ray.rollout.sampler import SamplerStopped, SamplerThread
+from t2g_ray.rollout.spec import EngineSpec, Sampling
 from t2g_ray.serving.answer import to_answer
 from t2g_ray.serving.schema import (
     Answer,

@@ -19,10 +19,10 @@ from actors import cluster
 from actors.launch import run_grpo
 from actors.learner import LearnerActor
 from actors.rollout import RolloutActor
-from t2g_ray.engine import GenerationEngine
-from t2g_ray.engine_spec import EngineSpec, Sampling
 from t2g_ray.exits import FAILED, exit_code
 from t2g_ray.loop import LoopError
+from t2g_ray.rollout.engine import GenerationEngine
+from t2g_ray.rollout.spec import EngineSpec, Sampling
 from t2g_ray.weights import vllm_backend as weight_engine
 from t2g_ray.weights.manifest import Bucket, Manifest, TensorEntry, WeightSyncError, pack_buckets
 from t2g_ray.weights.transport import FlatBucket, unflatten

@@ -25,14 +25,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_synced_weights_are_verified_and_log_probs_agree_in_bf16(folder: Path) -> None:
-    from t2g_ray.batching import collate
-    from t2g_ray.engine import GenerationEngine
-    from t2g_ray.engine_spec import EngineSpec, Sampling
-    from t2g_ray.logprobs import TokenLogProbs
+    from t2g_ray.learner.batching import collate
+    from t2g_ray.learner.logprobs import TokenLogProbs
     from t2g_ray.model.packed_attention import enable_packing
     from t2g_ray.model.policy import load_policy
     from t2g_ray.prompts.messages import encode_prompt
     from t2g_ray.records.corpus import generate_records
+    from t2g_ray.rollout.engine import GenerationEngine
+    from t2g_ray.rollout.spec import EngineSpec, Sampling
     from t2g_ray.types import Prompt, Sample
     from t2g_ray.weights.manifest import Manifest, pack_buckets
 

@@ -11,12 +11,12 @@ import torch
 from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
 from t2g_ray.config import GrpoConfig, PromptConfig, build_config
-from t2g_ray.engine import GenerationEngine
-from t2g_ray.engine_spec import EngineSpec, Sampling
 from t2g_ray.graph import Graph
 from t2g_ray.model.policy import build_tiny_policy, save_policy
 from t2g_ray.prompts.load import encode_prompts
 from t2g_ray.records.corpus import build_tokenizer, generate_records
+from t2g_ray.rollout.engine import GenerationEngine
+from t2g_ray.rollout.spec import EngineSpec, Sampling
 from t2g_ray.types import Group, Prompt, Record
 from t2g_ray.weights.manifest import MIB, Bucket, Manifest, pack_buckets
 

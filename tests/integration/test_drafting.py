@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from transformers import PreTrainedModel
 
-from t2g_ray.engine import CHECK_BYTES, GenerationEngine
-from t2g_ray.engine_spec import Sampling
 from t2g_ray.records.corpus import build_tokenizer
+from t2g_ray.rollout.engine import CHECK_BYTES, GenerationEngine
+from t2g_ray.rollout.spec import Sampling
 from t2g_ray.types import Group, Prompt
 from tests.integration.parts import (
     ANSWER,

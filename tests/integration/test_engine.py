@@ -12,11 +12,11 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from t2g_ray.engine import GenerationEngine
-from t2g_ray.engine_spec import Sampling
 from t2g_ray.graph.constrained import graph_json_schema
 from t2g_ray.graph.parsing import Parsed, parse_completion
 from t2g_ray.records.corpus import build_tokenizer
+from t2g_ray.rollout.engine import GenerationEngine
+from t2g_ray.rollout.spec import Sampling
 from t2g_ray.weights.manifest import WeightSyncError
 from tests.integration.parts import (
     differences,

@@ -16,8 +16,8 @@ import torch.multiprocessing as multiprocessing
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from t2g_ray.algorithm.loss import loss_divisor
-from t2g_ray.batching import balance
 from t2g_ray.config import AlgorithmConfig, LearnerConfig, LoraConfig, OptimizerConfig
+from t2g_ray.learner.batching import balance
 from t2g_ray.types import Sample
 from tests.ports import free_port
 
@@ -139,8 +139,8 @@ def run_rank(
 ) -> None:
     """What a spawned process does: every case after the other, results by rank 0."""
     torch.set_num_threads(1)
-    from t2g_ray.learner import Learner, LearnerSpec
-    from t2g_ray.ranks import join_ranks
+    from t2g_ray.learner.learner import Learner, LearnerSpec
+    from t2g_ray.learner.ranks import join_ranks
 
     join_ranks(rank=rank, num_ranks=num_ranks, address="127.0.0.1", port=port, is_cpu=True)
     mine = share_of(rank, num_ranks)

@@ -19,9 +19,9 @@ from transformers import PreTrainedModel
 
 from t2g_ray.algorithm.advantages import plan_advantages
 from t2g_ray.algorithm.loss import TokenBatch, loss_divisor, policy_loss
-from t2g_ray.batching import collate
 from t2g_ray.config import AlgorithmConfig
-from t2g_ray.logprobs import TokenLogProbs
+from t2g_ray.learner.batching import collate
+from t2g_ray.learner.logprobs import TokenLogProbs
 from t2g_ray.model.packed_attention import enable_packing
 from t2g_ray.model.policy import build_tiny_policy, load_policy, save_policy
 from t2g_ray.records.corpus import build_tokenizer

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from t2g_ray.batching import MicroBatch, balance, collate, cut
+from t2g_ray.learner.batching import MicroBatch, balance, collate, cut
 from t2g_ray.model.packing import Segment
 from t2g_ray.types import Sample
 

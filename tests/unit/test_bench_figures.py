@@ -16,9 +16,9 @@ from benchmarks.loop import (
     wall_ratios_at_equal_f1,
 )
 from benchmarks.scale import SleepingEngine
-from t2g_ray.batching import collate
-from t2g_ray.engine_spec import Sampling
 from t2g_ray.graph import Graph
+from t2g_ray.learner.batching import collate
+from t2g_ray.rollout.spec import Sampling
 from t2g_ray.types import Prompt, Record, Sample
 
 

@@ -15,11 +15,11 @@ import pytest
 
 from t2g_ray.config import RewardSpec
 from t2g_ray.config.rewards import CustomReward
-from t2g_ray.grade import score_group
 from t2g_ray.graph import Entity, Graph
 from t2g_ray.records.corpus import build_tokenizer
+from t2g_ray.rewards.completion import grade_all
 from t2g_ray.rewards.custom import CustomRewards, check_custom
-from t2g_ray.rewards.score import grade_all
+from t2g_ray.rewards.group import score_group
 from t2g_ray.types import Completion, Group, Prompt, Record, Reward
 
 ROOT = Path(__file__).parents[2]

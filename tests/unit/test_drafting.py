@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from t2g_ray.drafting import NONE, Guesser, verify
+from t2g_ray.rollout.drafting import NONE, Guesser, verify
 
 LIKELY = [1, 10, 2, 30, 3, 1, 11, 2, 31, 3, 9]
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from t2g_ray import engine as engine_module
-from t2g_ray.engine import GenerationEngine
-from t2g_ray.engine_spec import EngineSpec, Sampling
 from t2g_ray.graph import Graph
+from t2g_ray.rollout import engine as engine_module
+from t2g_ray.rollout.engine import GenerationEngine
+from t2g_ray.rollout.spec import EngineSpec, Sampling
 from t2g_ray.types import Group, Prompt, Record
 from t2g_ray.weights.manifest import Manifest, WeightSyncError, pack_buckets
 

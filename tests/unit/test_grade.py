@@ -9,10 +9,10 @@ import pytest
 
 from t2g_ray.config import RewardSpec
 from t2g_ray.config.rewards import Shaping
-from t2g_ray.grade import score_group, summarise
 from t2g_ray.graph import Entity, Graph
 from t2g_ray.records.corpus import build_tokenizer
 from t2g_ray.rewards.answer import Answer
+from t2g_ray.rewards.group import score_group, summarise
 from t2g_ray.rewards.parts import PARTS
 from t2g_ray.types import Completion, FinishReason, Group, Prompt, Record, Reward, ScoredGroup
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from t2g_ray.config import PromptConfig
-from t2g_ray.engine_spec import Sampling
 from t2g_ray.graph import Entity, Graph, Relation
 from t2g_ray.graph.constrained import close_graph
 from t2g_ray.graph.parsing import Parsed, parse_completion
-from t2g_ray.greedy import generate_texts
 from t2g_ray.model.tokenizer import load_tokenizer
 from t2g_ray.prompts.messages import encode_answer
 from t2g_ray.records.corpus import build_tokenizer, generate_records
+from t2g_ray.rollout.greedy import generate_texts
+from t2g_ray.rollout.spec import Sampling
 from t2g_ray.types import Completion, Group, Prompt
 
 TOKENIZER = build_tokenizer()

@@ -12,8 +12,8 @@ import transformers
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from t2g_ray import logprobs
-from t2g_ray.logprobs import check_head, chunked_logprobs
+from t2g_ray.learner import logprobs
+from t2g_ray.learner.logprobs import check_head, chunked_logprobs
 
 
 def inputs(num_tokens: int, num_words: int, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:

@@ -7,7 +7,7 @@ from torch import nn
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from t2g_ray.config import LearnerConfig, OptimizerConfig
-from t2g_ray.optim import deepspeed_config, lr_share, tag_for_muon
+from t2g_ray.learner.optim import deepspeed_config, lr_share, tag_for_muon
 
 
 def shares(total: int, **settings: object) -> list[float]:

@@ -12,8 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import PreTrainedModel
 
-from t2g_ray.batching import collate, cut
-from t2g_ray.logprobs import TokenLogProbs
+from t2g_ray.learner.batching import collate, cut
+from t2g_ray.learner.logprobs import TokenLogProbs
 from t2g_ray.model.packed_attention import NAME, NotPackedError, enable_packing
 from t2g_ray.types import Sample
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from t2g_ray.batching import collate
-from t2g_ray.logprobs import TokenLogProbs
+from t2g_ray.learner.batching import collate
+from t2g_ray.learner.logprobs import TokenLogProbs
+from t2g_ray.learner.reference import Reference, check_same_start, digest_of_policy
 from t2g_ray.model.packed_attention import enable_packing
 from t2g_ray.model.policy import build_tiny_policy, save_policy
 from t2g_ray.records.corpus import build_tokenizer
-from t2g_ray.reference import Reference, check_same_start, digest_of_policy
 from t2g_ray.types import Sample
 
 CPU = torch.device("cpu")

@@ -15,7 +15,7 @@ from t2g_ray.config import RewardSpec
 from t2g_ray.config.rewards import PRESETS, Shaping
 from t2g_ray.graph import Entity, Graph, Relation
 from t2g_ray.records.corpus import generate_records
-from t2g_ray.rewards.score import score_completion
+from t2g_ray.rewards.completion import score_completion
 from t2g_ray.types import Record
 
 WRITTEN = Record(

@@ -9,8 +9,8 @@ import pytest
 from t2g_ray.config import RewardSpec
 from t2g_ray.config.rewards import PART_NAMES, PENALTIES, PRESETS, Shaping, preset
 from t2g_ray.graph import Entity, Graph, Relation
+from t2g_ray.rewards.completion import grade, score_completion
 from t2g_ray.rewards.parts import PARTS
-from t2g_ray.rewards.score import grade, score_completion
 from t2g_ray.types import Record
 
 GOLD = Graph(

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from t2g_ray.engine_spec import EngineSpec, Sampling
 from t2g_ray.graph import Graph
-from t2g_ray.sampler import PromptRefused, SamplerStopped, SamplerThread
+from t2g_ray.rollout.sampler import PromptRefused, SamplerStopped, SamplerThread
+from t2g_ray.rollout.spec import EngineSpec, Sampling
 from t2g_ray.types import Completion, Group, Prompt, Record
 from t2g_ray.weights.manifest import Manifest, WeightSyncError
 

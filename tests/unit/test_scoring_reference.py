@@ -24,7 +24,7 @@ from t2g_ray.graph import Entity, Graph, Relation
 from t2g_ray.graph.counts import Counts
 from t2g_ray.records.corpus import generate_records
 from t2g_ray.records.jsonl import load_records
-from t2g_ray.rewards.score import score_completion
+from t2g_ray.rewards.completion import score_completion
 from t2g_ray.types import Record
 
 EMPTY = Graph((), ())

@@ -8,7 +8,7 @@ from t2g_ray.graph import Entity, Graph, Relation
 from t2g_ray.graph.counts import Counts, score_graph
 from t2g_ray.prompts.messages import PromptTooLong, build_messages, encode_prompt
 from t2g_ray.records.jsonl import split_records
-from t2g_ray.rewards.score import score_completion
+from t2g_ray.rewards.completion import score_completion
 from t2g_ray.types import Record
 
 DEFAULT = PRESETS["default"]

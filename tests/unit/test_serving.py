@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from starlette.testclient import TestClient
 
-from t2g_ray.engine_spec import EngineSpec, Sampling
 from t2g_ray.graph import Entity, Graph, Relation
 from t2g_ray.model.policy import build_tiny_policy, save_policy
 from t2g_ray.records.corpus import build_tokenizer
-from t2g_ray.sampler import SamplerStopped
+from t2g_ray.rollout.sampler import SamplerStopped
+from t2g_ray.rollout.spec import EngineSpec, Sampling
 from t2g_ray.serving.answer import to_answer
 from t2g_ray.serving.api import MAX_FAULTS, Unavailable, build_app
 from t2g_ray.serving.extractor import Extractor, ExtractorSpec, RequestRefused

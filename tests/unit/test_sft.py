@@ -12,10 +12,10 @@ import torch
 from ray.train.v2.api.exceptions import WorkerGroupError
 
 from actors.sft import _failure
-from t2g_ray.batching import collate
 from t2g_ray.config import PromptConfig, SftConfig, build_config
 from t2g_ray.graph import Entity, Graph
-from t2g_ray.logprobs import TokenLogProbs
+from t2g_ray.learner.batching import collate
+from t2g_ray.learner.logprobs import TokenLogProbs
 from t2g_ray.model.policy import MAX_POSITIONS, build_tiny_policy
 from t2g_ray.prompts.messages import encode_answer, encode_prompt
 from t2g_ray.records.corpus import build_tokenizer, generate_records

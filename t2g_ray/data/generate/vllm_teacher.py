@@ -12,12 +12,12 @@ from dataclasses import replace
 from t2g_ray.data.generate.config import TeacherConfig
 from t2g_ray.data.generate.stages import Request
 from t2g_ray.data.generate.teacher import TOO_LONG, Outcome
-from t2g_ray.engine import GenerationEngine
-from t2g_ray.engine_spec import EngineSpec, Sampling
 from t2g_ray.graph import Graph
-from t2g_ray.greedy import local_spec
 from t2g_ray.model.tokenizer import load_tokenizer
 from t2g_ray.prompts.messages import PromptTooLong, encode_messages
+from t2g_ray.rollout.engine import GenerationEngine
+from t2g_ray.rollout.greedy import local_spec
+from t2g_ray.rollout.spec import EngineSpec, Sampling
 from t2g_ray.types import Completion, Prompt, Record
 
 _NO_RECORD = Record(text="", entity_types=(), relation_types=(), graph=Graph((), ()))

@@ -10,8 +10,8 @@ import torch
 import xxhash
 from torch import nn
 
-from t2g_ray.batching import MicroBatch
-from t2g_ray.logprobs import TokenLogProbs
+from t2g_ray.learner.batching import MicroBatch
+from t2g_ray.learner.logprobs import TokenLogProbs
 from t2g_ray.model.packed_attention import enable_packing
 from t2g_ray.weights.manifest import bytes_of, digest_of
 

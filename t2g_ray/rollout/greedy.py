@@ -18,8 +18,8 @@ from t2g_ray.types import Completion, Prompt, Record
 
 if TYPE_CHECKING:
     from t2g_ray.config import PromptConfig
-    from t2g_ray.engine import GenerationEngine
-    from t2g_ray.engine_spec import EngineSpec
+    from t2g_ray.rollout.engine import GenerationEngine
+    from t2g_ray.rollout.spec import EngineSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ def generate_texts(
     `is_constrained` holds the output to the JSON Schema of the record's types. An answer that
     reaches `max_new_tokens` then keeps its whole items, so every answer is a graph.
     """
-    from t2g_ray.engine_spec import Sampling
+    from t2g_ray.rollout.spec import Sampling
 
     max_prompt_tokens = min(prompt.max_tokens, engine.spec.max_model_len - max_new_tokens)
     fitting = prompt.model_copy(update={"max_tokens": max_prompt_tokens})
@@ -90,7 +90,7 @@ def local_spec(model: str, *, max_prompt_tokens: int, max_new_tokens: int) -> En
     import torch
     from transformers import AutoConfig
 
-    from t2g_ray.engine_spec import EngineSpec
+    from t2g_ray.rollout.spec import EngineSpec
 
     config = AutoConfig.from_pretrained(model, trust_remote_code=False)
     max_positions = int(config.max_position_embeddings)
@@ -134,7 +134,7 @@ def answer_records(
 
     Raises ValueError for a model that cannot be read or placed in so many tokens.
     """
-    from t2g_ray.engine import GenerationEngine
+    from t2g_ray.rollout.engine import GenerationEngine
 
     tokenizer = load_tokenizer(model)
     spec = local_spec(model, max_prompt_tokens=prompt.max_tokens, max_new_tokens=max_new_tokens)

@@ -16,8 +16,8 @@ from t2g_ray.config import RewardSpec
 from t2g_ray.graph.counts import Counts
 from t2g_ray.graph.parsing import parse_completion
 from t2g_ray.model.tokenizer import decode
+from t2g_ray.rewards.completion import grade_all
 from t2g_ray.rewards.custom import CustomRewards
-from t2g_ray.rewards.score import grade_all
 from t2g_ray.types import Group, GroupSummary, IntArray, Record, Reward, ScoredGroup
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from vllm.v1.outputs import LogprobsTensors, SamplerOutput
 from vllm.v1.sample.rejection_sampler import RejectionSampler
 
-from t2g_ray.drafting import NONE, verify
+from t2g_ray.rollout.drafting import NONE, verify
 
 
 class NoDrafts:

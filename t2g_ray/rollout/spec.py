@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from t2g_ray.config import GrpoConfig
+
 CPU_BLOCK_SIZE = 32
 """Tokens of a block of the KV cache on a CPU. A group shares the whole blocks of its prompt, and
 vLLM's own 128 are more than many prompts have."""
@@ -94,7 +96,7 @@ def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
     if spec.draft_tokens:
         drafting["speculative_config"] = {
             "method": "custom_class",
-            "model": "t2g_ray.drafting_engine.NoDrafts",
+            "model": "t2g_ray.rollout.vllm_drafting.NoDrafts",
             "num_speculative_tokens": spec.draft_tokens,
         }
     return {
@@ -140,3 +142,35 @@ def start_vllm(spec: EngineSpec) -> Any:
         **engine_arguments(spec),
     }
     return LLMEngine.from_engine_args(EngineArgs(**arguments))
+
+
+ASYNC_PASS_TOKENS = 1024
+"""On CPUs, where a pass takes as long as it has tokens: while groups of two steps are at hand,
+large passes let the younger ones slow down the last of those that the learner waits for."""
+
+
+def rollout_spec(
+    config: GrpoConfig, model: str, *, sampler: int = 0, load_weights: bool = False
+) -> EngineSpec:
+    """The engine of rollout actor number `sampler`, as the configuration sizes it."""
+    rollout = config.rollout
+    # An evaluation may allow longer answers than training does.
+    max_new_tokens = max(config.sampling.max_new_tokens, config.eval.max_new_tokens or 0)
+    is_async_on_cpu = config.max_staleness > 0 and not rollout.gpus
+    return EngineSpec(
+        model=model,
+        dtype=rollout.dtype,
+        max_model_len=config.prompt.max_tokens + max_new_tokens,
+        max_sequences=rollout.max_sequences,
+        threads=rollout.threads,
+        gpus=rollout.gpus,
+        tensor_parallel=rollout.tensor_parallel,
+        kv_cache_gib=rollout.kv_cache_gib,
+        gpu_memory_utilization=rollout.gpu_memory_utilization,
+        seed=config.seed,
+        sampler=sampler,
+        load_weights=load_weights,
+        draft_tokens=rollout.num_guessed,
+        pass_tokens=ASYNC_PASS_TOKENS if is_async_on_cpu else PASS_TOKENS,
+        more=rollout.engine,
+    )

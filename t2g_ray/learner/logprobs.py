@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from t2g_ray.batching import MicroBatch
+from t2g_ray.learner.batching import MicroBatch
 from t2g_ray.model.probe import TOLERANCE, relative_difference
 
 CHUNK_ELEMENTS = 1 << 24

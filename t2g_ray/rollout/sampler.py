@@ -18,8 +18,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from t2g_ray.engine import GenerationEngine
-from t2g_ray.engine_spec import EngineSpec, Sampling
+from t2g_ray.rollout.engine import GenerationEngine
+from t2g_ray.rollout.spec import EngineSpec, Sampling
 from t2g_ray.run.trace import Span, Tracer
 from t2g_ray.types import Group, Prompt
 from t2g_ray.weights.manifest import Bucket, Manifest

@@ -20,13 +20,13 @@ import torch
 import torch.distributed as dist
 
 from t2g_ray.algorithm.loss import LossSums, TokenBatch, likelihood_loss, policy_loss
-from t2g_ray.batching import MicroBatch, collate, cut
 from t2g_ray.config import AlgorithmConfig, LearnerConfig
-from t2g_ray.logprobs import TokenLogProbs, check_head
+from t2g_ray.learner.batching import MicroBatch, collate, cut
+from t2g_ray.learner.logprobs import TokenLogProbs, check_head
+from t2g_ray.learner.optim import deepspeed_config, lr_share, tag_for_muon
+from t2g_ray.learner.reference import Reference, check_same_start, digest_of_policy
+from t2g_ray.learner.totals import StepTotals
 from t2g_ray.model.lora import add_adapters, plain_tensors, without_adapters
-from t2g_ray.optim import deepspeed_config, lr_share, tag_for_muon
-from t2g_ray.reference import Reference, check_same_start, digest_of_policy
-from t2g_ray.step_totals import StepTotals
 from t2g_ray.types import Sample
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from t2g_ray.drafting import Guesser
-from t2g_ray.engine_spec import EngineSpec, Sampling, sampling_parameters, start_vllm
+from t2g_ray.rollout.drafting import Guesser
+from t2g_ray.rollout.spec import EngineSpec, Sampling, sampling_parameters, start_vllm
 from t2g_ray.types import Completion, FloatArray, Group, IntArray, Prompt
 from t2g_ray.weights.manifest import Bucket, Manifest, WeightSyncError
 from t2g_ray.weights.transport import Meeting, SharedBucket, device_key
@@ -54,7 +54,7 @@ class GenerationEngine:
         self._open: dict[int, _OpenGroup] = {}
         self._engine = start_vllm(spec)
         if spec.draft_tokens:
-            from t2g_ray.drafting_engine import install_verifier
+            from t2g_ray.rollout.vllm_drafting import install_verifier
 
             self._call(install_verifier)
             # Logits and log-probs of every token checked, in float32.

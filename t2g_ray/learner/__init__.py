@@ -1,0 +1,1 @@
+"""Samples -> one optimiser step by DeepSpeed ranks."""

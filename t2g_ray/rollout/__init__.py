@@ -1,0 +1,1 @@
+"""Prompts -> groups of completions, by a vLLM engine."""

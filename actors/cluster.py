@@ -15,8 +15,8 @@ from actors.reward import reward_actor_class
 from actors.rollout import RolloutActor
 from actors.waiting import results_of
 from t2g_ray.config import DeadlineConfig, GrpoConfig
+from t2g_ray.grpo.stages import LoopError
 from t2g_ray.learner.learner import LearnerSpec
-from t2g_ray.loop import LoopError
 from t2g_ray.rollout.spec import rollout_spec
 from t2g_ray.run.trace import Span
 

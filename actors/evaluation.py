@@ -11,7 +11,8 @@ from typing import Any
 
 from actors.groups import RayGroups
 from t2g_ray.config import EMBEDDED, GrpoConfig
-from t2g_ray.evaluate import EvalResult, bootstrap_interval, evaluate_texts, paired_interval
+from t2g_ray.evaluation.evaluate import EvalResult, evaluate_texts
+from t2g_ray.evaluation.intervals import bootstrap_interval, paired_interval
 from t2g_ray.graph.counts import GraphCounts
 from t2g_ray.prompts.load import LoadedSplit, load_split
 from t2g_ray.prompts.messages import fitting_prompts

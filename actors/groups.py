@@ -19,12 +19,12 @@ import ray
 
 from actors.waiting import results_of
 from t2g_ray.config import GrpoConfig
-from t2g_ray.loop import LoopError, Ready
+from t2g_ray.grpo.books import Stock, Surplus
+from t2g_ray.grpo.stages import LoopError, Ready
+from t2g_ray.grpo.staleness import Due, choose
 from t2g_ray.rollout.spec import Sampling
 from t2g_ray.run.progress import announced_wait
 from t2g_ray.run.stopping import RunStopped
-from t2g_ray.staleness import Due, choose
-from t2g_ray.step_metrics import Stock, Surplus
 from t2g_ray.types import Group, GroupSummary, Prompt
 
 _POLL_S = 1.0
@@ -51,7 +51,7 @@ class _Scoring:
 
 
 class RayGroups:
-    """Implements `t2g_ray.loop.Groups` on Ray actors."""
+    """Implements `t2g_ray.grpo.stages.Groups` on Ray actors."""
 
     def __init__(
         self,

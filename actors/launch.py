@@ -16,10 +16,11 @@ from actors.placement import connect
 from actors.scaling import RolloutScaler
 from actors.waiting import Meanwhile, results_of
 from actors.weights import RayWeights
-from t2g_ray.algorithm.advantages import TrainGroup
 from t2g_ray.config import GrpoConfig, dump_config
+from t2g_ray.grpo.loop import GrpoLoop
+from t2g_ray.grpo.run_log import RunLog
+from t2g_ray.grpo.stages import Ready, TrainGroup
 from t2g_ray.learner.batching import balance
-from t2g_ray.loop import GrpoLoop, Ready
 from t2g_ray.model.policy import resolve_model
 from t2g_ray.model.tokenizer import load_tokenizer
 from t2g_ray.prompts.ledger import Curriculum, Ledger
@@ -35,11 +36,10 @@ from t2g_ray.run.machine import describe_machine
 from t2g_ray.run.metrics import last_time_s
 from t2g_ray.run.stopping import RunStopped, StopSignal
 from t2g_ray.types import Prompt
-from t2g_ray.watch import RunLog
 
 
 class RayTrainer:
-    """Implements `t2g_ray.loop.Trainer`: shares a batch over the learner ranks by tokens."""
+    """Implements `t2g_ray.grpo.stages.Trainer`: shares a batch over the learner ranks by tokens."""
 
     def __init__(self, config: GrpoConfig, cluster: Cluster, meanwhile: Meanwhile) -> None:
         self._config, self._cluster, self._meanwhile = config, cluster, meanwhile

@@ -17,7 +17,7 @@ import ray
 from actors.cluster import Cluster
 from actors.groups import RayGroups
 from actors.weights import RayWeights
-from t2g_ray.loop import Ready, Watcher
+from t2g_ray.grpo.stages import Ready, Watcher
 from t2g_ray.prompts.ledger import Ledger
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.scale_request import read_number, write_number
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 class RolloutScaler:
-    """Implements `t2g_ray.loop.Watcher` around another one: follows requests after each step.
+    """Implements `grpo.stages.Watcher` around another one: follows requests after each step.
 
     `cluster.rollouts` is the list that groups and weights work on, so that an actor appended here
     takes part in the next sync; `RayGroups.use_first` says how many of them get prompts.

@@ -22,7 +22,7 @@ from t2g_ray.config import LearnerConfig, SftConfig
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.jsonlines import last_json_line
 from t2g_ray.run.progress import StageProgress
-from t2g_ray.sft import SftPlan, num_steps, plan_sft
+from t2g_ray.sft.plan import SftPlan, num_steps, plan_sft
 
 LOOK_EVERY_S = 0.5
 
@@ -68,7 +68,7 @@ def _train(arguments: dict[str, Any]) -> None:
     from transformers.utils.logging import disable_progress_bar
 
     from t2g_ray.learner.ranks import join_ranks
-    from t2g_ray.sft import run_sft_rank
+    from t2g_ray.sft.rank import run_sft_rank
 
     plan: SftPlan = arguments["plan"]
     context = ray.train.get_context()

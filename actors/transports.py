@@ -19,7 +19,7 @@ import ray
 
 from actors.waiting import Meanwhile, results_of
 from t2g_ray.config import GrpoConfig
-from t2g_ray.loop import LoopError
+from t2g_ray.grpo.stages import LoopError
 from t2g_ray.weights.manifest import Manifest, WeightSyncError
 from t2g_ray.weights.transport import Meeting
 

@@ -9,7 +9,7 @@ from typing import Any
 import ray
 
 from t2g_ray.config import DeadlineConfig
-from t2g_ray.loop import LoopError
+from t2g_ray.grpo.stages import LoopError
 from t2g_ray.run.progress import announced_wait
 
 Meanwhile = Callable[[Sequence[Any], float], None]

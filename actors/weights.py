@@ -15,7 +15,7 @@ from t2g_ray.weights.manifest import MIB
 
 
 class RayWeights:
-    """Implements `t2g_ray.loop.Weights` on Ray actors."""
+    """Implements `t2g_ray.grpo.stages.Weights` on Ray actors."""
 
     def __init__(
         self, config: GrpoConfig, *, learners: Sequence[Any], rollouts: Sequence[Any]

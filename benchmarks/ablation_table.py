@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.result import place_of
 from benchmarks.variants import DEFAULT, SFT
-from t2g_ray.evaluate import mean_paired_interval
+from t2g_ray.evaluation.intervals import mean_paired_interval
 from t2g_ray.graph.counts import GraphCounts
 
 Results = Mapping[str, Mapping[int, Mapping[str, Any]]]

@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks.result import place_of, write_section
 from t2g_ray.demo import grpo_dir
-from t2g_ray.evaluate import Interval, paired_interval
+from t2g_ray.evaluation.intervals import Interval, paired_interval
 from t2g_ray.graph.counts import GraphCounts
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.jsonlines import read_json_lines

@@ -73,7 +73,7 @@ def eval_command(
 
     Example: t2g eval --model runs/demo/grpo/model --data embedded --json eval.json
     """
-    from t2g_ray.evaluate import evaluate_texts
+    from t2g_ray.evaluation.evaluate import evaluate_texts
     from t2g_ray.run.folder import write_json
     from t2g_ray.tables import print_evaluation
 
@@ -252,8 +252,8 @@ def score_command(
 
     Example: t2g score --gold heldout.jsonl --completions answers.jsonl --per-record rewards.jsonl
     """
+    from t2g_ray.evaluation.files import score_files
     from t2g_ray.run.folder import write_json
-    from t2g_ray.score import score_files
     from t2g_ray.tables import print_figures
 
     figures = score_files(gold, completions, preset=reward, per_record=per_record)

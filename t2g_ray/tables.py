@@ -12,7 +12,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from t2g_ray.doctor import Check
-    from t2g_ray.evaluate import EvalResult
+    from t2g_ray.evaluation.evaluate import EvalResult
     from t2g_ray.graph import Graph
 
 MARKS = {"good": "[green]ok[/]", "note": "[yellow]note[/]", "missing": "[red]missing[/]"}

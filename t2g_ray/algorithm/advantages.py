@@ -8,30 +8,11 @@ its advantages alone and is not trained.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from statistics import fmean, stdev
 from types import MappingProxyType
-from typing import Any
 
 from t2g_ray.config import AlgorithmConfig
 from t2g_ray.types import GroupSummary
-
-
-@dataclass(frozen=True, slots=True)
-class TrainGroup:
-    """A group with its advantages [G]; None masks a completion that is not trained."""
-
-    index: int
-    handle: Any
-    advantages: tuple[float | None, ...]
-    lengths: tuple[int, ...]
-    """Tokens of each completion that is trained."""
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens that are trained."""
-        return sum(self.lengths)
-
 
 Rewards = Sequence[Sequence[float]]
 Advantages = list[list[float]]

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from t2g_ray.evaluate import paired_interval
+from t2g_ray.evaluation.intervals import paired_interval
 from t2g_ray.graph.counts import GraphCounts
 from t2g_ray.report.curves import Lines, finite, running_mean
 from t2g_ray.report.load import RunData

@@ -180,25 +180,3 @@ def throughput_metrics(
         "throughput/generated_tokens_per_s": generated_tokens / wall_s,
         "throughput/tokens_per_s_per_device": tokens_per_s / num_devices,
     }
-
-
-class ConservationError(RuntimeError):
-    """Something was lost or counted twice between sampler and learner."""
-
-
-def conservation_check(
-    unit: str, *, generated: int, trained: int, dropped: int, waiting: int
-) -> None:
-    """Check generated = trained + dropped + waiting, all counted since the same moment.
-
-    `unit` is "groups" or "tokens". `dropped` holds all that left without being trained, groups
-    without signal included; `waiting` what is finished and not yet used. ConservationError
-    with all numbers when they do not add up.
-    """
-    surplus = generated - (trained + dropped + waiting)
-    if surplus:
-        raise ConservationError(
-            f"{unit}: generated must equal trained + dropped + waiting, found "
-            f"{generated} != {trained} + {dropped} + {waiting} "
-            f"({abs(surplus)} {'lost' if surplus > 0 else 'counted twice'})"
-        )

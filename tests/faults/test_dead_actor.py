@@ -16,7 +16,7 @@ from actors import cluster
 from actors.launch import run_grpo
 from actors.rollout import RolloutActor
 from t2g_ray.exits import FAILED, exit_code
-from t2g_ray.loop import LoopError
+from t2g_ray.grpo.stages import LoopError
 from t2g_ray.rollout.spec import Sampling
 from t2g_ray.types import Group, Prompt
 from tests.integration.parts import grpo_config, make_policy, write_policy

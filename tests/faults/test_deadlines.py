@@ -16,7 +16,7 @@ from actors import cluster
 from actors.cluster import Cluster, start_cluster
 from actors.weights import RayWeights
 from t2g_ray.config import DeadlineConfig
-from t2g_ray.loop import LoopError
+from t2g_ray.grpo.stages import LoopError
 from tests.integration.parts import grpo_config
 
 SOON = DeadlineConfig(train_s=2)

@@ -20,7 +20,7 @@ from actors.launch import run_grpo
 from actors.learner import LearnerActor
 from actors.rollout import RolloutActor
 from t2g_ray.exits import FAILED, exit_code
-from t2g_ray.loop import LoopError
+from t2g_ray.grpo.stages import LoopError
 from t2g_ray.rollout.engine import GenerationEngine
 from t2g_ray.rollout.spec import EngineSpec, Sampling
 from t2g_ray.weights import vllm_backend as weight_engine

@@ -15,7 +15,7 @@ from actors.waiting import results_of
 from benchmarks.scale import SimulatedReward, SimulatedRollout
 from t2g_ray.config import DeadlineConfig, GrpoConfig, build_config
 from t2g_ray.graph import Graph
-from t2g_ray.loop import LoopError
+from t2g_ray.grpo.stages import LoopError
 from t2g_ray.rollout.spec import rollout_spec
 from t2g_ray.types import Prompt, Record
 

@@ -17,7 +17,7 @@ from t2g_ray.prompts.load import load_split
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.jsonlines import read_json_lines
 from t2g_ray.run.metrics import read_metrics
-from t2g_ray.sft_data import encode_samples
+from t2g_ray.sft.batches import encode_samples
 
 CONFIG = Path(__file__).parents[2] / "configs" / "demo_sft.yaml"
 STEPS = 12

@@ -13,7 +13,7 @@ from actors.launch import run_grpo
 from actors.rollout import RolloutActor
 from actors.weights import RayWeights
 from benchmarks.sync import WeightSource
-from t2g_ray.loop import LoopError
+from t2g_ray.grpo.stages import LoopError
 from t2g_ray.rollout.spec import rollout_spec
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.metrics import read_metrics

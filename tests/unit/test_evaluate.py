@@ -2,7 +2,8 @@
 
 import pytest
 
-from t2g_ray.evaluate import EvalResult, evaluate_texts, mean_paired_interval, paired_interval
+from t2g_ray.evaluation.evaluate import EvalResult, evaluate_texts
+from t2g_ray.evaluation.intervals import mean_paired_interval, paired_interval
 from t2g_ray.graph import Entity, Graph, Relation
 from t2g_ray.graph.counts import Counts, GraphCounts
 from t2g_ray.types import Record

@@ -14,7 +14,7 @@ from t2g_ray.prompts.load import LoadedSplit, encode_prompts, likely_answers, lo
 from t2g_ray.records.corpus import Split, build_tokenizer, generate_records, split_of
 from t2g_ray.records.jsonl import write_records
 from t2g_ray.run.folder import RunDir
-from t2g_ray.sft_data import encode_samples
+from t2g_ray.sft.batches import encode_samples
 
 COMPACT = PromptConfig(style="compact")
 

@@ -12,14 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from t2g_ray.algorithm.advantages import TrainGroup
 from t2g_ray.config import GrpoConfig, build_config
-from t2g_ray.loop import MAX_EMPTY_STEPS, GrpoLoop, LoopError, Ready
+from t2g_ray.grpo.books import ConservationError, Stock, Surplus
+from t2g_ray.grpo.loop import MAX_EMPTY_STEPS, GrpoLoop
+from t2g_ray.grpo.stages import LoopError, Ready, TrainGroup
+from t2g_ray.grpo.staleness import Due, choose
 from t2g_ray.prompts.ledger import Curriculum, Ledger
-from t2g_ray.run.metrics import ConservationError
 from t2g_ray.run.stopping import RunStopped
-from t2g_ray.staleness import Due, choose
-from t2g_ray.step_metrics import Stock, Surplus
 from t2g_ray.types import GroupSummary
 from tests.unit.parts import group_summary
 

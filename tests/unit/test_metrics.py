@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from t2g_ray.grpo.books import ConservationError, conservation_check
 from t2g_ray.run.jsonlines import JsonLinesWriter, last_json_line, read_json_lines
 from t2g_ray.run.metrics import (
     METRIC_KEYS,
-    ConservationError,
     MetricsSink,
     MetricsWriter,
     TensorBoardSink,
-    conservation_check,
     metric_table,
     missing_keys,
     read_metrics,

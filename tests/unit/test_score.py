@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from t2g_ray.evaluation.files import score_files
 from t2g_ray.graph import Entity, Graph, Relation
 from t2g_ray.records.jsonl import write_records
-from t2g_ray.score import score_files
 from t2g_ray.types import Record
 
 

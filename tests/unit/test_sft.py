@@ -21,8 +21,8 @@ from t2g_ray.prompts.messages import encode_answer, encode_prompt
 from t2g_ray.records.corpus import build_tokenizer, generate_records
 from t2g_ray.run.checkpoint import write_checkpoint
 from t2g_ray.run.folder import RunDir
-from t2g_ray.sft import num_steps, plan_sft
-from t2g_ray.sft_data import WINDOW_STEPS, Encoded, SftData, encode_samples, num_tokens
+from t2g_ray.sft.batches import WINDOW_STEPS, Encoded, SftData, encode_samples, num_tokens
+from t2g_ray.sft.plan import num_steps, plan_sft
 from t2g_ray.types import Record, Sample
 
 COMPACT = PromptConfig(style="compact")

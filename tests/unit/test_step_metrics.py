@@ -7,8 +7,9 @@ import dataclasses
 import pytest
 
 from t2g_ray.config import GrpoConfig, build_config
-from t2g_ray.run.metrics import ConservationError, missing_keys
-from t2g_ray.step_metrics import Books, StepClock, Stock, Surplus, step_line
+from t2g_ray.grpo.books import Books, ConservationError, Stock, Surplus
+from t2g_ray.grpo.step_line import StepClock, step_line
+from t2g_ray.run.metrics import missing_keys
 from t2g_ray.types import GroupSummary
 from tests.unit.parts import group_summary
 

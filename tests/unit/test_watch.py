@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 
 from t2g_ray.config import GrpoConfig, build_config
-from t2g_ray.loop import Ready
+from t2g_ray.grpo.books import Surplus
+from t2g_ray.grpo.run_log import RunLog
+from t2g_ray.grpo.stages import Ready
+from t2g_ray.grpo.step_line import StepClock, step_line
 from t2g_ray.prompts.ledger import Ledger
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.jsonlines import JsonLinesWriter, read_json_lines
 from t2g_ray.run.metrics import missing_keys
 from t2g_ray.run.trace import Span
-from t2g_ray.step_metrics import StepClock, Surplus, step_line
-from t2g_ray.watch import RunLog
 from tests.unit.parts import group_summary
 
 

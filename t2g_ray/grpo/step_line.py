@@ -7,33 +7,15 @@ of every step; `Books` stops the run otherwise.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean, pstdev
 
 from t2g_ray.config import GrpoConfig
 from t2g_ray.graph.counts import Counts
-from t2g_ray.run.metrics import conservation_check, throughput_metrics
+from t2g_ray.grpo.books import Surplus
+from t2g_ray.run.metrics import throughput_metrics
 from t2g_ray.types import GroupSummary
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stock:
-    """Groups and tokens that arrived scored, and those of them not taken yet."""
-
-    arrived_groups: int
-    arrived_tokens: int
-    waiting_groups: int
-    waiting_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Surplus:
-    """Groups that a step began and gave up, once it had as many as it trains."""
-
-    finished: tuple[GroupSummary, ...] = ()
-    aborted: Mapping[int, Sequence[int]] = field(default_factory=dict)
-    """Prompt index -> how many tokens each of its unfinished completions had."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,29 +25,6 @@ class StepClock:
     step: int
     time_s: float
     wall_s: float
-
-
-class Books:
-    """Adds up what was trained and what was left, and compares with what arrived."""
-
-    def __init__(self) -> None:
-        self._groups = [0, 0]
-        self._tokens = [0, 0]
-
-    def close_step(
-        self, summaries: Sequence[GroupSummary], trained: Collection[int], stock: Stock
-    ) -> None:
-        """Count one step; raises ConservationError when something was lost or counted twice."""
-        for summary in summaries:
-            kind = 0 if summary.index in trained else 1
-            self._groups[kind] += 1
-            self._tokens[kind] += summary.generated_tokens
-        books = (
-            ("groups", stock.arrived_groups, self._groups, stock.waiting_groups),
-            ("tokens", stock.arrived_tokens, self._tokens, stock.waiting_tokens),
-        )
-        for unit, arrived, (used, left), waiting in books:
-            conservation_check(unit, generated=arrived, trained=used, dropped=left, waiting=waiting)
 
 
 def step_line(

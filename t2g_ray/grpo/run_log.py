@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from t2g_ray.config import GrpoConfig
-from t2g_ray.loop import Ready
+from t2g_ray.grpo.stages import Ready
 from t2g_ray.prompts.ledger import Ledger
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.jsonlines import JsonLinesWriter
@@ -20,7 +20,7 @@ TRAINING = ("train", "gather", "checkpoint")
 
 
 class RunLog:
-    """Implements `t2g_ray.loop.Watcher`; evaluation and checkpoints are called at their steps."""
+    """Implements `grpo.stages.Watcher`; evaluation and checkpoints are called at their steps."""
 
     def __init__(
         self,

@@ -18,77 +18,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, Protocol
 
-from t2g_ray.algorithm.advantages import TrainGroup, has_signal, plan_advantages
+from t2g_ray.algorithm.advantages import has_signal, plan_advantages
 from t2g_ray.algorithm.loss import loss_divisor
 from t2g_ray.config import GrpoConfig
+from t2g_ray.grpo.books import Books, Surplus
+from t2g_ray.grpo.stages import Groups, LoopError, Ready, Trainer, TrainGroup, Watcher, Weights
+from t2g_ray.grpo.staleness import Due, dues_of
+from t2g_ray.grpo.step_line import StepClock, step_line
 from t2g_ray.prompts.ledger import Ledger
-from t2g_ray.staleness import Due, dues_of
-from t2g_ray.step_metrics import Books, StepClock, Stock, Surplus, step_line
-from t2g_ray.types import GroupSummary
 
 MAX_EMPTY_STEPS = 20
 """Steps in a row without any signal after which waiting longer is not worth the compute."""
-
-
-class LoopError(RuntimeError):
-    """The run must stop: says what must hold, what was found, what to look at."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """A scored group: what the loop may read, and the handle that the learner resolves."""
-
-    summary: GroupSummary
-    handle: Any
-
-
-class Groups(Protocol):
-    """Samplers and reward actors seen as one stage."""
-
-    def start(self, positions: Sequence[int], *, min_version: int) -> None:
-        """Begin a group for each position, under at least this version."""
-
-    def take(
-        self, count: int, *, dues: Sequence[Due], should_stop: Callable[[], bool]
-    ) -> list[Ready]:
-        """Wait until `choose` can tell `count` of the scored groups; hand them over.
-
-        Raises RunStopped as soon as `should_stop()`, and takes nothing then.
-        """
-
-    def end(self, positions: Sequence[int]) -> Surplus:
-        """Give up these groups, finished or not; returns once none of them is left."""
-
-    def stock(self) -> Stock:
-        """What arrived since the start, and what of it was not taken yet."""
-
-
-class Trainer(Protocol):
-    """The learner ranks."""
-
-    def step(self, groups: Sequence[TrainGroup], *, divisor: float) -> Mapping[str, float]:
-        """Train on the groups; returns the learner's metrics. `divisor` is `loss_divisor`'s."""
-
-
-class Weights(Protocol):
-    """The way from learner to samplers."""
-
-    def publish(self, version: int) -> Mapping[str, float]:
-        """Send the learner's weights as `version`; returns the metrics of the sync."""
-
-
-class Watcher(Protocol):
-    """What happens beside training: files, evaluation, checkpoints."""
-
-    def after_step(self, line: Mapping[str, float], taken: Sequence[Ready], ledger: Ledger) -> None:
-        """Called once for each step, with the weights of that step published."""
-
-    def needs_samplers(self, step: int) -> bool:
-        """Whether `after_step` of this step uses the samplers, which should then be idle."""
 
 
 class GrpoLoop:

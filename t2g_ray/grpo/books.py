@@ -1,0 +1,75 @@
+"""Groups and tokens that arrived = trained + left untrained + waiting, at the end of every step.
+
+Invariant: `Books` stops the run where something was lost or counted twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from t2g_ray.types import GroupSummary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stock:
+    """Groups and tokens that arrived scored, and those of them not taken yet."""
+
+    arrived_groups: int
+    arrived_tokens: int
+    waiting_groups: int
+    waiting_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Surplus:
+    """Groups that a step began and gave up, once it had as many as it trains."""
+
+    finished: tuple[GroupSummary, ...] = ()
+    aborted: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    """Prompt index -> how many tokens each of its unfinished completions had."""
+
+
+class Books:
+    """Adds up what was trained and what was left, and compares with what arrived."""
+
+    def __init__(self) -> None:
+        self._groups = [0, 0]
+        self._tokens = [0, 0]
+
+    def close_step(
+        self, summaries: Sequence[GroupSummary], trained: Collection[int], stock: Stock
+    ) -> None:
+        """Count one step; raises ConservationError when something was lost or counted twice."""
+        for summary in summaries:
+            kind = 0 if summary.index in trained else 1
+            self._groups[kind] += 1
+            self._tokens[kind] += summary.generated_tokens
+        books = (
+            ("groups", stock.arrived_groups, self._groups, stock.waiting_groups),
+            ("tokens", stock.arrived_tokens, self._tokens, stock.waiting_tokens),
+        )
+        for unit, arrived, (used, left), waiting in books:
+            conservation_check(unit, generated=arrived, trained=used, dropped=left, waiting=waiting)
+
+
+class ConservationError(RuntimeError):
+    """Something was lost or counted twice between sampler and learner."""
+
+
+def conservation_check(
+    unit: str, *, generated: int, trained: int, dropped: int, waiting: int
+) -> None:
+    """Check generated = trained + dropped + waiting, all counted since the same moment.
+
+    `unit` is "groups" or "tokens". `dropped` holds all that left without being trained, groups
+    without signal included; `waiting` what is finished and not yet used. ConservationError
+    with all numbers when they do not add up.
+    """
+    surplus = generated - (trained + dropped + waiting)
+    if surplus:
+        raise ConservationError(
+            f"{unit}: generated must equal trained + dropped + waiting, found "
+            f"{generated} != {trained} + {dropped} + {waiting} "
+            f"({abs(surplus)} {'lost' if surplus > 0 else 'counted twice'})"
+        )

@@ -1,0 +1,85 @@
+"""What the loop sees of the stages around it: Protocols, and what passes between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from t2g_ray.grpo.books import Stock, Surplus
+from t2g_ray.grpo.staleness import Due
+from t2g_ray.prompts.ledger import Ledger
+from t2g_ray.types import GroupSummary
+
+
+class LoopError(RuntimeError):
+    """The run must stop: says what must hold, what was found, what to look at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A scored group: what the loop may read, and the handle that the learner resolves."""
+
+    summary: GroupSummary
+    handle: Any
+
+
+@dataclass(frozen=True, slots=True)
+class TrainGroup:
+    """A group with its advantages [G]; None masks a completion that is not trained."""
+
+    index: int
+    handle: Any
+    advantages: tuple[float | None, ...]
+    lengths: tuple[int, ...]
+    """Tokens of each completion that is trained."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that are trained."""
+        return sum(self.lengths)
+
+
+class Groups(Protocol):
+    """Samplers and reward actors seen as one stage."""
+
+    def start(self, positions: Sequence[int], *, min_version: int) -> None:
+        """Begin a group for each position, under at least this version."""
+
+    def take(
+        self, count: int, *, dues: Sequence[Due], should_stop: Callable[[], bool]
+    ) -> list[Ready]:
+        """Wait until `choose` can tell `count` of the scored groups; hand them over.
+
+        Raises RunStopped as soon as `should_stop()`, and takes nothing then.
+        """
+
+    def end(self, positions: Sequence[int]) -> Surplus:
+        """Give up these groups, finished or not; returns once none of them is left."""
+
+    def stock(self) -> Stock:
+        """What arrived since the start, and what of it was not taken yet."""
+
+
+class Trainer(Protocol):
+    """The learner ranks."""
+
+    def step(self, groups: Sequence[TrainGroup], *, divisor: float) -> Mapping[str, float]:
+        """Train on the groups; returns the learner's metrics. `divisor` is `loss_divisor`'s."""
+
+
+class Weights(Protocol):
+    """The way from learner to samplers."""
+
+    def publish(self, version: int) -> Mapping[str, float]:
+        """Send the learner's weights as `version`; returns the metrics of the sync."""
+
+
+class Watcher(Protocol):
+    """What happens beside training: files, evaluation, checkpoints."""
+
+    def after_step(self, line: Mapping[str, float], taken: Sequence[Ready], ledger: Ledger) -> None:
+        """Called once for each step, with the weights of that step published."""
+
+    def needs_samplers(self, step: int) -> bool:
+        """Whether `after_step` of this step uses the samplers, which should then be idle."""

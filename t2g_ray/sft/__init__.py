@@ -1,0 +1,1 @@
+"""The supervised stage: records -> a policy that knows the form of the answer."""

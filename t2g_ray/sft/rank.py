@@ -1,0 +1,134 @@
+"""Records -> supervised steps on every rank -> a policy that knows the form of the answer.
+
+Invariants: the loss is on the answer and its end token, never on the prompt; a run that was
+killed and resumed gives the same weights as one that was not.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+
+import torch.distributed as dist
+
+from t2g_ray.config import AlgorithmConfig, SftConfig
+from t2g_ray.learner.batching import balance
+from t2g_ray.learner.learner import Learner, LearnerSpec
+from t2g_ray.model.policy import resolve_model
+from t2g_ray.prompts.settings import write_prompt_settings
+from t2g_ray.run import checkpoint
+from t2g_ray.run.folder import RunDir
+from t2g_ray.sft.batches import Encoded, SftData, encode_samples, num_answer_tokens, num_tokens
+from t2g_ray.sft.plan import SftPlan, num_steps
+from t2g_ray.sft.recorder import Recorder
+from t2g_ray.types import Record, Sample
+
+
+def run_sft_rank(plan: SftPlan, *, rank: int, num_ranks: int) -> None:
+    """Train on this rank's share of every batch; collective over the ranks (`join_ranks`).
+
+    Rank 0 writes metrics and evaluations. All ranks write checkpoints and, at the end, the model.
+    """
+    config, run_dir = plan.config, RunDir(plan.config.run_dir)
+    if rank == 0:
+        resolve_model(config, run_dir)
+    dist.barrier()  # the other ranks find the folder that rank 0 made
+    model = resolve_model(config, run_dir)
+    encoded = _encode(config, model, plan.records)
+    heldout = _encode(config, model, plan.heldout) if plan.heldout else None
+    data = SftData(
+        samples=encoded.samples,
+        batch_size=config.batch_size,
+        num_steps=num_steps(config, len(encoded.samples)),
+        seed=config.data_seed,
+    )
+    learner = Learner(_spec(config, model, data.num_steps))
+    if plan.start is not None:
+        learner.load(plan.start.path)
+    record = Recorder(plan, encoded, num_ranks) if rank == 0 else None
+    if heldout and plan.start is None:
+        _evaluate(learner, heldout, record)
+    for step in range(learner.step_count, data.num_steps):
+        batch = data.batch(step)
+        share = balance([num_tokens(sample) for sample in batch], num_ranks)[rank]
+        metrics = learner.step(
+            [batch[position] for position in share], divisor=num_answer_tokens(batch)
+        )
+        if record is not None:
+            record.step(step + 1, batch, metrics)
+        is_last = step + 1 == data.num_steps
+        if heldout and (is_last or _is_due(step + 1, config.eval.every)):
+            _evaluate(learner, heldout, record)
+        # After the evaluation: a run that is resumed here does not take it again.
+        if is_last or _is_due(step + 1, config.checkpoint.every):
+            _save(learner, plan, record)
+    _export(learner, config, data.samples, rank=rank)
+
+
+def _is_due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _encode(config: SftConfig, model: str, records: Sequence[Record]) -> Encoded:
+    from transformers import AutoConfig, AutoTokenizer
+
+    return encode_samples(
+        AutoTokenizer.from_pretrained(model),
+        records,
+        config.prompt,
+        max_positions=getattr(
+            AutoConfig.from_pretrained(model).get_text_config(), "max_position_embeddings", None
+        ),
+        token_budget=config.learner.token_budget,
+    )
+
+
+def _spec(config: SftConfig, model: str, total_steps: int) -> LearnerSpec:
+    return LearnerSpec(
+        model=model,
+        config=config.learner,
+        algorithm=AlgorithmConfig(),
+        temperature=1.0,
+        total_steps=total_steps,
+        seed=config.seed,
+        objective="likelihood",
+    )
+
+
+def _evaluate(learner: Learner, heldout: Encoded, record: Recorder | None) -> None:
+    """The held-out loss of all ranks' shares; the one that keeps the record writes it."""
+    samples, num_ranks = heldout.samples, dist.get_world_size()
+    share = balance([num_tokens(sample) for sample in samples], num_ranks)[dist.get_rank()]
+    loss = learner.held_out_loss([samples[position] for position in share])
+    if record is not None:
+        record.evaluation(learner.step_count, loss, heldout)
+
+
+def _save(learner: Learner, plan: SftPlan, record: Recorder | None) -> None:
+    """A checkpoint of all ranks; the one that keeps the record makes and seals the folder."""
+    run_dir = RunDir(plan.config.run_dir)
+    folder = run_dir.checkpoint(learner.step_count)
+    if record is not None:
+        checkpoint.begin(folder)
+    dist.barrier()
+    learner.save(checkpoint.temporary_path(folder))
+    dist.barrier()
+    if record is not None:
+        checkpoint.finish(folder, {"time_s": record.time_s, "order_key": plan.order_key})
+        checkpoint.keep_last(run_dir.checkpoints, plan.config.checkpoint.keep)
+
+
+def _export(learner: Learner, config: SftConfig, samples: Sequence[Sample], *, rank: int) -> None:
+    """The folder of the model, whole or not there."""
+    folder = RunDir(config.run_dir).model
+    temporary = folder.with_name(f".{folder.name}.partial")
+    learner.export(temporary)
+    if rank > 0:
+        return
+    longest = max(len(sample.completion_ids) for sample in samples)
+    # Answers to other texts may be longer than any that was trained on.
+    max_new_tokens = config.eval.max_new_tokens or 2 * longest
+    write_prompt_settings(temporary, config.prompt, max_new_tokens)
+    if folder.exists():
+        shutil.rmtree(folder)
+    temporary.rename(folder)

@@ -1,0 +1,72 @@
+"""Steps of SFT -> lines of metrics and evaluations."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+from t2g_ray.run.folder import RunDir
+from t2g_ray.run.jsonlines import JsonLinesWriter
+from t2g_ray.run.metrics import MetricsWriter, throughput_metrics
+from t2g_ray.sft.batches import Encoded, num_answer_tokens
+from t2g_ray.sft.plan import SftPlan
+from t2g_ray.types import Sample
+
+
+class Recorder:
+    """Rank 0's view of the run: a line of metrics a step, and one an evaluation."""
+
+    def __init__(self, plan: SftPlan, encoded: Encoded, num_ranks: int) -> None:
+        self._num_ranks = num_ranks
+        self._num_samples = len(encoded.samples)
+        self._left_out = {
+            "records/long_prompts": encoded.num_long_prompts,
+            "records/long_answers": encoded.num_long_answers,
+        }
+        resume_step = None if plan.is_new else plan.start.step if plan.start else -1
+        run_dir = RunDir(plan.config.run_dir)
+        self._writer = MetricsWriter(run_dir.metrics, resume_step=resume_step)
+        self._evals = JsonLinesWriter(run_dir.evals, resume_step=resume_step)
+        self.time_s = float(plan.start.state["time_s"]) if plan.start else 0.0
+        self._last_s = time.perf_counter()
+
+    def step(self, step: int, batch: Sequence[Sample], metrics: Mapping[str, float]) -> None:
+        now_s = time.perf_counter()
+        wall_s, self._last_s = now_s - self._last_s, now_s
+        self.time_s += wall_s
+        prompt_tokens = sum(len(sample.prompt_ids) for sample in batch)
+        answer_tokens = num_answer_tokens(batch)
+        self._writer.write(
+            {
+                "step": step,
+                "time_s": self.time_s,
+                "epoch": step * len(batch) / self._num_samples,
+                "loss": metrics["loss"],
+                "entropy": metrics["entropy"],
+                "grad_norm": metrics["grad_norm"],
+                "lr": metrics["lr"],
+                "tokens/prompt": prompt_tokens,
+                "tokens/trained": answer_tokens,
+                **self._left_out,
+                "time/train_s": metrics["time/learner_s"],
+                **throughput_metrics(
+                    prompt_tokens=prompt_tokens,
+                    generated_tokens=answer_tokens,
+                    wall_s=wall_s,
+                    num_devices=self._num_ranks,
+                ),
+            }
+        )
+
+    def evaluation(self, step: int, loss: float, heldout: Encoded) -> None:
+        self._evals.append(
+            {
+                "step": step,
+                "policy_version": step,
+                "split": "heldout",
+                "time_s": self.time_s,
+                "loss": loss,
+                "records": len(heldout.samples),
+                "records/left_out": heldout.num_long_prompts + heldout.num_long_answers,
+            }
+        )

@@ -18,7 +18,7 @@ from t2g_ray.data.generate.config import GenerateConfig, TeacherConfig
 from t2g_ray.data.generate.pipeline import Pipeline
 from t2g_ray.data.generate.shards import Shard, ShardResult, answer_shard
 from t2g_ray.data.generate.stages import Stage
-from t2g_ray.data.generate.start import start_teacher
+from t2g_ray.data.generate.teachers.start import start_teacher
 from t2g_ray.data.generate.write import write_generated
 
 MAX_ATTEMPTS = 3

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.result import place_of, write_section
-from t2g_ray.demo import grpo_dir
 from t2g_ray.evaluation.intervals import Interval, paired_interval
 from t2g_ray.graph.counts import GraphCounts
+from t2g_ray.report.demo import grpo_dir
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.jsonlines import read_json_lines
 from t2g_ray.run.machine import describe_machine

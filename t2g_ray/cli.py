@@ -97,7 +97,7 @@ def grpo(config: ConfigFile, overrides: Overrides = None) -> None:
     Example: t2g grpo configs/demo_grpo.yaml run_dir=runs/grpo model=runs/sft/model steps=50
     """
     from t2g_ray.config import GrpoConfig, load_config
-    from t2g_ray.demo import read_result
+    from t2g_ray.report.demo import read_result
     from t2g_ray.tables import print_result
 
     settings = load_config(GrpoConfig, config, overrides or ())
@@ -220,7 +220,7 @@ def demo(
 
     Example: t2g demo --run-dir runs/first --seed 1 steps=100
     """
-    from t2g_ray.demo import demo_configs, merge_results, read_result, write_result
+    from t2g_ray.report.demo import demo_configs, merge_results, read_result, write_result
     from t2g_ray.tables import print_result
 
     folder = run_dir.resolve()

@@ -22,8 +22,8 @@ def report_command(
     Example: t2g report runs/demo
     Example: t2g report runs/first runs/second --out runs/both.html
     """
-    from t2g_ray.demo import is_demo, load_demo, write_demo_page
     from t2g_ray.report import write_comparison, write_report
+    from t2g_ray.report.demo import is_demo, load_demo, write_demo_page
     from t2g_ray.report.load import load_run
     from t2g_ray.report.runs import distinct_names
     from t2g_ray.run.folder import RunDir

@@ -10,10 +10,10 @@ from markupsafe import Markup
 from t2g_ray.graph import Graph
 from t2g_ray.graph.counts import score_graph
 from t2g_ray.report.compare import MARKS, compare, marked_text
-from t2g_ray.report.curves import figures
-from t2g_ray.report.drawing import draw_both
 from t2g_ray.report.headline import cards, tables
 from t2g_ray.report.load import RunData, SampleLine
+from t2g_ray.report.plots.curves import figures
+from t2g_ray.report.plots.drawing import draw_both
 from t2g_ray.report.template import fill
 
 NUM_EXAMPLES = 8

@@ -16,8 +16,8 @@ import yaml
 
 from t2g_ray.evaluation.intervals import paired_interval
 from t2g_ray.graph.counts import GraphCounts
-from t2g_ray.report.curves import Lines, finite, running_mean
 from t2g_ray.report.load import RunData
+from t2g_ray.report.plots.curves import Lines, finite, running_mean
 
 WINDOW_STEPS = 10
 """Figures of training are means of so many steps: a single step is noise."""

@@ -17,9 +17,9 @@ import ray
 from actors.generate import ask
 from t2g_ray.config import PromptConfig
 from t2g_ray.data.generate.config import SourceConfig, TeacherConfig
+from t2g_ray.data.generate.content.texts import read_texts
 from t2g_ray.data.generate.shards import ShardsMissing, run_stage
 from t2g_ray.data.generate.stages import Request, Stage
-from t2g_ray.data.generate.texts import read_texts
 from t2g_ray.graph.constrained import close_graph, graph_json_schema
 from t2g_ray.prompts.settings import write_prompt_settings
 from t2g_ray.records.corpus import generate_records

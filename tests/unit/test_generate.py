@@ -13,11 +13,11 @@ from t2g_ray.config import ConfigError, build_config
 from t2g_ray.data.checks import faults_of
 from t2g_ray.data.generate import pipeline
 from t2g_ray.data.generate.config import GenerateConfig, TeacherConfig
-from t2g_ray.data.generate.graphs import Chosen, NoGraph, choose_graph, repair
+from t2g_ray.data.generate.content.graphs import Chosen, NoGraph, choose_graph, repair
 from t2g_ray.data.generate.pipeline import Pipeline
 from t2g_ray.data.generate.shards import Shard, ShardResult, ShardsMissing, answer_shard
 from t2g_ray.data.generate.stages import Request, Stage
-from t2g_ray.data.generate.teacher import Outcome, TeacherUnavailable, answer_all
+from t2g_ray.data.generate.teachers.teacher import Outcome, TeacherUnavailable, answer_all
 from t2g_ray.data.generate.write import write_generated
 from t2g_ray.graph import Entity, Graph, Relation
 from t2g_ray.records.corpus import build_tokenizer, generate_records

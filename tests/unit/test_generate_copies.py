@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from t2g_ray.data.checks import faults_of
-from t2g_ray.data.generate.augment import Answer, copies, marked, paraphrases, plain_answer
 from t2g_ray.data.generate.config import AugmentConfig
-from t2g_ray.data.generate.names import name_pool, swap_names
-from t2g_ray.data.generate.teacher import Outcome
+from t2g_ray.data.generate.content.augment import Answer, copies, marked, paraphrases, plain_answer
+from t2g_ray.data.generate.content.names import name_pool, swap_names
+from t2g_ray.data.generate.teachers.teacher import Outcome
 from t2g_ray.graph import Entity, Graph, Relation
 from t2g_ray.records.corpus import NAMES, generate_records
 from t2g_ray.types import Record

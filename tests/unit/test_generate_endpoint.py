@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from t2g_ray.data.generate import endpoint
 from t2g_ray.data.generate.config import TeacherConfig
-from t2g_ray.data.generate.endpoint import EndpointTeacher, check_endpoint
 from t2g_ray.data.generate.stages import Stage
-from t2g_ray.data.generate.start import check_teacher, start_teacher
-from t2g_ray.data.generate.teacher import TeacherUnavailable
+from t2g_ray.data.generate.teachers import endpoint
+from t2g_ray.data.generate.teachers.endpoint import EndpointTeacher, check_endpoint
+from t2g_ray.data.generate.teachers.start import check_teacher, start_teacher
+from t2g_ray.data.generate.teachers.teacher import TeacherUnavailable
 from t2g_ray.graph.constrained import graph_json_schema
 from t2g_ray.records.corpus import generate_records
 

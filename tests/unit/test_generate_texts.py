@@ -10,7 +10,7 @@ import datasets
 import pytest
 
 from t2g_ray.data.generate.config import SourceConfig
-from t2g_ray.data.generate.texts import Text, ask_for_more, read_texts
+from t2g_ray.data.generate.content.texts import Text, ask_for_more, read_texts
 from t2g_ray.graph import Graph
 from t2g_ray.records.corpus import ENTITY_TYPES, generate_records
 from t2g_ray.records.jsonl import record_to_dict

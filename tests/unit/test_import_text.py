@@ -2,10 +2,10 @@
 
 import pytest
 
-from t2g_ray.data.importers.detokenize import detokenize
 from t2g_ray.data.importers.row import RowError
-from t2g_ray.data.importers.surface import mend, plain_name, surface
-from t2g_ray.data.importers.tags import spans_of
+from t2g_ray.data.importers.texts.surface import mend, plain_name, surface
+from t2g_ray.data.importers.tokens.detokenize import detokenize
+from t2g_ray.data.importers.tokens.tags import spans_of
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from t2g_ray.config import dump_config
-from t2g_ray.data.generate.augment import (
+from t2g_ray.data.generate.config import GenerateConfig, SelectionConfig, TeacherConfig
+from t2g_ray.data.generate.content.augment import (
     KEY,
     ORIGINAL,
     Answer,
@@ -28,13 +29,12 @@ from t2g_ray.data.generate.augment import (
     paraphrases,
     plain_answer,
 )
-from t2g_ray.data.generate.config import GenerateConfig, SelectionConfig, TeacherConfig
-from t2g_ray.data.generate.graphs import NoGraph, choose_graph, repair
+from t2g_ray.data.generate.content.graphs import NoGraph, choose_graph, repair
+from t2g_ray.data.generate.content.texts import Text, read_texts
 from t2g_ray.data.generate.shards import Ask, run_stage
 from t2g_ray.data.generate.stages import Stage, StageName
-from t2g_ray.data.generate.start import check_teacher
-from t2g_ray.data.generate.teacher import Outcome
-from t2g_ray.data.generate.texts import Text, read_texts
+from t2g_ray.data.generate.teachers.start import check_teacher
+from t2g_ray.data.generate.teachers.teacher import Outcome
 from t2g_ray.data.importers.row import Rejection
 from t2g_ray.data.near_texts import TextIndex
 from t2g_ray.data.select import HELD_OUT, SelectOptions, select_records

@@ -18,7 +18,7 @@ from typing import Any
 
 from t2g_ray.data.generate.config import TeacherConfig
 from t2g_ray.data.generate.stages import Stage
-from t2g_ray.data.generate.teacher import Outcome, Teacher, answer_all
+from t2g_ray.data.generate.teachers.teacher import Outcome, Teacher, answer_all
 from t2g_ray.records.jsonl import record_from_dict, record_to_dict
 from t2g_ray.run.folder import write_text
 from t2g_ray.run.jsonlines import read_json_lines

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from t2g_ray.data.card import COUNTS, file_digest, markdown_table
-from t2g_ray.data.generate.augment import KEY
 from t2g_ray.data.generate.config import GenerateConfig
+from t2g_ray.data.generate.content.augment import KEY
 from t2g_ray.data.generate.pipeline import Books, GenerateFiles, Loss
 from t2g_ray.data.inspect import MAX_SAMPLES, SAMPLE_CHARS, Split
 from t2g_ray.records.jsonl import record_to_dict, write_records

@@ -5,24 +5,19 @@ Invariant: a layout is chosen only when it is the one that fits; else the messag
 
 from __future__ import annotations
 
-from t2g_ray.data.importers import (
+from t2g_ray.data.importers.conll import columns as conll_columns
+from t2g_ray.data.importers.conll import relations as conll_relations
+from t2g_ray.data.importers.layout import Layout
+from t2g_ray.data.importers.source import Source, sample_of
+from t2g_ray.data.importers.texts import (
     ade_rel,
     brat,
-    conll_columns,
-    conll_relations,
-    docred,
-    dygie,
     prompt_solution,
     records,
-    scier,
-    span_json,
-    spert,
-    tagged_json,
     text2kgbench,
     webnlg,
 )
-from t2g_ray.data.importers.layout import Layout
-from t2g_ray.data.importers.source import Source, sample_of
+from t2g_ray.data.importers.tokens import docred, dygie, scier, span_json, spert, tagged_json
 
 AUTO = "auto"
 LAYOUTS: dict[str, Layout] = {

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 from t2g_ray.data.importers.layout import Draft, Drafts, Layout, each
 from t2g_ray.data.importers.row import Row, RowError, shown
 from t2g_ray.data.importers.source import Sample, Source
-from t2g_ray.data.importers.surface import plain_name, surface
+from t2g_ray.data.importers.texts.surface import plain_name, surface
 
 ENTITY_TYPE = "entity"
 LANGUAGES = ("", "en")

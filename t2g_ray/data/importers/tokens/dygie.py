@@ -13,7 +13,7 @@ from typing import Any
 from t2g_ray.data.importers.layout import Draft, Drafts, Layout, each
 from t2g_ray.data.importers.row import Rejection, Row, RowError, fixed, get, strings, typed
 from t2g_ray.data.importers.source import Sample, Source
-from t2g_ray.data.importers.token_graph import links_between, token_draft
+from t2g_ray.data.importers.tokens.token_graph import links_between, token_draft
 
 
 def looks_like(sample: Sample) -> bool:

@@ -11,11 +11,11 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from t2g_ray.data.importers.detokenize import TokenText, detokenize
 from t2g_ray.data.importers.layout import Draft, Drafts, Layout, each
 from t2g_ray.data.importers.row import Row, RowError, at, fixed, get, strings, typed
 from t2g_ray.data.importers.schema import Schema, read_schema
 from t2g_ray.data.importers.source import Sample, Source
+from t2g_ray.data.importers.tokens.detokenize import TokenText, detokenize
 
 OTHER_MENTION = "other mention of an entity not kept"
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from t2g_ray.data.generate.teacher import Outcome
+from t2g_ray.data.generate.teachers.teacher import Outcome
 from t2g_ray.graph import Entity, Graph
 from t2g_ray.graph.constrained import close_graph
 from t2g_ray.graph.counts import score_graph

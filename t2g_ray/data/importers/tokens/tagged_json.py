@@ -10,8 +10,8 @@ from pathlib import Path
 from t2g_ray.data.importers.layout import Draft, Drafts, Layout, each
 from t2g_ray.data.importers.row import Row, RowError, get, strings
 from t2g_ray.data.importers.source import Sample, Source
-from t2g_ray.data.importers.tags import spans_of
-from t2g_ray.data.importers.token_graph import token_draft
+from t2g_ray.data.importers.tokens.tags import spans_of
+from t2g_ray.data.importers.tokens.token_graph import token_draft
 
 
 def looks_like(sample: Sample) -> bool:

@@ -16,7 +16,7 @@ import openai
 
 from t2g_ray.data.generate.config import TeacherConfig
 from t2g_ray.data.generate.stages import Request
-from t2g_ray.data.generate.teacher import REFUSED, Outcome, TeacherUnavailable
+from t2g_ray.data.generate.teachers.teacher import REFUSED, Outcome, TeacherUnavailable
 
 NO_KEY = "none"
 CHECK_TIMEOUT_S = 10.0

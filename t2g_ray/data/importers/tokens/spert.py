@@ -13,7 +13,7 @@ from t2g_ray.data.importers.layout import Draft, Drafts, Layout, each
 from t2g_ray.data.importers.row import Row, get, strings
 from t2g_ray.data.importers.schema import Schema, read_schema
 from t2g_ray.data.importers.source import Sample, Source
-from t2g_ray.data.importers.token_graph import token_draft
+from t2g_ray.data.importers.tokens.token_graph import token_draft
 
 
 def looks_like(sample: Sample) -> bool:

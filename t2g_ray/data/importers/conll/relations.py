@@ -16,8 +16,8 @@ from typing import Any
 from t2g_ray.data.importers.layout import Draft, Drafts, Layout, each
 from t2g_ray.data.importers.row import Row, RowError, shown
 from t2g_ray.data.importers.source import Sample, Source, text_lines
-from t2g_ray.data.importers.tags import spans_of
-from t2g_ray.data.importers.token_graph import Link, token_draft
+from t2g_ray.data.importers.tokens.tags import spans_of
+from t2g_ray.data.importers.tokens.token_graph import Link, token_draft
 
 MARK = "#doc"
 NONE = "N"

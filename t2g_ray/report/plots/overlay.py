@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from t2g_ray.report.curves import COLOURS, DASHES, Trace, points, running_mean
 from t2g_ray.report.load import RunData
+from t2g_ray.report.plots.curves import COLOURS, DASHES, Trace, points, running_mean
 from t2g_ray.report.runs import WINDOW_STEPS, held_out_lines, with_seconds
 
 OVER_STEPS = {

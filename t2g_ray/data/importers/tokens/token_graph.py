@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from t2g_ray.data.importers.detokenize import detokenize
 from t2g_ray.data.importers.layout import Draft
 from t2g_ray.data.importers.row import RowError, at, fixed, typed
-from t2g_ray.data.importers.tags import Span
+from t2g_ray.data.importers.tokens.detokenize import detokenize
+from t2g_ray.data.importers.tokens.tags import Span
 
 STOP_CUT = "full stop cut off an entity"
 

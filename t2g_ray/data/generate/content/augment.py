@@ -15,8 +15,8 @@ import numpy as np
 
 from t2g_ray.data.checks import NOT_IN_TEXT, faults_of
 from t2g_ray.data.generate.config import AugmentConfig
-from t2g_ray.data.generate.names import name_pool, swap_names
-from t2g_ray.data.generate.teacher import Outcome
+from t2g_ray.data.generate.content.names import name_pool, swap_names
+from t2g_ray.data.generate.teachers.teacher import Outcome
 from t2g_ray.data.near_texts import plain_text
 from t2g_ray.graph.parsing import THINK_CLOSE, THINK_OPEN
 from t2g_ray.records.jsonl import sample_subschema

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from t2g_ray.data.generate.config import TeacherConfig
 from t2g_ray.data.generate.stages import Request
-from t2g_ray.data.generate.teacher import TOO_LONG, Outcome
+from t2g_ray.data.generate.teachers.teacher import TOO_LONG, Outcome
 from t2g_ray.graph import Graph
 from t2g_ray.model.tokenizer import load_tokenizer
 from t2g_ray.prompts.messages import PromptTooLong, encode_messages

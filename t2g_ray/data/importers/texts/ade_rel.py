@@ -12,7 +12,7 @@ from pathlib import Path
 from t2g_ray.data.importers.layout import Draft, Drafts, Layout, each
 from t2g_ray.data.importers.row import Rejection, Row, shown
 from t2g_ray.data.importers.source import Sample, Source, text_lines
-from t2g_ray.data.importers.surface import surface
+from t2g_ray.data.importers.texts.surface import surface
 
 DRUG, EFFECT, RELATION = "drug", "adverse effect", "adverse effect of"
 NUM_COLUMNS = 8

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from t2g_ray.data.importers.detokenize import TokenText, detokenize
 from t2g_ray.data.importers.layout import Draft, Drafts, Layout, each
 from t2g_ray.data.importers.row import Row, fixed, get
 from t2g_ray.data.importers.source import Sample, Source
+from t2g_ray.data.importers.tokens.detokenize import TokenText, detokenize
 
 
 def looks_like(sample: Sample) -> bool:

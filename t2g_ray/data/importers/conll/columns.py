@@ -12,8 +12,8 @@ from pathlib import Path
 from t2g_ray.data.importers.layout import Draft, Drafts, Layout, each
 from t2g_ray.data.importers.row import Row, RowError, shown
 from t2g_ray.data.importers.source import Sample, Source, text_lines
-from t2g_ray.data.importers.tags import spans_of
-from t2g_ray.data.importers.token_graph import token_draft
+from t2g_ray.data.importers.tokens.tags import spans_of
+from t2g_ray.data.importers.tokens.token_graph import token_draft
 
 DOCUMENT_MARK = "-DOCSTART-"
 SUFFIXES = (".conll", ".txt", ".bio", ".iob", ".tsv")

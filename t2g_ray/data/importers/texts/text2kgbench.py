@@ -16,7 +16,7 @@ from t2g_ray.data.importers.layout import Draft, Drafts, Layout, each
 from t2g_ray.data.importers.row import Rejection, Row, RowError, get
 from t2g_ray.data.importers.schema import Schema, read_schema
 from t2g_ray.data.importers.source import Sample, Source
-from t2g_ray.data.importers.surface import mend, plain_name, surface
+from t2g_ray.data.importers.texts.surface import mend, plain_name, surface
 
 ONTOLOGIES = "*ontology.json"
 MENDED = "mis-decoded text mended"

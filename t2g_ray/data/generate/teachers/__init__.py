@@ -1,0 +1,1 @@
+"""Whoever answers the requests: a vLLM engine, or an endpoint."""

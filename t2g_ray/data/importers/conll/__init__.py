@@ -1,0 +1,1 @@
+"""CoNLL layouts: a line a token."""

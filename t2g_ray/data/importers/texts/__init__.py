@@ -1,0 +1,1 @@
+"""Layouts whose annotations are texts or character offsets."""

@@ -1,0 +1,1 @@
+"""Layouts whose annotations count tokens."""

@@ -1,0 +1,1 @@
+"""Figures and drawings of the report, as plain data and SVG."""

@@ -1,1 +1,1 @@
-"""Records: where they come from, how they are checked, and which prompt is next."""
+"""Offline only: native layouts or teachers -> records, inspected, selected and described."""

@@ -15,7 +15,7 @@ import ray
 from actors import cluster
 from actors.launch import run_grpo
 from actors.rollout import RolloutActor
-from t2g_ray.exits import FAILED, exit_code
+from t2g_ray.cli.exits import FAILED, exit_code
 from t2g_ray.grpo.stages import LoopError
 from t2g_ray.rollout.spec import Sampling
 from t2g_ray.types import Group, Prompt

@@ -19,7 +19,7 @@ from actors import cluster
 from actors.launch import run_grpo
 from actors.learner import LearnerActor
 from actors.rollout import RolloutActor
-from t2g_ray.exits import FAILED, exit_code
+from t2g_ray.cli.exits import FAILED, exit_code
 from t2g_ray.grpo.stages import LoopError
 from t2g_ray.rollout.engine import GenerationEngine
 from t2g_ray.rollout.spec import EngineSpec, Sampling

@@ -9,7 +9,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from t2g_ray.cli import app
+from t2g_ray.cli.main import app
 from t2g_ray.config import PromptConfig
 from t2g_ray.graph import Graph
 from t2g_ray.model.policy import build_tiny_policy, save_policy

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from t2g_ray.cli.exits import INTERRUPTED
 from t2g_ray.config import dump_config
-from t2g_ray.exits import INTERRUPTED
 from t2g_ray.run.checkpoint import find_checkpoint
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.jsonlines import read_json_lines

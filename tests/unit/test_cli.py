@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from t2g_ray import doctor
-from t2g_ray.cli import app
+from t2g_ray.cli import doctor
+from t2g_ray.cli.main import app
 from t2g_ray.config import GrpoConfig, SftConfig
 from t2g_ray.graph import Entity, Graph
 from t2g_ray.records.jsonl import write_records

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from t2g_ray.cli import app
+from t2g_ray.cli.main import app
 from t2g_ray.report import write_comparison
 from t2g_ray.report.comparison import render
 from t2g_ray.report.load import RunData

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from t2g_ray.config_reference import reference
+from t2g_ray.cli.config_reference import reference
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from t2g_ray.doctor import (
+from t2g_ray.cli.doctor import (
     Check,
     gpu_check,
     import_checks,

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from t2g_ray.cli.data_commands import data_app
 from t2g_ray.data.checks import FAULTS, faults_of
-from t2g_ray.data.commands import data_app
 from t2g_ray.data.inspect import Split, find_leaks, find_repeats, inspect_files
 from t2g_ray.data.near_texts import TextIndex
 from t2g_ray.graph import Entity, Graph, Relation

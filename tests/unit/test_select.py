@@ -9,10 +9,10 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from t2g_ray.cli.data_commands import data_app
+from t2g_ray.cli.exits import CommandGroup
 from t2g_ray.data.card import card_page
-from t2g_ray.data.commands import data_app
 from t2g_ray.data.select import REASONS, SelectOptions, select_records
-from t2g_ray.exits import CommandGroup
 from t2g_ray.graph import Entity, Graph, Relation
 from t2g_ray.records.jsonl import load_records, write_records
 from t2g_ray.types import Record

@@ -66,10 +66,10 @@ def import_command(
 
     Example: t2g data import dev.json --layout spert --plain-types --out dev.jsonl
     """
+    from t2g_ray.cli.data_tables import print_import
     from t2g_ray.data.importers.finish import ImportOptions
     from t2g_ray.data.importers.run import import_source, read_types_map, write_rejections
     from t2g_ray.data.importers.source import Source
-    from t2g_ray.data.tables import print_import
     from t2g_ray.records.jsonl import write_records
 
     options = ImportOptions(
@@ -103,8 +103,8 @@ def inspect_command(
 
     Example: t2g data inspect train.jsonl dev.jsonl --json figures.json
     """
+    from t2g_ray.cli.data_tables import print_inspection
     from t2g_ray.data.inspect import inspect_files
-    from t2g_ray.data.tables import print_inspection
     from t2g_ray.run.folder import write_json
 
     inspection = inspect_files(files)
@@ -138,9 +138,9 @@ def select_command(
 
     Example: t2g data select all.jsonl --held-out dev.jsonl --max-records 1000 --out train.jsonl
     """
+    from t2g_ray.cli.data_tables import print_selection
     from t2g_ray.data.card import write_card
     from t2g_ray.data.select import SelectOptions, select_records, write_rejected
-    from t2g_ray.data.tables import print_selection
     from t2g_ray.records.jsonl import load_records, write_records
 
     records = load_records(file)

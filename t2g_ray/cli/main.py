@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from t2g_ray import __version__, commands
-from t2g_ray.data.commands import data_app
-from t2g_ray.exits import CommandGroup, notes_on_failure
-from t2g_ray.report.commands import report_command
+from t2g_ray import __version__
+from t2g_ray.cli import model_commands
+from t2g_ray.cli.data_commands import data_app
+from t2g_ray.cli.exits import CommandGroup, notes_on_failure
+from t2g_ray.cli.report_command import report_command
 
 if TYPE_CHECKING:
     from t2g_ray.config import StageConfig
@@ -28,11 +29,11 @@ RAY_LOGS = Path("/tmp/ray/session_latest/logs")
 app = typer.Typer(
     cls=CommandGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
 )
-app.command("eval")(commands.eval_command)
-app.command("extract")(commands.extract_command)
-app.command("score")(commands.score_command)
+app.command("eval")(model_commands.eval_command)
+app.command("extract")(model_commands.extract_command)
+app.command("score")(model_commands.score_command)
 app.command("report")(report_command)
-app.command("doctor")(commands.doctor_command)
+app.command("doctor")(model_commands.doctor_command)
 app.add_typer(data_app, name="data")
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file, see configs/.")]
@@ -96,9 +97,9 @@ def grpo(config: ConfigFile, overrides: Overrides = None) -> None:
 
     Example: t2g grpo configs/demo_grpo.yaml run_dir=runs/grpo model=runs/sft/model steps=50
     """
+    from t2g_ray.cli.tables import print_result
     from t2g_ray.config import GrpoConfig, load_config
     from t2g_ray.report.demo import read_result
-    from t2g_ray.tables import print_result
 
     settings = load_config(GrpoConfig, config, overrides or ())
     from actors.launch import run_grpo
@@ -174,9 +175,9 @@ def generate(config: ConfigFile, overrides: Overrides = None) -> None:
 
     Example: t2g data generate configs/demo_generate.yaml run_dir=runs/data source.name=texts.txt
     """
+    from t2g_ray.cli.data_tables import print_generation
     from t2g_ray.config import load_config
     from t2g_ray.data.generate.config import GenerateConfig
-    from t2g_ray.data.tables import print_generation
 
     settings = load_config(GenerateConfig, config, overrides or ())
     from actors.generate import run_generate
@@ -220,8 +221,8 @@ def demo(
 
     Example: t2g demo --run-dir runs/first --seed 1 steps=100
     """
+    from t2g_ray.cli.tables import print_result
     from t2g_ray.report.demo import demo_configs, merge_results, read_result, write_result
-    from t2g_ray.tables import print_result
 
     folder = run_dir.resolve()
     sft_settings, grpo_settings = demo_configs(folder, seed=seed, overrides=overrides or ())
@@ -246,14 +247,14 @@ def demo(
 
 @app.command()
 def serve(
-    model: commands.Model,
+    model: model_commands.Model,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
     replicas: Annotated[int, typer.Option(min=1, help="Engines; one for each GPU at most.")] = 1,
     max_ongoing: Annotated[
         int, typer.Option(min=1, help="Requests that one replica works on at a time.")
     ] = 64,
-    max_new_tokens: commands.MaxNewTokens = None,
+    max_new_tokens: model_commands.MaxNewTokens = None,
 ) -> None:
     """Serve a model over HTTP, with a page to try it; Ctrl-C ends it.
 
@@ -285,7 +286,3 @@ def _places(run_dir: Path) -> tuple[str, ...]:
 def _check_model(run: RunDir) -> None:
     if not (run.model / "config.json").is_file():
         raise RuntimeError(f"the run must end with a model, found none in {run.model}")
-
-
-if __name__ == "__main__":
-    main()

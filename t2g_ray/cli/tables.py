@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from t2g_ray.doctor import Check
+    from t2g_ray.cli.doctor import Check
     from t2g_ray.evaluation.evaluate import EvalResult
     from t2g_ray.graph import Graph
 

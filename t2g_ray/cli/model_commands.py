@@ -73,9 +73,9 @@ def eval_command(
 
     Example: t2g eval --model runs/demo/grpo/model --data embedded --json eval.json
     """
+    from t2g_ray.cli.tables import print_evaluation
     from t2g_ray.evaluation.evaluate import evaluate_texts
     from t2g_ray.run.folder import write_json
-    from t2g_ray.tables import print_evaluation
 
     records = _eval_records(data, max_records, seed)
     prompt, limit = _settings(model, style, thinking, max_new_tokens, is_constrained=constrained)
@@ -189,8 +189,8 @@ def extract_command(
     Example: t2g extract --model runs/demo/grpo/model --entity-types person,company
     --relation-types "works for" "Ada works for Acme."
     """
+    from t2g_ray.cli.tables import print_graph
     from t2g_ray.graph.parsing import ParseFailure, parse_completion
-    from t2g_ray.tables import print_graph
 
     record = _record_of(_text_of(text, file), entity_types, relation_types)
     prompt, limit = _settings(model, style, thinking, max_new_tokens, is_constrained=constrained)
@@ -252,9 +252,9 @@ def score_command(
 
     Example: t2g score --gold heldout.jsonl --completions answers.jsonl --per-record rewards.jsonl
     """
+    from t2g_ray.cli.tables import print_figures
     from t2g_ray.evaluation.files import score_files
     from t2g_ray.run.folder import write_json
-    from t2g_ray.tables import print_figures
 
     figures = score_files(gold, completions, preset=reward, per_record=per_record)
     print_figures(figures)
@@ -267,8 +267,8 @@ def doctor_command() -> None:
 
     Example: t2g doctor
     """
-    from t2g_ray.doctor import examine, verdict
-    from t2g_ray.tables import print_checks
+    from t2g_ray.cli.doctor import examine, verdict
+    from t2g_ray.cli.tables import print_checks
 
     checks = examine()
     print_checks(checks)

@@ -1,0 +1,1 @@
+"""The `t2g` command: what people type -> runs, tables, exit codes."""

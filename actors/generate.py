@@ -13,7 +13,7 @@ from typing import Any
 import ray
 import ray.data
 
-from actors.placement import Bundle, cluster_nodes, connect, place
+from actors.cluster.placement import Bundle, cluster_nodes, connect, place
 from t2g_ray.data.generate.config import GenerateConfig, TeacherConfig
 from t2g_ray.data.generate.pipeline import Pipeline
 from t2g_ray.data.generate.shards import Shard, ShardResult, answer_shard

@@ -26,7 +26,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
 
-from actors.placement import cluster_nodes, connect
+from actors.cluster.placement import cluster_nodes, connect
 from t2g_ray.rollout.sampler import SamplerStopped
 from t2g_ray.run.progress import announced_wait
 from t2g_ray.serving.api import Unavailable, build_app

@@ -17,7 +17,7 @@ import ray
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from actors.placement import Bundle, cluster_nodes, connect, place
+from actors.cluster.placement import Bundle, cluster_nodes, connect, place
 from t2g_ray.config import LearnerConfig, SftConfig
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.jsonlines import last_json_line

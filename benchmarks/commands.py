@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from benchmarks.policy import Policy, measured_config, trained_model
+from benchmarks.inputs.policy import Policy, measured_config, trained_model
 from benchmarks.result import Row, report
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def rollout(
 ) -> Sequence[Row]:
     """Generated tokens a second: a rollout actor against vLLM called directly."""
     settings = shared.settings()
-    from benchmarks import rollout as bench
+    from benchmarks.speed import rollout as bench
 
     return bench.run(settings, runs=runs, calls=calls)
 
@@ -142,7 +142,7 @@ def rewards(
 ) -> Sequence[Row]:
     """Completions graded a second by one thread, and the share of a GRPO step that this is."""
     settings = shared.settings(is_trained=steps > 0)
-    from benchmarks import rewards as bench
+    from benchmarks.speed import rewards as bench
 
     rows = bench.run(settings, runs=runs)
     return [*rows, bench.share_of_step(settings, steps=steps)] if steps else rows
@@ -158,7 +158,7 @@ def sync(
 ) -> Sequence[Row]:
     """Learner tensors to loaded sampler: bytes a second, messages, and where the time goes."""
     settings = shared.settings(is_trained=False)
-    from benchmarks import sync as bench
+    from benchmarks.speed import sync as bench
 
     return bench.run(settings, runs=runs, sizes=[size.strip() for size in sizes.split(",")])
 
@@ -167,7 +167,7 @@ def sync(
 def learner(shared: Shared, runs: Runs = 5, steps: Steps = 5) -> Sequence[Row]:
     """Tokens a second of the optimiser step in both layouts, padding, share of the peak."""
     settings = shared.settings(is_trained=False)
-    from benchmarks import learner as bench
+    from benchmarks.speed import learner as bench
 
     return bench.run(settings, runs=runs, steps=steps)
 
@@ -188,7 +188,7 @@ def loop(
 ) -> Sequence[Row]:
     """Whole GRPO runs, synchronous and asynchronous: wall-clock, idle shares, equal F1."""
     settings = shared.settings()
-    from benchmarks import loop as bench
+    from benchmarks.speed import loop as bench
 
     return bench.run(
         settings,
@@ -212,7 +212,7 @@ def peers(
 ) -> Sequence[Row]:
     """Completions consumed a second, against TRL's GRPOTrainer on the same work."""
     settings = shared.settings()
-    from benchmarks import peers as bench
+    from benchmarks.peers import compare as bench
 
     return bench.run(
         settings, runs=runs, steps=steps, staleness=_numbers(staleness), trl_threads=trl_threads
@@ -230,7 +230,7 @@ def scale(
 ) -> Sequence[Row]:
     """1 to 64 rollout actors of known speed: what arrives, and what the driver pays a group."""
     settings = shared.settings(is_trained=False)
-    from benchmarks import scale as bench
+    from benchmarks.speed import scale as bench
 
     return bench.run(
         settings,
@@ -251,6 +251,6 @@ def serve(
 ) -> Sequence[Row]:
     """Requests a second of `t2g serve`, and their latency, against vLLM called directly."""
     model = trained_model(shared.policy)
-    from benchmarks import serve as bench
+    from benchmarks.speed import serve as bench
 
     return bench.run(model, runs=runs, clients=clients, requests=requests)

@@ -102,7 +102,7 @@ def grpo(config: ConfigFile, overrides: Overrides = None) -> None:
     from t2g_ray.report.demo import read_result
 
     settings = load_config(GrpoConfig, config, overrides or ())
-    from actors.launch import run_grpo
+    from actors.grpo import run_grpo
 
     with notes_on_failure(*_places(settings.run_dir)):
         run = run_grpo(settings)
@@ -121,7 +121,7 @@ def plan(config: ConfigFile, overrides: Overrides = None) -> None:
     Example: t2g plan configs/demo_grpo.yaml group_size=16
     """
     settings = _load_either(config, overrides or ())
-    from actors.placement import fit_line, nodes_to_plan_for, plan_table
+    from actors.cluster.placement import fit_line, nodes_to_plan_for, plan_table
 
     typer.echo(plan_table(settings))
     typer.echo(fit_line(settings, nodes_to_plan_for()))
@@ -226,7 +226,7 @@ def demo(
 
     folder = run_dir.resolve()
     sft_settings, grpo_settings = demo_configs(folder, seed=seed, overrides=overrides or ())
-    from actors.launch import run_grpo
+    from actors.grpo import run_grpo
     from actors.sft import run_sft
 
     with notes_on_failure(*_places(folder)):

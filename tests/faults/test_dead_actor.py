@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import ray
 
-from actors import cluster
-from actors.launch import run_grpo
-from actors.rollout import RolloutActor
+from actors.cluster import start as cluster
+from actors.grpo import run_grpo
+from actors.workers.rollout import RolloutActor
 from t2g_ray.cli.exits import FAILED, exit_code
 from t2g_ray.grpo.stages import LoopError
 from t2g_ray.rollout.spec import Sampling

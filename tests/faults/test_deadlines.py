@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import ray
 
-from actors import cluster
-from actors.cluster import Cluster, start_cluster
-from actors.weights import RayWeights
+from actors.cluster import start as cluster
+from actors.cluster.start import Cluster, start_cluster
+from actors.stages.weights import RayWeights
 from t2g_ray.config import DeadlineConfig
 from t2g_ray.grpo.stages import LoopError
 from tests.integration.parts import grpo_config

@@ -15,10 +15,10 @@ import ray
 import torch
 from transformers import PreTrainedModel
 
-from actors import cluster
-from actors.launch import run_grpo
-from actors.learner import LearnerActor
-from actors.rollout import RolloutActor
+from actors.cluster import start as cluster
+from actors.grpo import run_grpo
+from actors.workers.learner import LearnerActor
+from actors.workers.rollout import RolloutActor
 from t2g_ray.cli.exits import FAILED, exit_code
 from t2g_ray.grpo.stages import LoopError
 from t2g_ray.rollout.engine import GenerationEngine

@@ -41,7 +41,7 @@ def cluster() -> Iterator[None]:
 def test_a_run_trains_with_every_sync_verified(
     tmp_path: Path, transport: str, share: float, max_staleness: int
 ) -> None:
-    from actors.launch import run_grpo
+    from actors.grpo import run_grpo
     from t2g_ray.run.metrics import read_metrics
 
     run = run_grpo(

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks import ablations
 from benchmarks.commands import bench_app
+from benchmarks.quality import ablations
 from t2g_ray.cli.main import app
 from t2g_ray.config import PromptConfig
 from t2g_ray.prompts.settings import write_prompt_settings

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import ray
 
-from actors.groups import RayGroups
-from actors.waiting import results_of
-from benchmarks.scale import SimulatedReward, SimulatedRollout
+from actors.cluster.waiting import results_of
+from actors.stages.groups import RayGroups
+from benchmarks.speed.scale import SimulatedReward, SimulatedRollout
 from t2g_ray.config import DeadlineConfig, GrpoConfig, build_config
 from t2g_ray.graph import Graph
 from t2g_ray.grpo.stages import LoopError

@@ -12,8 +12,8 @@ import ray
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from actors.launch import run_grpo
-from actors.placement import PlacementError
+from actors.cluster.placement import PlacementError
+from actors.grpo import run_grpo
 from t2g_ray.config import ConfigError, GrpoConfig, load_config
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.jsonlines import read_json_lines

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import ray
 
-from actors.launch import run_grpo
-from actors.reward import reward_actor_class
+from actors.grpo import run_grpo
+from actors.workers.reward import reward_actor_class
 from t2g_ray.config import RewardSpec
 from t2g_ray.config.rewards import CustomReward
 from t2g_ray.records.corpus import build_tokenizer

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import ray
 
-from actors.launch import run_grpo
-from actors.rollout import RolloutActor
-from actors.weights import RayWeights
-from benchmarks.sync import WeightSource
+from actors.grpo import run_grpo
+from actors.stages.weights import RayWeights
+from actors.workers.rollout import RolloutActor
+from benchmarks.speed.sync import WeightSource
 from t2g_ray.grpo.stages import LoopError
 from t2g_ray.rollout.spec import rollout_spec
 from t2g_ray.run.folder import RunDir

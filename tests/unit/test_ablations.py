@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks import ablations
-from benchmarks.ablation_table import section, table
-from benchmarks.ablations import Settings, main, run_variant
-from benchmarks.variants import DEFAULT, SFT, VARIANTS
+from benchmarks.quality import ablations
+from benchmarks.quality.ablation_table import section, table
+from benchmarks.quality.ablations import Settings, main, run_variant
+from benchmarks.quality.variants import DEFAULT, SFT, VARIANTS
 from t2g_ray.config import GrpoConfig, load_config
 
 FOUND, MISSED = [1, 0, 0, 1, 0, 0], [0, 0, 1, 0, 0, 1]
@@ -216,6 +216,6 @@ def test_the_table_has_means_over_seeds_and_paired_intervals_against_the_default
         "| +0.050 [+1.000, +1.000] | 60 |",
         "| b | `x=2` | 0.600 | 0.600 | 0.700 | 0.500 | 1.000 | +0.000 [+0.000, +0.000] | 60 |",
     ]
-    shown = section(results, [], "python -m benchmarks.ablations")
+    shown = section(results, [], "python -m benchmarks.quality.ablations")
     assert "Failed" not in shown
     assert "cores 2, ray 1" in shown and "code abc" in shown

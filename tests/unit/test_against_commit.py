@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks import against_commit
-from benchmarks.against_commit import ROOT, checked_out, run
+from benchmarks.quality import against_commit
+from benchmarks.quality.against_commit import ROOT, checked_out, run
 
 
 def git(folder: Path, *arguments: str) -> str:

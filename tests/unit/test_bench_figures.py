@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks import scale
 from benchmarks.commands import _numbers
-from benchmarks.learner import step_flops
-from benchmarks.loop import (
+from benchmarks.speed import scale
+from benchmarks.speed.learner import step_flops
+from benchmarks.speed.loop import (
     MARKS,
     loop_figures,
     modes_of,
     training_seconds,
     wall_ratios_at_equal_f1,
 )
-from benchmarks.scale import SleepingEngine
+from benchmarks.speed.scale import SleepingEngine
 from t2g_ray.graph import Graph
 from t2g_ray.learner.batching import collate
 from t2g_ray.rollout.spec import Sampling

@@ -49,12 +49,12 @@ def config(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def launched(monkeypatch: pytest.MonkeyPatch) -> dict[str, Launch]:
-    """Stands for actors.launch and actors.sft: what is set here runs in place of the cluster."""
+    """Stands for actors.grpo and actors.sft: what is set here runs in place of the cluster."""
     runs: dict[str, Launch] = {"grpo": finished_grpo, "sft": finished_sft}
-    launch, sft = ModuleType("actors.launch"), ModuleType("actors.sft")
+    launch, sft = ModuleType("actors.grpo"), ModuleType("actors.sft")
     launch.run_grpo = lambda config: runs["grpo"](config)  # type: ignore[attr-defined]
     sft.run_sft = lambda config: runs["sft"](config)  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "actors.launch", launch)
+    monkeypatch.setitem(sys.modules, "actors.grpo", launch)
     monkeypatch.setitem(sys.modules, "actors.sft", sft)
     return runs
 

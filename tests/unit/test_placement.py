@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.placement import Bundle, PlacementError, bundles_of, fit_line, place, plan_table
+from actors.cluster.placement import Bundle, PlacementError, bundles_of, fit_line, place, plan_table
 from t2g_ray.config import GrpoConfig, SftConfig, build_config
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.quality.seeds import against_continued, steps_in, table
 from benchmarks.result import write_section
-from benchmarks.seeds import against_continued, steps_in, table
 
 FOUND, MISSED = [1, 0, 0, 1, 0, 0], [0, 0, 1, 0, 0, 1]
 

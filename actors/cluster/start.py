@@ -9,11 +9,11 @@ from typing import Any
 
 import ray
 
-from actors.learner import LearnerActor
-from actors.placement import Bundle, bundles_of, cluster_nodes, place
-from actors.reward import reward_actor_class
-from actors.rollout import RolloutActor
-from actors.waiting import results_of
+from actors.cluster.placement import Bundle, bundles_of, cluster_nodes, place
+from actors.cluster.waiting import results_of
+from actors.workers.learner import LearnerActor
+from actors.workers.reward import reward_actor_class
+from actors.workers.rollout import RolloutActor
 from t2g_ray.config import DeadlineConfig, GrpoConfig
 from t2g_ray.grpo.stages import LoopError
 from t2g_ray.learner.learner import LearnerSpec

@@ -14,9 +14,9 @@ from typing import Any
 
 import ray
 
-from actors.cluster import Cluster
-from actors.groups import RayGroups
-from actors.weights import RayWeights
+from actors.cluster.start import Cluster
+from actors.stages.groups import RayGroups
+from actors.stages.weights import RayWeights
 from t2g_ray.grpo.stages import Ready, Watcher
 from t2g_ray.prompts.ledger import Ledger
 from t2g_ray.run.folder import RunDir

@@ -14,10 +14,10 @@ from typing import Any
 
 import ray
 
-from actors.learner import LearnerActor
-from actors.placement import connect
+from actors.cluster.placement import connect
+from actors.workers.learner import LearnerActor
+from benchmarks.inputs.workload import first_prompts, written_groups
 from benchmarks.result import Row, make_row, ratio_row
-from benchmarks.workload import first_prompts, written_groups
 from t2g_ray.algorithm.loss import loss_divisor
 from t2g_ray.algorithm.samples import to_samples
 from t2g_ray.config import GrpoConfig

@@ -5,22 +5,22 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from actors.cluster import Cluster, start_cluster, start_newcomer
-from actors.evaluation import Evaluator
-from actors.groups import RayGroups
-from actors.placement import connect
-from actors.scaling import RolloutScaler
-from actors.waiting import Meanwhile, results_of
-from actors.weights import RayWeights
+from actors.cluster.placement import connect
+from actors.cluster.start import start_cluster, start_newcomer
+from actors.cluster.waiting import results_of
+from actors.stages.evaluation import Evaluator
+from actors.stages.groups import RayGroups
+from actors.stages.scaling import RolloutScaler
+from actors.stages.trainer import RayTrainer
+from actors.stages.weights import RayWeights
 from t2g_ray.config import GrpoConfig, dump_config
 from t2g_ray.grpo.loop import GrpoLoop
 from t2g_ray.grpo.run_log import RunLog
-from t2g_ray.grpo.stages import Ready, TrainGroup
-from t2g_ray.learner.batching import balance
+from t2g_ray.grpo.stages import Ready
 from t2g_ray.model.policy import resolve_model
 from t2g_ray.model.tokenizer import load_tokenizer
 from t2g_ray.prompts.ledger import Curriculum, Ledger
@@ -36,27 +36,6 @@ from t2g_ray.run.machine import describe_machine
 from t2g_ray.run.metrics import last_time_s
 from t2g_ray.run.stopping import RunStopped, StopSignal
 from t2g_ray.types import Prompt
-
-
-class RayTrainer:
-    """Implements `t2g_ray.grpo.stages.Trainer`: shares a batch over the learner ranks by tokens."""
-
-    def __init__(self, config: GrpoConfig, cluster: Cluster, meanwhile: Meanwhile) -> None:
-        self._config, self._cluster, self._meanwhile = config, cluster, meanwhile
-
-    def step(self, groups: Sequence[TrainGroup], *, divisor: float) -> Mapping[str, float]:
-        """One optimiser step of all ranks; every rank reports the same numbers."""
-        learners = self._cluster.learners
-        calls: dict[str, Any] = {}
-        for rank, share in enumerate(balance([g.num_tokens for g in groups], len(learners))):
-            mine = [groups[i] for i in share]
-            handles, advantages = [g.handle for g in mine], [g.advantages for g in mine]
-            call = learners[rank].step.remote(handles, advantages, divisor)
-            calls[f"learner/{rank}"] = call
-        deadlines = self._config.deadlines
-        reports = results_of(calls, "optimiser step", deadlines, "train_s", self._meanwhile)
-        report: Mapping[str, float] = reports[0]
-        return report
 
 
 def run_grpo(config: GrpoConfig) -> RunDir:

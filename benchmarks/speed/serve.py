@@ -20,7 +20,7 @@ import ray
 
 from actors.serve import ServeSettings, start_server, stop_server, url_of
 from benchmarks.result import Row, make_row, ratio_row
-from benchmarks.rollout import BareVllm
+from benchmarks.speed.rollout import BareVllm
 from t2g_ray.graph.constrained import graph_json_schema
 from t2g_ray.model.tokenizer import load_tokenizer
 from t2g_ray.prompts.messages import encode_prompt

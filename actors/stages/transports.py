@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import ray
 
-from actors.waiting import Meanwhile, results_of
+from actors.cluster.waiting import Meanwhile, results_of
 from t2g_ray.config import GrpoConfig
 from t2g_ray.grpo.stages import LoopError
 from t2g_ray.weights.manifest import Manifest, WeightSyncError

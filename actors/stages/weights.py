@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from actors.transports import sync_results, transport_of
+from actors.stages.transports import sync_results, transport_of
 from t2g_ray.config import GrpoConfig
 from t2g_ray.weights.manifest import MIB
 

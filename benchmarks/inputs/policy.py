@@ -13,7 +13,7 @@ from pathlib import Path
 from t2g_ray.config import GrpoConfig, SftConfig, load_config
 from t2g_ray.run.folder import RunDir
 
-DEMO_SFT = Path(__file__).resolve().parents[1] / "configs" / "demo_sft.yaml"
+DEMO_SFT = Path(__file__).resolve().parents[2] / "configs" / "demo_sft.yaml"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

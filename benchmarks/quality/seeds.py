@@ -1,6 +1,6 @@
 """The demo over several seeds, beside SFT continued for the same wall-clock -> a table.
 
-    python -m benchmarks.seeds --seeds 0 1 2 --out runs/seeds --table docs/results.md
+    python -m benchmarks.quality.seeds --seeds 0 1 2 --out runs/seeds --table docs/results.md
 
 Each seed runs `t2g demo`, then goes on with SFT from the same policy on the same records for as
 long as GRPO took, and evaluates that. Stages that are there already are not run again.
@@ -151,8 +151,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     results = {seed: run_seed(seed, options.out) for seed in options.seeds}
     seeds = " ".join(str(seed) for seed in options.seeds)
-    text = section(results, f"python -m benchmarks.seeds --seeds {seeds}")
-    write_section(options.table, "benchmarks.seeds", text)
+    text = section(results, f"python -m benchmarks.quality.seeds --seeds {seeds}")
+    write_section(options.table, "benchmarks.quality.seeds", text)
     print(table(results))
 
 

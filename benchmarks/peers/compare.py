@@ -17,10 +17,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.loop import WARM_UP_STEPS, Mode, throughput_run
+from benchmarks.inputs.workload import first_prompts
+from benchmarks.peers.trl_side import TrlWork
 from benchmarks.result import Row, make_row, ratio_row
-from benchmarks.trl_side import TrlWork
-from benchmarks.workload import first_prompts
+from benchmarks.speed.loop import WARM_UP_STEPS, Mode, throughput_run
 from t2g_ray.config import GrpoConfig
 from t2g_ray.model.policy import resolve_model
 from t2g_ray.model.tokenizer import load_tokenizer
@@ -102,11 +102,19 @@ def _run_trl(config: GrpoConfig, steps: int, seed: int, threads: int) -> Figures
     work, answer = folder / "work.json", folder / "answer.json"
     write_json(work, asdict(_trl_work(config, steps, seed)))
     answer.unlink(missing_ok=True)
-    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.trl_side", str(work), str(answer)]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "benchmarks.peers.trl_side",
+        str(work),
+        str(answer),
+    ]
     # The benchmarks are no part of an installed package: its folder has them.
     done = subprocess.run(
         command,
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
         env={**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)},
         capture_output=True,
         text=True,

@@ -17,11 +17,11 @@ from typing import Any
 import psutil
 import ray
 
-from actors.groups import RayGroups
-from actors.placement import connect
-from actors.rollout import RolloutActor
+from actors.cluster.placement import connect
+from actors.stages.groups import RayGroups
+from actors.workers.rollout import RolloutActor
+from benchmarks.inputs.workload import completion_of
 from benchmarks.result import Row, make_row
-from benchmarks.workload import completion_of
 from t2g_ray.config import GrpoConfig
 from t2g_ray.graph import Graph
 from t2g_ray.rewards.group import summarise

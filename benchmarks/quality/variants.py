@@ -1,4 +1,4 @@
-"""What `python -m benchmarks.ablations` compares: name -> changes of configs/demo_grpo.yaml.
+"""What `benchmarks.quality.ablations` compares: name -> changes of configs/demo_grpo.yaml.
 
 One change a variant, but for the ratios: they differ only once a batch is used more than once, so
 they are changes of `two_updates`. Where the group size changes, the prompts change with it, so that

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from benchmarks.quality.variants import DEFAULT, SFT
 from benchmarks.result import place_of
-from benchmarks.variants import DEFAULT, SFT
 from t2g_ray.evaluation.intervals import mean_paired_interval
 from t2g_ray.graph.counts import GraphCounts
 

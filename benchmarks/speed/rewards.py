@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from benchmarks.loop import Mode, throughput_run
+from benchmarks.inputs.workload import completion_of, written_groups
 from benchmarks.result import Row, make_row
-from benchmarks.workload import completion_of, written_groups
+from benchmarks.speed.loop import Mode, throughput_run
 from t2g_ray.config import GrpoConfig, RewardSpec
 from t2g_ray.graph import Entity, Graph
 from t2g_ray.prompts.messages import encode_prompt

@@ -213,7 +213,7 @@ def training_seconds(lines: Sequence[MetricsLine], every: int) -> list[float]:
 
 def _grpo(config: GrpoConfig, mode: Mode, changes: Mapping[str, Any]) -> RunDir:
     """One complete run in a folder of its own below the configuration's, which it replaces."""
-    from actors.launch import run_grpo
+    from actors.grpo import run_grpo
 
     folder = Path(config.run_dir) / mode.name
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,6 +1,6 @@
 """The demo's stages of another commit and of this tree, taking turns -> seconds a step, and ratios.
 
-    python -m benchmarks.against_commit COMMIT --runs 3 --json runs/bench/against_commit.json
+    python -m benchmarks.quality.against_commit COMMIT --runs 3 --json against_commit.json
 
 Each side runs its own code with its own configs/demo_*.yaml, with the same overrides and, in GRPO,
 from the same policy. The ratio is this tree over the commit: below 1 this tree is faster.
@@ -18,10 +18,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.loop import WARM_UP_STEPS
-from benchmarks.policy import DEMO_SFT, Policy, trained_model
+from benchmarks.inputs.policy import DEMO_SFT, Policy, trained_model
+from benchmarks.quality.seeds import seconds_per_step_in
 from benchmarks.result import Row, make_row, ratio_row, report
-from benchmarks.seeds import seconds_per_step_in
+from benchmarks.speed.loop import WARM_UP_STEPS
 from t2g_ray.run.metrics import read_metrics
 
 ROOT = DEMO_SFT.parents[1]
@@ -78,7 +78,7 @@ def run(commit: str, *, runs: int, steps: dict[str, int], model: str) -> list[Ro
 
 def main() -> None:
     """Measure, print the table and write the result."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.against_commit")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.quality.against_commit")
     parser.add_argument("commit")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--sft-steps", type=int, default=300)
@@ -90,7 +90,7 @@ def main() -> None:
     policy = Policy(model=options.model, cache=options.cache, steps=None)
     steps = {"sft": options.sft_steps, "grpo": options.grpo_steps}
     rows = run(options.commit, runs=options.runs, steps=steps, model=trained_model(policy))
-    line = shlex.join(["python", "-m", "benchmarks.against_commit", *sys.argv[1:]])
+    line = shlex.join(["python", "-m", "benchmarks.quality.against_commit", *sys.argv[1:]])
     report("against_commit", rows, line, options.json)
 
 

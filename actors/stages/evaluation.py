@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from actors.groups import RayGroups
+from actors.stages.groups import RayGroups
 from t2g_ray.config import EMBEDDED, GrpoConfig
 from t2g_ray.evaluation.evaluate import EvalResult, evaluate_texts
 from t2g_ray.evaluation.intervals import bootstrap_interval, paired_interval

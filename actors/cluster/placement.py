@@ -21,7 +21,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from actors.waiting import results_of
+from actors.cluster.waiting import results_of
 from t2g_ray.config import DeadlineConfig, GrpoConfig, StageConfig
 
 

@@ -17,11 +17,11 @@ from typing import Any
 import psutil
 import ray
 
-from actors.learner import LearnerActor
-from actors.placement import connect
-from actors.rollout import RolloutActor
-from actors.weights import RayWeights
-from benchmarks.random_model import SIZES, write_random_model
+from actors.cluster.placement import connect
+from actors.stages.weights import RayWeights
+from actors.workers.learner import LearnerActor
+from actors.workers.rollout import RolloutActor
+from benchmarks.inputs.random_model import SIZES, write_random_model
 from benchmarks.result import Row, make_row
 from t2g_ray.config import GrpoConfig
 from t2g_ray.rollout.spec import rollout_spec

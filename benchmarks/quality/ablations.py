@@ -1,6 +1,6 @@
 """Variants of the demo's GRPO stage, from one SFT policy a seed -> a table of held-out F1.
 
-    python -m benchmarks.ablations --seeds 0 1 2 --out runs/ablations --table docs/ablations.md
+    python -m benchmarks.quality.ablations --seeds 0 1 2 --table docs/ablations.md
 
 Every variant trains for the same number of steps from the same policy, and is evaluated on the
 same held-out records before and after. What is finished is not run again. Invariant: a table never
@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.ablation_table import section, table
-from benchmarks.policy import DEMO_SFT
+from benchmarks.inputs.policy import DEMO_SFT
+from benchmarks.quality.ablation_table import section, table
+from benchmarks.quality.seeds import FIGURES, run_t2g, steps_in
+from benchmarks.quality.variants import DEFAULT, SFT, SFT_CHANGES, STARTS, VARIANTS
 from benchmarks.result import write_section
-from benchmarks.seeds import FIGURES, run_t2g, steps_in
-from benchmarks.variants import DEFAULT, SFT, SFT_CHANGES, STARTS, VARIANTS
 from t2g_ray.run.folder import RunDir, write_json
 from t2g_ray.run.jsonlines import read_json_lines
 from t2g_ray.run.machine import describe_machine
@@ -41,7 +41,7 @@ class Settings:
 
     out: Path
     policies: Path
-    """Folder of `benchmarks.seeds`, whose SFT policies are used where they are there."""
+    """Folder of `benchmarks.quality.seeds`, whose SFT policies are used where they are there."""
     steps: int
     records: int
     overrides: tuple[str, ...] = ()
@@ -177,7 +177,9 @@ def _results(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is missing, print the table, write it into the page; exit code 1 if one failed."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.ablations", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.quality.ablations", description=__doc__
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("runs/ablations"))
     parser.add_argument("--table", type=Path, default=Path("docs/ablations.md"))
@@ -199,10 +201,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     names = [DEFAULT, *(name for name in options.variants if name != DEFAULT)]
     results, failed = _results(settings, options.seeds, names)
     print(table(results))
-    line = " ".join(["python -m benchmarks.ablations", *(arguments or sys.argv[1:])])
+    line = " ".join(["python -m benchmarks.quality.ablations", *(arguments or sys.argv[1:])])
     if results[DEFAULT]:
         options.table.parent.mkdir(parents=True, exist_ok=True)
-        write_section(options.table, "benchmarks.ablations", section(results, failed, line))
+        write_section(options.table, "benchmarks.quality.ablations", section(results, failed, line))
     if failed:
         sys.exit("\n".join(failed))
 

@@ -1,6 +1,6 @@
 """One run of TRL's GRPOTrainer in a process of its own: a file of work in, a file of figures out.
 
-    python -m benchmarks.trl_side WORK.json ANSWER.json
+    python -m benchmarks.peers.trl_side WORK.json ANSWER.json
 
 Settings are those that serve TRL best here: all samples of a step in one batch, no recomputation,
 no reference model, nothing logged that costs a pass.

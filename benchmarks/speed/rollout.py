@@ -15,10 +15,10 @@ from typing import Any
 
 import ray
 
-from actors.placement import connect
-from actors.rollout import RolloutActor
+from actors.cluster.placement import connect
+from actors.workers.rollout import RolloutActor
+from benchmarks.inputs.workload import first_prompts, sampling_of
 from benchmarks.result import Row, make_row, ratio_row
-from benchmarks.workload import first_prompts, sampling_of
 from t2g_ray.config import GrpoConfig
 from t2g_ray.model.policy import resolve_model
 from t2g_ray.model.tokenizer import load_tokenizer

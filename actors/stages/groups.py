@@ -17,7 +17,7 @@ from typing import Any
 
 import ray
 
-from actors.waiting import results_of
+from actors.cluster.waiting import results_of
 from t2g_ray.config import GrpoConfig
 from t2g_ray.grpo.books import Stock, Surplus
 from t2g_ray.grpo.stages import LoopError, Ready

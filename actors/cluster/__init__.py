@@ -1,0 +1,1 @@
+"""Configuration -> running actors: placement, start, typed calls and their deadlines."""

@@ -1,0 +1,1 @@
+"""The loop's stages on Ray actors: groups, trainer, weights, evaluation, scaling."""

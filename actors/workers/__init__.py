@@ -1,0 +1,1 @@
+"""One Ray actor each: rollout, reward, learner rank."""

@@ -1,0 +1,1 @@
+"""What is measured with: policies, models of random weights, prompts."""

@@ -1,0 +1,1 @@
+"""What choices are worth in held-out F1, over seeds."""

@@ -1,0 +1,1 @@
+"""Tokens, groups, requests or bytes a second, one module a measurement."""

@@ -19,7 +19,7 @@ from t2g_ray.config import (
 from t2g_ray.config.rewards import CustomReward, Shaping
 from t2g_ray.data.generate.config import GenerateConfig
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def write(path: Path, text: str) -> Path:

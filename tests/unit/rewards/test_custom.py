@@ -22,7 +22,7 @@ from t2g_ray.rewards.custom import CustomRewards, check_custom
 from t2g_ray.rewards.group import score_group
 from t2g_ray.types import Completion, Group, Prompt, Record, Reward
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 GOLD = Graph((Entity(0, "Ann", "person"),), ())
 RECORD = Record(
     text="Ann slept.",
@@ -301,7 +301,7 @@ def test_what_a_hung_function_started_is_killed_with_it(
 def test_a_hung_process_ends_when_its_parent_is_killed(folder: Path) -> None:
     pid_file = folder / "pid"
     code = f"""
-from tests.unit.test_custom_rewards import *
+from tests.unit.rewards.test_custom import *
 rewards = (custom("starts_another"),)
 base = grade_all(TEXTS[:1], RECORD, RewardSpec({{"json": 1.0}}), thinking=False, num_tokens=[0])
 CustomRewards(rewards, {str(folder)!r}).add(base, TEXTS[:1], RECORD, thinking=False)

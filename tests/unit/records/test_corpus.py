@@ -62,7 +62,7 @@ def test_other_processes_with_other_hash_seeds_make_the_same_world() -> None:
         "state = repr(records) + build_tokenizer().backend_tokenizer.to_str(); "
         "print(hashlib.sha256(state.encode()).hexdigest())"
     )
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     digests = {
         subprocess.run(
             [sys.executable, "-c", code],

@@ -2,13 +2,13 @@
 
 import pytest
 
-from t2g_ray import rewards
 from t2g_ray.config.rewards import PRESETS
 from t2g_ray.graph import Entity, Graph, Relation
 from t2g_ray.graph.counts import Counts, score_graph
 from t2g_ray.prompts.messages import PromptTooLong, build_messages, encode_prompt
 from t2g_ray.records.jsonl import split_records
-from t2g_ray.rewards.completion import score_completion
+from t2g_ray.rewards.completion import grade, score_completion
+from t2g_ray.rewards.parts import PARTS
 from t2g_ray.types import Record
 
 DEFAULT = PRESETS["default"]
@@ -137,10 +137,10 @@ def test_a_fault_of_the_scorer_is_never_a_reward(monkeypatch: pytest.MonkeyPatch
     def broken(*_: object) -> float:
         raise KeyError("text")
 
-    monkeypatch.setitem(rewards.PARTS, "f1_entities", broken)
+    monkeypatch.setitem(PARTS, "f1_entities", broken)
     with pytest.raises(KeyError):
         total(GOLD.to_json())
-    assert rewards.grade(GOLD.to_json(), RECORD, DEFAULT).tag == "grader_error"
+    assert grade(GOLD.to_json(), RECORD, DEFAULT).tag == "grader_error"
 
 
 def test_train_and_heldout_records_never_mix_and_the_split_is_seeded() -> None:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 from t2g_ray.cli.config_reference import reference
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "configuration.md"
 
 
 def test_the_configuration_page_is_what_the_code_says() -> None:

@@ -23,7 +23,12 @@ from t2g_ray.algorithm.loss import LossSums, TokenBatch, likelihood_loss, policy
 from t2g_ray.config import AlgorithmConfig, LearnerConfig
 from t2g_ray.learner.batching import MicroBatch, collate, cut
 from t2g_ray.learner.logprobs import TokenLogProbs, check_head
-from t2g_ray.learner.optim import deepspeed_config, lr_share, tag_for_muon
+from t2g_ray.learner.optim import (
+    deepspeed_config,
+    lr_share,
+    orthogonalise_in_float32,
+    tag_for_muon,
+)
 from t2g_ray.learner.reference import Reference, check_same_start, digest_of_policy
 from t2g_ray.learner.totals import StepTotals
 from t2g_ray.model.lora import add_adapters, plain_tensors, without_adapters
@@ -84,6 +89,8 @@ class Learner:
         )[0]
         self._peak_lrs = [group["lr"] for group in self._engine.optimizer.param_groups]
         self.device = torch.device(self._engine.device)
+        if spec.config.optimizer.name == "muon" and self.device.type == "cpu":
+            orthogonalise_in_float32()
         self._reference: Reference | None = None
         if algorithm.kl_coef and not lora.rank:
             self._reference = Reference(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
 from torch import nn
 
 from t2g_ray.config import LearnerConfig, OptimizerConfig
@@ -40,6 +41,19 @@ def tag_for_muon(policy: nn.Module) -> None:
     outside = embeddings | ({id(p) for p in head.parameters()} if head is not None else set())
     for parameter in policy.parameters():
         parameter.use_muon = parameter.ndim == 2 and id(parameter) not in outside  # type: ignore[attr-defined]
+
+
+def orthogonalise_in_float32() -> None:
+    """Let DeepSpeed's Muon compute in float32 in this process; for learners on CPUs.
+
+    DeepSpeed takes float16 where oneDNN offers it, which differs from processor to processor, and
+    has no setting for it. float16 rounds gradients apart that differ in their last bit, so one
+    rank and two went different ways (weights 2e-4 apart after three steps; now 1e-7). For matrices
+    of a tiny policy float32 is also faster; on GPUs it is not, and they keep float16.
+    """
+    from deepspeed.runtime.zero.muon import original_muon
+
+    original_muon.ns_compute_dtype = lambda ns_method="gram": torch.float32
 
 
 def deepspeed_config(learner: LearnerConfig, *, micro_batch: int = 1) -> dict[str, Any]:

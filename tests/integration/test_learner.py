@@ -292,7 +292,8 @@ def test_muon_gives_the_same_result_on_two_ranks(folder: Path) -> None:
     alone, together = found_in(folder, "muon"), found_in(folder, "two ranks, muon")
     for ours, theirs in zip(together["reports"], alone["reports"], strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
-    assert largest_difference(together["tensors"], alone["tensors"]) < 1e-3
+    # In float32 1e-7 to 3e-7; orthogonalised in float16, as some processors offer it, 2e-4.
+    assert largest_difference(together["tensors"], alone["tensors"]) < 1e-5
 
 
 @pytest.mark.parametrize("name", SAVED)

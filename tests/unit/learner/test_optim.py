@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from torch import nn
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from t2g_ray.config import LearnerConfig, OptimizerConfig
-from t2g_ray.learner.optim import deepspeed_config, lr_share, tag_for_muon
+from t2g_ray.learner.optim import (
+    deepspeed_config,
+    lr_share,
+    orthogonalise_in_float32,
+    tag_for_muon,
+)
 
 
 def shares(total: int, **settings: object) -> list[float]:
@@ -83,3 +89,17 @@ def test_muon_gets_both_of_its_rates() -> None:
     assert section["type"] == "Muon"
     assert (section["params"]["muon_lr"], section["params"]["adam_lr"]) == (0.02, 5e-3)
     assert section["params"]["momentum"] == 0.9
+
+
+def test_muon_computes_in_float32_where_the_processor_offers_float16(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from deepspeed.runtime.zero.muon import original_muon
+
+    accelerator = original_muon.get_accelerator()
+    monkeypatch.setattr(accelerator, "is_fp16_supported", lambda: True)
+    monkeypatch.setattr(original_muon, "ns_compute_dtype", original_muon.ns_compute_dtype)
+    with torch.compiler.set_stance("force_eager"):  # compiling it takes minutes on a CPU
+        assert original_muon.zeropower_via_gram_newtonschulz(torch.eye(2), 5).dtype == torch.float16
+        orthogonalise_in_float32()
+        assert original_muon.zeropower_via_gram_newtonschulz(torch.eye(2), 5).dtype == torch.float32

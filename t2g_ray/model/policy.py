@@ -27,7 +27,7 @@ def is_embedded(name: str) -> bool:
 
 
 def build_tiny_policy(tokenizer: PreTrainedTokenizerBase, *, seed: int) -> Qwen3ForCausalLM:
-    """An untrained fp32 policy of 0.2 M parameters, the same for one seed everywhere.
+    """An untrained fp32 policy of 0.2 M parameters, the same for one seed (to rounding everywhere).
 
     The random state of the caller is left as it was.
     """

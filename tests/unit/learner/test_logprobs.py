@@ -39,8 +39,9 @@ def test_chunks_equal_the_whole_softmax_and_its_gradients(
     found, entropies = chunked_logprobs(hidden, weight, targets, temperature=temperature)
     log_p = torch.log_softmax(hidden @ weight.T / temperature, dim=-1)
     expected = log_p.gather(-1, targets[:, None])[:, 0]
-    assert torch.allclose(found, expected, rtol=0, atol=1e-6)
-    assert torch.allclose(entropies, -(log_p.exp() * log_p).sum(-1), rtol=0, atol=2e-6)
+    # Log-probs reach -8, where one unit in the last place of fp32 is 1e-6.
+    assert torch.allclose(found, expected, rtol=0, atol=5e-6)
+    assert torch.allclose(entropies, -(log_p.exp() * log_p).sum(-1), rtol=0, atol=5e-6)
     for mine, theirs in zip(
         gradients(found, hidden, weight), gradients(expected, hidden, weight), strict=True
     ):

@@ -39,7 +39,9 @@ def test_a_reference_gives_the_log_probs_of_its_policy_without_gradient(tmp_path
     found = reference_of(tmp_path, seed=3).logprobs(micro, 0.9)
     policy = build_tiny_policy(build_tokenizer(), seed=3).eval()
     enable_packing(policy)
-    assert torch.equal(found, TokenLogProbs(policy)(micro, 0.9)[0].detach())
+    # Kernels may round by where the weights lie in memory, which was read here and built there.
+    expected = TokenLogProbs(policy)(micro, 0.9)[0].detach()
+    assert torch.allclose(found, expected, rtol=0, atol=1e-5)
     assert not found.requires_grad
 
 

@@ -20,6 +20,11 @@ def logits_of(model: torch.nn.Module) -> torch.Tensor:
     return output
 
 
+def have_equal_weights(first: torch.nn.Module, second: torch.nn.Module) -> bool:
+    ours, theirs = first.state_dict(), second.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[n], theirs[n]) for n in ours)
+
+
 def test_only_the_word_embedded_names_the_embedded_policy() -> None:
     assert is_embedded("embedded")
     assert not is_embedded("Qwen/Qwen3-0.6B")
@@ -32,8 +37,8 @@ def test_one_seed_gives_one_policy_and_leaves_the_callers_random_state_alone() -
     torch.manual_seed(11)
     first = build_tiny_policy(TOKENIZER, seed=0)
     assert torch.equal(torch.rand(3), expected)
-    assert torch.equal(logits_of(first), logits_of(build_tiny_policy(TOKENIZER, seed=0)))
-    assert not torch.equal(logits_of(first), logits_of(build_tiny_policy(TOKENIZER, seed=1)))
+    assert have_equal_weights(first, build_tiny_policy(TOKENIZER, seed=0))
+    assert not torch.allclose(logits_of(first), logits_of(build_tiny_policy(TOKENIZER, seed=1)))
 
 
 def test_the_tiny_policy_is_small_full_precision_and_tied_to_its_tokenizer() -> None:
@@ -51,7 +56,8 @@ def test_a_saved_policy_is_read_back_unchanged(tmp_path: Path) -> None:
     model = build_tiny_policy(TOKENIZER, seed=2)
     save_policy(model, TOKENIZER, tmp_path / "model")
     read, tokenizer = load_policy(tmp_path / "model")
-    assert torch.equal(logits_of(read), logits_of(model))
+    assert have_equal_weights(read, model)
+    assert torch.allclose(logits_of(read), logits_of(model), atol=1e-5)
     text = 'caf\u00e9 {"entities":[],"relations":[]}'
     assert tokenizer(text).input_ids == TOKENIZER(text).input_ids
     assert tokenizer.chat_template == TOKENIZER.chat_template
@@ -62,7 +68,7 @@ def test_a_saved_policy_is_read_back_unchanged(tmp_path: Path) -> None:
 def test_a_saved_policy_loads_with_the_auto_classes(tmp_path: Path) -> None:
     model = build_tiny_policy(TOKENIZER, seed=2)
     save_policy(model, TOKENIZER, tmp_path)
-    assert torch.equal(logits_of(AutoModelForCausalLM.from_pretrained(tmp_path)), logits_of(model))
+    assert have_equal_weights(AutoModelForCausalLM.from_pretrained(tmp_path), model)
     text = "Ada works for Acme.\n"
     assert AutoTokenizer.from_pretrained(tmp_path).decode(TOKENIZER(text).input_ids) == text
 

@@ -1,7 +1,8 @@
 """Requests -> answers, by a vLLM engine in this process.
 
 Invariant: every request draws from a generator of its own and a batch is answered in its order, so
-that an answer depends on its request alone (on a CPU bit for bit).
+that an answer depends on its request alone, to rounding; on one kind of CPU the same batch gets
+the same answers bit for bit.
 """
 
 from __future__ import annotations

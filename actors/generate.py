@@ -20,12 +20,13 @@ from t2g_ray.data.generate.shards import Shard, ShardResult, answer_shard
 from t2g_ray.data.generate.stages import Stage
 from t2g_ray.data.generate.teachers.start import start_teacher
 from t2g_ray.data.generate.write import write_generated
+from t2g_ray.run.jsonlines import JsonLine
 
 MAX_ATTEMPTS = 3
 """A shard that so many actors died over is what kills them."""
 
 
-def run_generate(config: GenerateConfig) -> dict[str, Any]:
+def run_generate(config: GenerateConfig) -> JsonLine:
     """Run, or go on with, `t2g data generate`; returns the card."""
     pipeline = Pipeline(config=config, ask=ask)
     records = pipeline.run()

@@ -7,16 +7,18 @@ import shutil
 import time
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 from actors.cluster.placement import connect
 from actors.cluster.start import start_cluster, start_newcomer
-from actors.cluster.waiting import results_of
+from actors.cluster.waiting import result_of
 from actors.stages.evaluation import Evaluator
 from actors.stages.groups import RayGroups
 from actors.stages.scaling import RolloutScaler
+from actors.stages.scoring import scored_of
 from actors.stages.trainer import RayTrainer
 from actors.stages.weights import RayWeights
+from actors.workers.learner import LearnerActor
+from actors.workers.reward import RewardActor
 from t2g_ray.config import GrpoConfig, dump_config
 from t2g_ray.grpo.loop import GrpoLoop
 from t2g_ray.grpo.run_log import RunLog
@@ -24,18 +26,15 @@ from t2g_ray.grpo.stages import Ready
 from t2g_ray.model.policy import resolve_model
 from t2g_ray.model.tokenizer import load_tokenizer
 from t2g_ray.prompts.ledger import Curriculum, Ledger
-from t2g_ray.prompts.load import encode_prompts, likely_answers, load_split
-from t2g_ray.prompts.order import PromptOrder
+from t2g_ray.prompts.load import PromptStream
 from t2g_ray.prompts.settings import write_prompt_settings
 from t2g_ray.rewards.custom import check_custom
-from t2g_ray.rewards.group import sample_line
 from t2g_ray.run.checkpoint import begin, discard_after, find_checkpoint, finish, keep_last
 from t2g_ray.run.folder import RunDir, write_json, write_text
 from t2g_ray.run.jsonlines import JsonLinesWriter
 from t2g_ray.run.machine import describe_machine
 from t2g_ray.run.metrics import last_time_s
 from t2g_ray.run.stopping import RunStopped, StopSignal
-from t2g_ray.types import Prompt
 
 
 def run_grpo(config: GrpoConfig) -> RunDir:
@@ -68,36 +67,13 @@ class _Stage:
         self.config, self.run_dir = config, run
         self.model = resolve_model(config, run)
         self.tokenizer = load_tokenizer(self.model)
-        pairs, num_too_long = encode_prompts(
-            self.tokenizer, load_split(config, "train"), config.prompt
-        )
-        self._pairs, self.num_too_long = pairs, num_too_long
-        self._likely: list[tuple[int, ...]] = [()] * len(pairs)
-        if config.rollout.num_guessed:
-            records = [record for record, _ in pairs]
-            self._likely = likely_answers(self.tokenizer, records, config.prompt)
-        self._order = PromptOrder(len(pairs), config.data_seed, self._sizes())
+        self.prompts = PromptStream(self.tokenizer, config)
         self.cluster = start_cluster(config, self.model, self.model)
+        fleet, learners = self.cluster.fleet, self.cluster.learners
         self.groups = RayGroups(
-            config,
-            rollouts=self.cluster.rollouts,
-            rewards=self.cluster.rewards,
-            prompt_at=self._prompt_at,
+            config, fleet=fleet, rewards=self.cluster.rewards, prompts=self.prompts
         )
-        self.weights = RayWeights(
-            config, learners=self.cluster.learners, rollouts=self.cluster.rollouts
-        )
-
-    def _sizes(self) -> tuple[int, ...] | None:
-        if self.config.data.order != "small_first":
-            return None
-        graphs = [record.graph for record, _ in self._pairs]
-        return tuple(len(graph.entities) + len(graph.relations) for graph in graphs)
-
-    def _prompt_at(self, position: int) -> Prompt:
-        number = self._order.record_index(position)
-        record, ids = self._pairs[number]
-        return Prompt(index=position, record=record, token_ids=ids, likely_ids=self._likely[number])
+        self.weights = RayWeights(config, learners=learners, fleet=fleet)
 
     def run(self, is_resumed: bool, started: float) -> None:
         try:
@@ -105,7 +81,7 @@ class _Stage:
             resume_step = version if is_resumed else None
             samples = JsonLinesWriter(self.run_dir.samples, resume_step=resume_step)
             evaluator = Evaluator(
-                self.config, self.run_dir, self.groups, self.tokenizer, samples, resume_step
+                self.config, self.run_dir, self.cluster.fleet, self.tokenizer, samples, resume_step
             )
             # Restore, then a verified sync, then rollouts: samplers hold random weights so far.
             self.weights.publish(version)
@@ -119,13 +95,12 @@ class _Stage:
                 checkpoint=self._checkpoint,
                 sample=self._sample,
                 samples=samples,
-                num_samplers=lambda: len(self.cluster.rollouts),
+                num_samplers=lambda: len(self.cluster.fleet),
             )
             scaler = RolloutScaler(
                 self.run_dir,
-                log,
                 cluster=self.cluster,
-                groups=self.groups,
+                dealer=self.groups.dealer,
                 weights=self.weights,
                 start=partial(start_newcomer, self.config, self.model),
             )
@@ -134,9 +109,10 @@ class _Stage:
                 loop = GrpoLoop(
                     self.config,
                     groups=self.groups,
-                    trainer=RayTrainer(self.config, self.cluster, self.groups.attend),
+                    trainer=RayTrainer(self.config, self.cluster.learners, self.groups.attend),
                     weights=self.weights,
-                    watcher=scaler,
+                    watcher=log,
+                    scaler=scaler,
                     ledger=ledger,
                     version=version,
                     elapsed_s=last_time_s(self.run_dir.metrics),
@@ -152,15 +128,12 @@ class _Stage:
 
     def _sample(self, ready: Ready) -> Mapping[str, object]:
         """The best completion of a group, as a line of samples.jsonl."""
-        actor = f"rewards (prompt {ready.summary.index})"
-        (scored,) = results_of(
-            {actor: ready.handle}, "fetch of a sample", self.config.deadlines, "generate_s"
+        index = ready.summary.index
+        asked = self.cluster.rewards[0].call(
+            RewardActor.best_sample, scored_of(ready).as_argument(), self.prompts.record(index)
         )
-        best = max(range(len(scored.rewards)), key=lambda i: scored.rewards[i].total)
-        prompt, reward = scored.group.prompt, scored.rewards[best]
-        thinking = self.config.prompt.thinking
-        line = sample_line(prompt.index, prompt.record, scored.texts[best], thinking=thinking)
-        return {**line, "reward": reward.total, "parts": dict(reward.parts)}
+        phase = f"question for a sample of prompt {index}"
+        return result_of(asked, phase, self.config.deadlines.generate)
 
     def _run_loop(self, loop: GrpoLoop, ledger: Ledger) -> None:
         try:
@@ -180,12 +153,13 @@ class _Stage:
         found = find_checkpoint(self.run_dir.checkpoints) if is_resumed else None
         curriculum = None
         if self.config.data.order == "half_right_first":
-            curriculum = Curriculum(self._order.record_index, len(self._pairs))
+            order = self.prompts.order
+            curriculum = Curriculum(order.record_index, order.num_records)
         if found is None:
             return 0, Ledger(curriculum=curriculum)
         version = int(found.state["version"])
-        phase = f"restore of step {version}"
-        self.cluster.each_learner("load", found.path / "learner", phase=phase)
+        phase, folder = f"restore of step {version}", found.path / "learner"
+        self.cluster.each_learner(phase, LearnerActor.load, folder)
         # Later checkpoints were found damaged; kept, they would count as the newest.
         discard_after(self.run_dir.checkpoints, version)
         for reason in found.rejected:
@@ -197,23 +171,24 @@ class _Stage:
         folder = self.run_dir.checkpoint(step)
         temporary = begin(folder)
         phase = f"checkpoint of step {step}"
-        self.cluster.each_learner("save", temporary / "learner", phase=phase)
+        self.cluster.each_learner(phase, LearnerActor.save, temporary / "learner")
         finish(folder, {"version": step, "ledger": ledger.state()})
         keep_last(self.run_dir.checkpoints, self.config.checkpoint.keep)
 
     def _export(self) -> None:
-        self.cluster.each_learner("export", self.run_dir.model, phase="export of the model")
+        phase = "export of the model"
+        self.cluster.each_learner(phase, LearnerActor.export, self.run_dir.model)
         write_prompt_settings(
             self.run_dir.model, self.config.prompt, self.config.sampling.max_new_tokens
         )
 
-    def _report(self, result: Mapping[str, Any]) -> None:
+    def _report(self, result: Mapping[str, object]) -> None:
         from t2g_ray.report import write_report
 
         report = {
             "seed": self.config.seed,
             "steps": self.config.steps,
-            "prompts_too_long": self.num_too_long,
+            "prompts_too_long": self.prompts.num_too_long,
             "placement": self.cluster.placement(),
             **result,
             **describe_machine(),

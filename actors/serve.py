@@ -87,7 +87,7 @@ class ExtractorReplica:
 class RayBackend:
     """Implements `t2g_ray.serving.api.Backend` over the replicas."""
 
-    def __init__(self, replicas: DeploymentHandle[Any]) -> None:
+    def __init__(self, replicas: DeploymentHandle[ExtractorReplica]) -> None:
         self._replicas = replicas
 
     async def extract(self, request: ExtractRequest) -> ExtractResponse:
@@ -120,7 +120,7 @@ class RayBackend:
 class Ingress:
     """Serves HTTP. The application is built in the replica, around the handle."""
 
-    def __init__(self, replicas: DeploymentHandle[Any]) -> None:
+    def __init__(self, replicas: DeploymentHandle[ExtractorReplica]) -> None:
         self._backend = RayBackend(replicas)
 
     def __serve_build_asgi_app__(self) -> Any:

@@ -11,7 +11,6 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import ray
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError
@@ -62,7 +61,7 @@ def run_sft(config: SftConfig) -> RunDir:
     return run_dir
 
 
-def _train(arguments: dict[str, Any]) -> None:
+def _train(arguments: dict[str, SftPlan]) -> None:
     """What each Ray Train worker runs."""
     import torch
     from transformers.utils.logging import disable_progress_bar
@@ -70,7 +69,7 @@ def _train(arguments: dict[str, Any]) -> None:
     from t2g_ray.learner.ranks import join_ranks
     from t2g_ray.sft.rank import run_sft_rank
 
-    plan: SftPlan = arguments["plan"]
+    plan = arguments["plan"]
     context = ray.train.get_context()
     rank, num_ranks = context.get_world_rank(), context.get_world_size()
     torch.set_num_threads(plan.config.learner.threads)

@@ -24,6 +24,7 @@ IntArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float32]
 
 FinishReason = Literal["stop", "length"]
+Purpose = Literal["train", "eval"]
 RewardTag = Literal["score", "invalid_output", "grader_error", "timeout"]
 
 
@@ -44,17 +45,17 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """A record as the policy reads it. `index` is its place in the ledger of consumed prompts.
+    """A record as the policy reads it; what its answer should be goes to the reward actor alone.
 
+    `index` is its position in the stream of training prompts, or its number in an evaluation.
     `likely_ids` are a guess at the answer; a good one makes the writing faster and nothing else.
-
-    Example: Prompt(index=17, record=record, token_ids=(1, 52, 9)).
+    Example: Prompt(index=17, token_ids=(1, 52, 9)).
     """
 
     index: int
-    record: Record
     token_ids: tuple[int, ...]
     likely_ids: tuple[int, ...] = ()
+    purpose: Purpose = "train"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -175,12 +176,66 @@ class Sample:
     advantage: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Example:
+    """A record as SFT trains on it: the prompt, and the answer with its end token.
+
+    `group` is its number; no two examples share a prompt. Example: Example(group=3,
+    prompt_ids=(1, 52, 9), completion_ids=[5, 9, 2]).
+    """
+
+    group: int
+    prompt_ids: tuple[int, ...]
+    completion_ids: IntArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainReport:
+    """What the learner ranks did in one step of GRPO, means over its trained tokens.
+
+    With several updates a batch, of all of them. Log-probs, entropy and KL are in nats.
+    """
+
+    loss: float
+    grad_norm: float
+    """Global norm of the gradient before it was clipped, mean over the updates."""
+    lr: float
+    entropy: float
+    kl: float
+    """KL to the reference policy; 0 where none is asked for."""
+    clip_fraction: float
+    """Share of the tokens whose probability ratio was clipped."""
+    logprob_difference: float
+    """The parity figure: |learner's log-prob - sampler's| of the same token."""
+    mismatch_kl: float
+    """KL(sampler, learner), estimated."""
+    max_ratio: float
+    """Largest learner over sampler probability of a token, either way up."""
+    truncated_share: float
+    """Share of the tokens whose importance weight was bounded."""
+    num_tokens: int
+    """Tokens that the loss was taken over, in one update."""
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncReport:
+    """What it took to send a version to the samplers."""
+
+    seconds: float
+    num_bytes: int
+    num_buckets: int
+    is_verified: bool
+    """Whether all tensors were compared."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepReport:
-    """What one optimiser step did. `metrics` uses the key names of metrics.jsonl.
+    """What one step of the loop did. `train` is None where no group carried signal.
 
-    Example: StepReport(version=4, metrics={"loss": 0.1, "grad_norm": 0.9}).
+    Example: StepReport(version=4, train=TrainReport(loss=0.1, ...), sync=SyncReport(...)).
     """
 
     version: int
-    metrics: Mapping[str, float]
+    train: TrainReport | None
+    sync: SyncReport

@@ -21,6 +21,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from actors.cluster.handles import Ref
 from actors.cluster.waiting import results_of
 from t2g_ray.config import DeadlineConfig, GrpoConfig, StageConfig
 
@@ -79,13 +80,11 @@ def _unpack_job_files(nodes: Sequence[str], deadlines: DeadlineConfig) -> None:
     a process that has none.
     """
     task: Any = ray.remote(num_cpus=0)(_nothing)
-    calls = {
-        f"node {node}": task.options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=True)
-        ).remote()
-        for node in nodes
-    }
-    results_of(calls, "unpacking of this job's files on all nodes", deadlines, "start_s")
+    calls: list[Ref[None]] = []
+    for node in nodes:
+        there = NodeAffinitySchedulingStrategy(node, soft=True)
+        calls.append(Ref(f"node {node}", task.options(scheduling_strategy=there).remote()))
+    results_of(calls, "unpacking of this job's files on all nodes", deadlines.start)
 
 
 def _nothing() -> None:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate
 
 import ray
 
+from actors.cluster.fleet import Fleet
+from actors.cluster.handles import Handle, Parameters, Ref, Result, call_all
 from actors.cluster.placement import Bundle, bundles_of, cluster_nodes, place
-from actors.cluster.waiting import results_of
+from actors.cluster.waiting import result_of, results_of
 from actors.workers.learner import LearnerActor
-from actors.workers.reward import reward_actor_class
+from actors.workers.reward import RewardActor, reward_actor_class
 from actors.workers.rollout import RolloutActor
 from t2g_ray.config import DeadlineConfig, GrpoConfig
 from t2g_ray.grpo.stages import LoopError
-from t2g_ray.learner.learner import LearnerSpec
+from t2g_ray.learner.learner import learner_spec
 from t2g_ray.rollout.spec import rollout_spec
 from t2g_ray.run.trace import Span
 
@@ -26,63 +29,55 @@ _ROLLOUT_THREADS = 16
 
 @dataclass(slots=True)
 class Cluster:
-    """Handles of the actors that were started, by role and in order of their numbers."""
+    """The actors of one run by role, in order of their numbers."""
 
     deadlines: DeadlineConfig
-    rollouts: list[Any] = field(default_factory=list)
-    rewards: list[Any] = field(default_factory=list)
-    learners: list[Any] = field(default_factory=list)
-    newcomers: list[Any] = field(default_factory=list)
+    fleet: Fleet = field(default_factory=Fleet)
+    rewards: list[Handle[RewardActor]] = field(default_factory=list)
+    learners: list[Handle[LearnerActor]] = field(default_factory=list)
+    newcomers: list[Handle[RolloutActor]] = field(default_factory=list)
     """Rollout actors that start while the run goes on."""
 
     def each_learner(
-        self, method: str, *arguments: Any, phase: str, deadline: str = "train_s"
-    ) -> list[Any]:
-        """Call a collective method on all ranks at once."""
-        return self._each(_named("learner", self.learners), method, arguments, phase, deadline)
-
-    def _each(
         self,
-        actors: dict[str, Any],
-        method: str,
-        arguments: tuple[Any, ...],
         phase: str,
-        deadline: str,
-    ) -> list[Any]:
-        calls = {name: getattr(actor, method).remote(*arguments) for name, actor in actors.items()}
-        return results_of(calls, phase, self.deadlines, deadline)
-
-    def _all(self) -> dict[str, Any]:
-        return {
-            **_named("rollout", self.rollouts),
-            **_named("reward", self.rewards),
-            **_named("learner", self.learners),
-        }
+        method: Callable[Concatenate[LearnerActor, Parameters], Result],
+        *arguments: Parameters.args,
+        **keywords: Parameters.kwargs,
+    ) -> list[Result]:
+        """Call a collective method on all ranks at once; `phase` names it in errors."""
+        calls = call_all(self.learners, method, *arguments, **keywords)
+        return results_of(calls, phase, self.deadlines.train)
 
     def drain_spans(self) -> list[Span]:
         """Spans of all actors since the last call."""
-        answers = self._each(self._all(), "drain_spans", (), "collection of the trace", "train_s")
+        calls = [
+            *call_all(self.fleet, RolloutActor.drain_spans),
+            *call_all(self.rewards, RewardActor.drain_spans),
+            *call_all(self.learners, LearnerActor.drain_spans),
+        ]
+        answers = results_of(calls, "collection of the trace", self.deadlines.train)
         return [span for spans in answers for span in spans]
 
     def placement(self) -> dict[str, str]:
         """Actor -> id of its node."""
-        actors = self._all()
-        nodes = self._each(actors, "node", (), "question for the nodes", "train_s")
-        return dict(zip(actors, nodes, strict=True))
+        calls = [*self._ask_samplers(), *call_all(self.learners, LearnerActor.node)]
+        nodes = results_of(calls, "question for the nodes", self.deadlines.train)
+        return {call.actor: node for call, node in zip(calls, nodes, strict=True)}
+
+    def _ask_samplers(self) -> list[Ref[str]]:
+        rollouts = call_all(self.fleet, RolloutActor.node)
+        return [*rollouts, *call_all(self.rewards, RewardActor.node)]
 
     def wait_for_samplers(self) -> None:
         """Wait until all rollout and reward actors answer."""
-        samplers = {**_named("rollout", self.rollouts), **_named("reward", self.rewards)}
-        self._each(samplers, "node", (), "start of rollout and reward actors", "start_s")
+        phase = "start of rollout and reward actors"
+        results_of(self._ask_samplers(), phase, self.deadlines.start)
 
     def close(self) -> None:
         """End every actor; nothing of the run stays on the cluster."""
-        for actor in [*self._all().values(), *self.newcomers]:
-            ray.kill(actor)
-
-
-def _named(role: str, actors: list[Any]) -> dict[str, Any]:
-    return {f"{role}/{number}": actor for number, actor in enumerate(actors)}
+        for handle in (*self.fleet, *self.rewards, *self.learners, *self.newcomers):
+            handle.kill()
 
 
 def start_cluster(config: GrpoConfig, model: str, tokenizer_path: str) -> Cluster:
@@ -97,7 +92,7 @@ def start_cluster(config: GrpoConfig, model: str, tokenizer_path: str) -> Cluste
             if bundle.role == "learner":
                 cluster.learners.append(_start_learner(config, bundle))
             elif bundle.role == "rollout":
-                cluster.rollouts.append(_start_rollout(config, bundle, model))
+                cluster.fleet.add(_start_rollout(config, bundle, model))
             else:
                 cluster.rewards.append(_start_reward(config, bundle, tokenizer_path))
         _join_learners(config, cluster, model)
@@ -110,7 +105,7 @@ def start_cluster(config: GrpoConfig, model: str, tokenizer_path: str) -> Cluste
     return cluster
 
 
-def start_newcomer(config: GrpoConfig, model: str, number: int) -> Any:
+def start_newcomer(config: GrpoConfig, model: str, number: int) -> Handle[RolloutActor]:
     """One more rollout actor of a live run; it reserves CPUs only where some are free."""
     rollout = config.rollout
     has_room = ray.available_resources().get("CPU", 0.0) >= rollout.threads
@@ -127,19 +122,21 @@ def _start(
     *arguments: Any,
     threads: int = 1,
     max_concurrency: int = 1,
-) -> Any:
+) -> Handle[Any]:
     # Read when a math library is loaded, which is before the actor's own first line.
     variables = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    return actor.options(
-        name=f"{bundle.role}/{bundle.number}",
+    name = f"{bundle.role}/{bundle.number}"
+    started = actor.options(
+        name=name,
         namespace=f"t2g:{Path(config.run_dir).resolve()}",
         max_concurrency=max_concurrency,
         runtime_env={"env_vars": variables},
         **bundle.options,
     ).remote(*arguments)
+    return Handle(name, started)
 
 
-def _start_rollout(config: GrpoConfig, bundle: Bundle, model: str) -> Any:
+def _start_rollout(config: GrpoConfig, bundle: Bundle, model: str) -> Handle[RolloutActor]:
     return _start(
         config,
         bundle,
@@ -150,12 +147,12 @@ def _start_rollout(config: GrpoConfig, bundle: Bundle, model: str) -> Any:
     )
 
 
-def _start_reward(config: GrpoConfig, bundle: Bundle, tokenizer_path: str) -> Any:
+def _start_reward(config: GrpoConfig, bundle: Bundle, tokenizer_path: str) -> Handle[RewardActor]:
     arguments = (bundle.number, tokenizer_path, config.reward_spec, config.prompt.thinking)
     return _start(config, bundle, reward_actor_class(), *arguments, os.getcwd())
 
 
-def _start_learner(config: GrpoConfig, bundle: Bundle) -> Any:
+def _start_learner(config: GrpoConfig, bundle: Bundle) -> Handle[LearnerActor]:
     learner = config.learner
     arguments = (bundle.number, learner.ranks, learner.threads, not learner.gpus)
     return _start(config, bundle, ray.remote(LearnerActor), *arguments, threads=learner.threads)
@@ -163,17 +160,8 @@ def _start_learner(config: GrpoConfig, bundle: Bundle) -> Any:
 
 def _join_learners(config: GrpoConfig, cluster: Cluster, model: str) -> None:
     """Bring the ranks together and have each one build the model."""
-    phase = "start of the learner ranks"
-    first = {"learner/0": cluster.learners[0].address.remote()}
-    address, port = results_of(first, phase, config.deadlines, "start_s")[0]
-    learner = config.learner
-    spec = LearnerSpec(
-        model=model,
-        config=learner,
-        algorithm=config.algorithm,
-        temperature=config.sampling.temperature,
-        total_steps=config.steps,
-        seed=config.seed,
-        objective="policy",
-    )
-    cluster.each_learner("start", address, port, spec, phase=phase, deadline="start_s")
+    phase, deadline = "start of the learner ranks", config.deadlines.start
+    asked = cluster.learners[0].call(LearnerActor.address)
+    address, port = result_of(asked, phase, deadline)
+    spec = learner_spec(config, model)
+    results_of(call_all(cluster.learners, LearnerActor.start, address, port, spec), phase, deadline)

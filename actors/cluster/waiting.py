@@ -3,60 +3,86 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import ray
 
-from t2g_ray.config import DeadlineConfig
+from actors.cluster.handles import Ref
+from t2g_ray.config import Deadline
 from t2g_ray.grpo.stages import LoopError
 from t2g_ray.run.progress import announced_wait
 
-Meanwhile = Callable[[Sequence[Any], float], None]
-"""What to do until all of these references are there, for at most so many seconds."""
+Result = TypeVar("Result")
+AnyRef = Ref[Any]
+
+Meanwhile = Callable[[Sequence[AnyRef], float], None]
+"""What to do until all of these results are there, for at most so many seconds."""
 
 
 def results_of(
-    calls: Mapping[str, Any],
+    calls: Sequence[Ref[Result]],
     phase: str,
-    deadlines: DeadlineConfig,
-    deadline: str,
+    deadline: Deadline,
     meanwhile: Meanwhile | None = None,
-) -> list[Any]:
-    """The results of `calls`, {actor: reference}, in their order.
+) -> list[Result]:
+    """The results of `calls`, in their order.
 
-    Raises LoopError when an actor fails, or when one has not answered after the seconds of
-    `deadline`, a field of `deadlines`; and whatever `meanwhile` raises.
+    Raises LoopError when an actor fails, or when one has not answered within `deadline`; and
+    whatever `meanwhile` raises.
     """
-    seconds = getattr(deadlines, deadline)
-    references = list(calls.values())
-    end = time.monotonic() + seconds
+    end = time.monotonic() + deadline.seconds
     try:
         with announced_wait(lambda: f"{phase}: {_open(calls)}"):
             if meanwhile is not None:
-                meanwhile(references, seconds)
-            results: list[Any] = ray.get(references, timeout=max(0.0, end - time.monotonic()))
+                meanwhile(calls, deadline.seconds)
+            timeout_s = max(0.0, end - time.monotonic())
+            return list(ray.get([call.reference for call in calls], timeout=timeout_s))
     except ray.exceptions.GetTimeoutError as error:
         raise LoopError(
-            f"the {phase} must end within deadlines.{deadline}={seconds:g} s, still waiting for "
-            f"{_open(calls)}"
+            f"the {phase} must end within {deadline}, still waiting for {_open(calls)}"
         ) from error
     except ray.exceptions.RayError as error:
         raise LoopError(f"the {phase} must succeed, found a failure in {_failed(calls)}") from error
-    return results
 
 
-def _open(calls: Mapping[str, Any]) -> str:
-    return ", ".join(a for a, call in calls.items() if not ray.wait([call], timeout=0)[0])
+def result_of(call: Ref[Result], phase: str, deadline: Deadline) -> Result:
+    """`results_of` one call."""
+    return results_of([call], phase, deadline)[0]
 
 
-def _failed(calls: Mapping[str, Any]) -> str:
+def ready(
+    references: Sequence[object], count: int, timeout_s: float, *, fetch: bool = False
+) -> list[object]:
+    """Those of the references, of calls or streams, that are ready; waits for at least `count`.
+
+    `fetch`: ready means that the object is on this node.
+    """
+    waited: Any = list(references)  # streams have no type in common with other references
+    done: list[object]
+    done, _ = ray.wait(waited, num_returns=count, timeout=timeout_s, fetch_local=fetch)
+    return done
+
+
+def ended(calls: Sequence[Ref[Result]], timeout_s: float) -> list[Ref[Result]]:
+    """Those of the calls that ended within so long, well or not."""
+    references = [call.reference for call in calls]
+    done = set(ready(references, len(references), timeout_s, fetch=True)) if calls else set()
+    return [call for call in calls if call.reference in done]
+
+
+def _open(calls: Sequence[AnyRef]) -> str:
+    done = ended(calls, 0)
+    return ", ".join(call.actor for call in calls if call not in done)
+
+
+def _failed(calls: Sequence[AnyRef]) -> str:
     """The first actor that failed, and why."""
-    for actor, call in calls.items():
+    for call in calls:
         try:
-            ray.get(call, timeout=0)
+            ray.get(call.reference, timeout=0)
         except ray.exceptions.GetTimeoutError:
             continue
         except ray.exceptions.RayError as error:
-            return f"{actor}: {error}"
-    return ", ".join(calls)
+            return f"{call.actor}: {error}"
+    return ", ".join(call.actor for call in calls)

@@ -6,10 +6,11 @@ depend on what is rewarded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from actors.stages.groups import RayGroups
+from actors.cluster.fleet import Fleet
+from actors.stages.greedy import greedy_groups
 from t2g_ray.config import EMBEDDED, GrpoConfig
 from t2g_ray.evaluation.evaluate import EvalResult, evaluate_texts
 from t2g_ray.evaluation.intervals import bootstrap_interval, paired_interval
@@ -18,9 +19,12 @@ from t2g_ray.prompts.load import LoadedSplit, load_split
 from t2g_ray.prompts.messages import fitting_prompts
 from t2g_ray.rewards.group import sample_line
 from t2g_ray.run.folder import RunDir
-from t2g_ray.run.jsonlines import JsonLinesWriter, read_json_lines
+from t2g_ray.run.jsonlines import JsonLine, JsonLinesWriter, read_json_lines
 from t2g_ray.run.metrics import last_time_s
 from t2g_ray.types import Prompt, Record
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _SHOWN = 16
 """Held-out texts whose graphs go to samples.jsonl at each evaluation."""
@@ -33,12 +37,12 @@ class Evaluator:
         self,
         config: GrpoConfig,
         run: RunDir,
-        groups: RayGroups,
-        tokenizer: Any,
+        fleet: Fleet,
+        tokenizer: PreTrainedTokenizerBase,
         samples: JsonLinesWriter,
         resume_step: int | None,
     ) -> None:
-        self._config, self._groups, self._tokenizer = config, groups, tokenizer
+        self._config, self._fleet, self._tokenizer = config, fleet, tokenizer
         self._metrics = run.metrics
         self._evals = JsonLinesWriter(run.evals, resume_step=resume_step)
         self._samples = samples
@@ -56,11 +60,7 @@ class Evaluator:
     def _encode(self, records: Sequence[Record]) -> list[Prompt]:
         """Prompts of the records that fit; the others count as empty answers."""
         fitting = fitting_prompts(self._tokenizer, records, self._config.prompt)
-        # Negative, so that they never meet the index of a training prompt.
-        return [
-            Prompt(index=-1 - number, record=records[number], token_ids=ids)
-            for number, ids in fitting
-        ]
+        return [Prompt(index=number, token_ids=ids, purpose="eval") for number, ids in fitting]
 
     def before(self, version: int) -> None:
         """Evaluate all splits, unless a resumed run already did."""
@@ -73,7 +73,7 @@ class Evaluator:
         if "heldout" in self._records:
             self._evaluate("heldout", version)
 
-    def after(self, version: int) -> dict[str, Any]:
+    def after(self, version: int) -> JsonLine:
         """Evaluate all splits and compare; the evaluation part of report.json."""
         lines = {split: self._evaluate(split, version) for split in self._records}
         if not lines:
@@ -84,13 +84,19 @@ class Evaluator:
             report["heldout_names"] = blocks["heldout_names"]
         return report
 
-    def _evaluate(self, split: LoadedSplit, version: int) -> dict[str, Any]:
+    def _evaluate(self, split: LoadedSplit, version: int) -> JsonLine:
         prompts = self._prompts[split]
         limit = self._config.eval.max_new_tokens or self._config.sampling.max_new_tokens
-        groups = self._groups.greedy(prompts, max_new_tokens=limit, min_version=version)
+        groups = greedy_groups(
+            self._fleet,
+            prompts,
+            max_new_tokens=limit,
+            min_version=version,
+            deadline=self._config.deadlines.generate,
+        )
         ids = {g.prompt.index: g.completions[0].token_ids.tolist() for g in groups}
         records = self._records[split]
-        answers = [ids.get(-1 - number, []) for number in range(len(records))]
+        answers = [ids.get(number, []) for number in range(len(records))]
         texts = self._tokenizer.batch_decode(answers, skip_special_tokens=True)
         result = evaluate_texts(
             records,
@@ -113,7 +119,7 @@ class Evaluator:
     ) -> None:
         shown = zip(records, texts, result.by_record, strict=False)
         for number, (record, text, counts) in enumerate(shown):
-            line = sample_line(-1 - number, record, text, thinking=self._config.prompt.thinking)
+            line = sample_line(number, record, text, thinking=self._config.prompt.thinking)
             self._samples.append(
                 {
                     "step": version,
@@ -128,7 +134,7 @@ class Evaluator:
                 }
             )
 
-    def _compare(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    def _compare(self, before: JsonLine, after: JsonLine) -> JsonLine:
         counts = [
             [GraphCounts.from_row(row) for row in line["by_record"]] for line in (before, after)
         ]

@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from actors.cluster.start import Cluster
+from actors.cluster.handles import Handle
 from actors.cluster.waiting import Meanwhile, results_of
+from actors.stages.scoring import scored_of
+from actors.workers.learner import LearnerActor
 from t2g_ray.config import GrpoConfig
 from t2g_ray.grpo.stages import TrainGroup
 from t2g_ray.learner.batching import balance
+from t2g_ray.types import TrainReport
 
 
 class RayTrainer:
-    """Implements `t2g_ray.grpo.stages.Trainer`: shares a batch over the learner ranks by tokens."""
+    """Implements `grpo.stages.Trainer`: shares a batch over the learner ranks by tokens."""
 
-    def __init__(self, config: GrpoConfig, cluster: Cluster, meanwhile: Meanwhile) -> None:
-        self._config, self._cluster, self._meanwhile = config, cluster, meanwhile
+    def __init__(
+        self, config: GrpoConfig, learners: Sequence[Handle[LearnerActor]], meanwhile: Meanwhile
+    ) -> None:
+        self._deadline = config.deadlines.train
+        self._learners, self._meanwhile = learners, meanwhile
 
-    def step(self, groups: Sequence[TrainGroup], *, divisor: float) -> Mapping[str, float]:
+    def step(self, groups: Sequence[TrainGroup], *, divisor: float) -> TrainReport:
         """One optimiser step of all ranks; every rank reports the same numbers."""
-        learners = self._cluster.learners
-        calls: dict[str, Any] = {}
-        for rank, share in enumerate(balance([g.num_tokens for g in groups], len(learners))):
+        calls = []
+        shares = balance([group.num_tokens for group in groups], len(self._learners))
+        for learner, share in zip(self._learners, shares, strict=True):
             mine = [groups[i] for i in share]
-            handles, advantages = [g.handle for g in mine], [g.advantages for g in mine]
-            call = learners[rank].step.remote(handles, advantages, divisor)
-            calls[f"learner/{rank}"] = call
-        deadlines = self._config.deadlines
-        reports = results_of(calls, "optimiser step", deadlines, "train_s", self._meanwhile)
-        report: Mapping[str, float] = reports[0]
-        return report
+            handles = [scored_of(group).reference for group in mine]
+            advantages = [group.advantages for group in mine]
+            calls.append(learner.call(LearnerActor.step, handles, advantages, divisor))
+        return results_of(calls, "optimiser step", self._deadline, self._meanwhile)[0]

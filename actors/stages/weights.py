@@ -6,29 +6,31 @@ How the bytes travel is the transport's; none of them passes through the driver.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from actors.cluster.fleet import Fleet
+from actors.cluster.handles import Handle, Ref
 from actors.stages.transports import sync_results, transport_of
+from actors.workers.learner import LearnerActor
 from t2g_ray.config import GrpoConfig
-from t2g_ray.weights.manifest import MIB
+from t2g_ray.types import SyncReport
 
 
 class RayWeights:
-    """Implements `t2g_ray.grpo.stages.Weights` on Ray actors."""
+    """Implements `grpo.stages.Weights` on Ray actors."""
 
     def __init__(
-        self, config: GrpoConfig, *, learners: Sequence[Any], rollouts: Sequence[Any]
+        self, config: GrpoConfig, *, learners: Sequence[Handle[LearnerActor]], fleet: Fleet
     ) -> None:
         self._config = config
-        self._rollouts = rollouts
-        self._transport = transport_of(config, list(learners), rollouts)
+        self._fleet = fleet
+        self._transport = transport_of(config, learners, fleet)
         self._num_served = 0
-        self._loads: Mapping[str, Any] = {}
+        self._loads: list[Ref[float]] = []
         self._version = -1
         self._num_published = 0
 
-    def publish(self, version: int) -> dict[str, float]:
+    def publish(self, version: int) -> SyncReport:
         """Send the learner's weights as `version`.
 
         With max_staleness 0 nothing else can go on, so the loads are awaited here. Otherwise the
@@ -38,24 +40,24 @@ class RayWeights:
         started = time.perf_counter()
         self.wait_for_loads()
         # The first two: one fills engines that began with random weights, one replaces weights.
-        verify = self._num_published < 2 or version % self._config.sync.verify_every == 0
+        is_due = self._num_published < 2 or version % self._config.sync.verify_every == 0
         # So is a rollout actor that joined since the last one.
-        verify = verify or len(self._rollouts) > self._num_served
-        self._num_served = len(self._rollouts)
-        sent = self._transport.send(version, verify=verify)
+        is_verified = is_due or len(self._fleet) > self._num_served
+        self._num_served = len(self._fleet)
+        sent = self._transport.send(version, verify=is_verified)
         self._loads, self._version = sent.loads, version
         self._num_published += 1
         if self._config.max_staleness == 0:
             self.wait_for_loads()
-        return {
-            "time/sync_s": time.perf_counter() - started,
-            "sync/mib": sent.manifest.num_bytes / MIB,
-            "sync/buckets": sent.manifest.num_buckets,
-            "sync/verified": float(verify),
-        }
+        return SyncReport(
+            seconds=time.perf_counter() - started,
+            num_bytes=sent.manifest.num_bytes,
+            num_buckets=sent.manifest.num_buckets,
+            is_verified=is_verified,
+        )
 
     def wait_for_loads(self) -> None:
         """Wait until the version sent last is applied everywhere."""
-        loads, self._loads = self._loads, {}
+        loads, self._loads = self._loads, []
         if loads:
-            sync_results(loads, f"load of version {self._version}", self._config)
+            sync_results(loads, f"load of version {self._version}", self._config.deadlines.sync)

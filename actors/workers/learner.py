@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import ray
 import torch
@@ -14,8 +13,26 @@ from t2g_ray.algorithm.samples import to_samples
 from t2g_ray.learner.learner import Learner, LearnerSpec
 from t2g_ray.learner.ranks import join_ranks
 from t2g_ray.run.trace import Span, Tracer
-from t2g_ray.weights.manifest import MIB, Manifest, TensorEntry, WeightSyncError, pack_buckets
-from t2g_ray.weights.transport import FlatBucket, Link, Meeting, device_key, flat_buckets, offer
+from t2g_ray.types import ScoredGroup, TrainReport
+from t2g_ray.weights.manifest import (
+    MIB,
+    Bucket,
+    Manifest,
+    TensorEntry,
+    WeightSyncError,
+    pack_buckets,
+)
+from t2g_ray.weights.transport import (
+    FlatBucket,
+    Link,
+    Meeting,
+    SharedBucket,
+    device_key,
+    flat_buckets,
+    offer,
+)
+
+BucketRef = ray.ObjectRef[Bucket | SharedBucket]
 
 
 class LearnerActor:
@@ -26,7 +43,7 @@ class LearnerActor:
         self._rank, self._num_ranks, self._is_cpu = rank, num_ranks, is_cpu
         self._tracer = Tracer(f"learner/{rank}")
         self._link: Link | None = None
-        self._kept: list[Any] = []
+        self._kept: list[object] = []
         """What samplers on this device read the weights from."""
 
     def address(self) -> tuple[str, int]:
@@ -49,19 +66,19 @@ class LearnerActor:
 
     def step(
         self,
-        handles: Sequence[Any],
+        handles: Sequence[ray.ObjectRef[ScoredGroup]],
         advantages: Sequence[Sequence[float | None]],
         divisor: float,
-    ) -> dict[str, float]:
+    ) -> TrainReport:
         """Fetch this rank's groups and take one optimiser step with the other ranks."""
         version = self._learner.step_count
         with self._tracer.span("wait", step=version):
-            groups = ray.get(list(handles))
+            groups: list[ScoredGroup] = ray.get(list(handles))
         with self._tracer.span("train", step=version):
             samples = to_samples(groups, advantages)
             return self._learner.step(samples, divisor=divisor)
 
-    def publish(self, version: int, bucket_mib: float) -> tuple[Manifest, list[Any]] | None:
+    def publish(self, version: int, bucket_mib: float) -> tuple[Manifest, list[BucketRef]] | None:
         """Rank 0: put the weights into the object store, a bucket at a time, and describe them.
 
         The other ranks take part in the gathers and return None.
@@ -71,7 +88,7 @@ class LearnerActor:
                 self._only_gather()
                 return None
             entries: list[TensorEntry] = []
-            references: list[Any] = []
+            references: list[BucketRef] = []
             tensors = self._learner.named_tensors()
             for bucket, part in pack_buckets(tensors, bucket_bytes=int(bucket_mib * MIB)):
                 references.append(ray.put(bucket))
@@ -95,14 +112,16 @@ class LearnerActor:
             entries = [entry for part in self._link.send(buckets) for entry in part]
         return _manifest(version, entries)
 
-    def share(self, version: int, bucket_mib: float, is_proven: bool) -> tuple[Manifest, list[Any]]:
+    def share(
+        self, version: int, bucket_mib: float, is_proven: bool
+    ) -> tuple[Manifest, list[BucketRef]]:
         """Copy the weights to memory that samplers on this device open, and describe them.
 
         The copy stays until the next call. Every rank has one: each has its own device.
         """
         self._kept = []
         entries: list[TensorEntry] = []
-        references: list[Any] = []
+        references: list[BucketRef] = []
         with self._tracer.span("gather", step=version):
             for flat, part in self._flat_buckets(bucket_mib, is_proven):
                 bucket, kept = offer(flat)
@@ -128,7 +147,7 @@ class LearnerActor:
         """The same as a rollout actor's if, and only if, both compute on one device."""
         return f"{self.node()}/{device_key(self._device())}"
 
-    def _device(self) -> Any:
+    def _device(self) -> torch.device:
         return self._learner.device
 
     def save(self, folder: Path) -> None:

@@ -1,19 +1,35 @@
-"""RewardActor: groups in by reference, rewards out. The driver sees the summary only."""
+"""RewardActor: groups and the records to grade them by in, by reference; rewards out.
+
+The driver sees the summary only.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
 
 import ray
 
 from t2g_ray.config import RewardSpec
 from t2g_ray.rewards.custom import CustomRewards
-from t2g_ray.rewards.group import score_group
+from t2g_ray.rewards.group import sample_line, score_group
+from t2g_ray.run.jsonlines import JsonLine
 from t2g_ray.run.trace import Span, Tracer
-from t2g_ray.types import Group, GroupSummary, ScoredGroup
+from t2g_ray.types import Group, GroupSummary, Record, ScoredGroup
 
 QUESTIONS = "questions"
 """Concurrency group of calls that must not wait for a score."""
+
+
+Method = TypeVar("Method", bound=Callable[..., object])
+GoldRecords = Mapping[int, Record]
+"""Index of a prompt -> the record that its completions are graded by."""
+
+
+def _question(method: Method) -> Method:
+    """Let a method be answered while a group is scored."""
+    marked: Any = ray.method(concurrency_group=QUESTIONS)
+    return cast(Method, marked(method))
 
 
 class RewardActor:
@@ -34,28 +50,42 @@ class RewardActor:
         self._custom = CustomRewards(spec.custom, folder) if spec.custom else None
         self._tracer = Tracer(f"reward/{number}")
 
-    def score(self, *groups: Group) -> tuple[list[GroupSummary] | ScoredGroup, ...]:
-        """One more object than groups: the small ones for the loop as a list, then each whole
-        one for the learner."""
+    def score(self, *parts: Group | GoldRecords) -> tuple[list[GroupSummary] | ScoredGroup, ...]:
+        """Grade groups; each one is followed by records among which that of its prompt is.
+
+        One more object than groups: the small ones for the loop as a list, then each whole one for
+        the learner.
+        """
+        groups = [part for part in parts if isinstance(part, Group)]
+        golds = [part for part in parts if not isinstance(part, Group)]
         with self._tracer.span("score", step=groups[0].prompt.index, groups=len(groups)):
             results = [
                 score_group(
                     group,
+                    gold[group.prompt.index],
                     self._tokenizer,
                     self._spec,
                     thinking=self._thinking,
                     custom=self._custom,
                 )
-                for group in groups
+                for group, gold in zip(groups, golds, strict=True)
             ]
         return [summary for summary, _ in results], *(scored for _, scored in results)
 
-    @ray.method(concurrency_group=QUESTIONS)
+    @_question
+    def best_sample(self, scored: ScoredGroup, record: Record) -> JsonLine:
+        """The best completion of a group, as a line of samples.jsonl."""
+        best = max(range(len(scored.rewards)), key=lambda i: scored.rewards[i].total)
+        reward, index = scored.rewards[best], scored.group.prompt.index
+        line = sample_line(index, record, scored.texts[best], thinking=self._thinking)
+        return {**line, "reward": reward.total, "parts": dict(reward.parts)}
+
+    @_question
     def drain_spans(self) -> list[Span]:
         """Trace since the last call."""
         return self._tracer.drain()
 
-    @ray.method(concurrency_group=QUESTIONS)
+    @_question
     def node(self) -> str:
         """Id of the node this actor runs on."""
         return str(ray.get_runtime_context().get_node_id())

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TypeVar
 
 import ray
 
+from actors.workers.learner import BucketRef
 from t2g_ray.rollout.engine import GenerationEngine
 from t2g_ray.rollout.sampler import SamplerThread
 from t2g_ray.rollout.spec import EngineSpec, Sampling
@@ -14,6 +15,8 @@ from t2g_ray.run.trace import Span
 from t2g_ray.types import Group, Prompt
 from t2g_ray.weights.manifest import Manifest
 from t2g_ray.weights.transport import Meeting
+
+Result = TypeVar("Result")
 
 
 class RolloutActor:
@@ -33,7 +36,7 @@ class RolloutActor:
         """Forget these groups; for each unfinished one, how long its open completions were."""
         return self._sampler.abort(indices)
 
-    def load(self, manifest: Manifest, buckets: Sequence[Any], verify: bool) -> float:
+    def load(self, manifest: Manifest, buckets: Sequence[BucketRef], verify: bool) -> float:
         """Fetch the buckets from the object store and apply them; seconds of the load."""
         received = ray.get(list(buckets))
         return self._sampler.load(manifest, received, verify=verify)
@@ -46,7 +49,7 @@ class RolloutActor:
         """Apply what the learner sends over the link; seconds of it."""
         return self._sampler.receive(version, verify=verify)
 
-    def call(self, function: Callable[[Any], Any]) -> Any:
+    def call(self, function: Callable[[GenerationEngine], Result]) -> Result:
         """Run `function(engine)` between two tokens."""
         return self._sampler.call(function)
 

@@ -13,17 +13,17 @@ from t2g_ray.graph import Graph
 from t2g_ray.prompts.load import encode_prompts, likely_answers, load_split
 from t2g_ray.prompts.order import PromptOrder
 from t2g_ray.rollout.spec import Sampling
-from t2g_ray.types import Completion, Group, Prompt
+from t2g_ray.types import Completion, Group, Prompt, Record
 
 
-def first_prompts(config: GrpoConfig, tokenizer: Any, count: int) -> list[Prompt]:
-    """The first `count` prompts of a run, in its order; records repeat as in later epochs."""
+def first_prompts(config: GrpoConfig, tokenizer: Any, count: int) -> list[tuple[Prompt, Record]]:
+    """The first `count` prompts of a run with their records; these repeat as in later epochs."""
     pairs, _ = encode_prompts(tokenizer, load_split(config, "train"), config.prompt)
     order = PromptOrder(len(pairs), config.data_seed)
     chosen = [pairs[order.record_index(position)] for position in range(count)]
     likely = likely_answers(tokenizer, [record for record, _ in chosen], config.prompt)
     return [
-        Prompt(index=index, record=record, token_ids=ids, likely_ids=likely[index])
+        (Prompt(index=index, token_ids=ids, likely_ids=likely[index]), record)
         for index, (record, ids) in enumerate(chosen)
     ]
 
@@ -39,7 +39,7 @@ def sampling_of(config: GrpoConfig) -> Sampling:
 
 
 def written_groups(
-    prompts: Sequence[Prompt], tokenizer: Any, *, group_size: int, seed: int
+    prompts: Sequence[tuple[Prompt, Record]], tokenizer: Any, *, group_size: int, seed: int
 ) -> list[Group]:
     """Groups as a half-trained policy writes them: the gold graph with items left out."""
     rng = Random(seed)
@@ -47,12 +47,12 @@ def written_groups(
         Group(
             prompt=prompt,
             completions=tuple(
-                completion_of(_answer_ids(tokenizer, prompt, rng)) for _ in range(group_size)
+                completion_of(_answer_ids(tokenizer, record.graph, rng)) for _ in range(group_size)
             ),
             sampler=0,
             generate_s=0.0,
         )
-        for prompt in prompts
+        for prompt, record in prompts
     ]
 
 
@@ -67,8 +67,7 @@ def completion_of(token_ids: Sequence[int]) -> Completion:
     )
 
 
-def _answer_ids(tokenizer: Any, prompt: Prompt, rng: Random) -> list[int]:
-    gold = prompt.record.graph
+def _answer_ids(tokenizer: Any, gold: Graph, rng: Random) -> list[int]:
     graph = Graph(
         tuple(entity for entity in gold.entities if rng.random() < 0.9),
         tuple(relation for relation in gold.relations if rng.random() < 0.8),

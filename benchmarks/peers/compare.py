@@ -133,8 +133,8 @@ def _trl_work(config: GrpoConfig, steps: int, seed: int) -> TrlWork:
     prompts = first_prompts(config, load_tokenizer(model), num_steps * config.prompts_per_step)
     return TrlWork(
         model=model,
-        prompt_ids=[list(prompt.token_ids) for prompt in prompts],
-        records=[record_to_dict(prompt.record) for prompt in prompts],
+        prompt_ids=[list(prompt.token_ids) for prompt, _ in prompts],
+        records=[record_to_dict(record) for _, record in prompts],
         reward=config.reward.model_dump(mode="json"),
         prompts_per_step=config.prompts_per_step,
         group_size=config.group_size,

@@ -22,7 +22,7 @@ from t2g_ray.algorithm.loss import loss_divisor
 from t2g_ray.algorithm.samples import to_samples
 from t2g_ray.config import GrpoConfig
 from t2g_ray.learner.batching import MicroBatch, balance, collate, cut
-from t2g_ray.learner.learner import LearnerSpec
+from t2g_ray.learner.learner import learner_spec
 from t2g_ray.model.policy import resolve_model
 from t2g_ray.model.tokenizer import load_tokenizer
 from t2g_ray.run.folder import RunDir
@@ -180,15 +180,8 @@ def _start(config: GrpoConfig, model: str, is_packed: bool) -> list[Any]:
         actor.remote(i, learner.ranks, learner.threads, not learner.gpus)
         for i in range(learner.ranks)
     ]
-    spec = LearnerSpec(
-        model=model,
-        config=learner,
-        algorithm=config.algorithm,
-        temperature=config.sampling.temperature,
-        total_steps=config.steps,
-        seed=config.seed,
-        objective="policy",
-    )
+    measured = config.model_copy(update={"learner": learner})
+    spec = learner_spec(measured, model)
     address, port = ray.get(ranks[0].address.remote())
     ray.get([rank.start.remote(address, port, spec) for rank in ranks])
     if ray.get(ranks[0].is_packed.remote()) != is_packed:

@@ -29,9 +29,9 @@ def run(config: GrpoConfig, *, runs: int, num_groups: int = 200) -> list[Row]:
     tokenizer = build_tokenizer()
     groups = hundred_token_groups(config, tokenizer, num_groups)
     spec = config.reward_spec
-    score_group(groups[0], tokenizer, spec, thinking=False)
+    _rate(groups[:1], tokenizer, spec)
     rates = [_rate(groups, tokenizer, spec) for _ in range(runs)]
-    lengths = [len(c.token_ids) for group in groups for c in group.completions]
+    lengths = [len(c.token_ids) for group, _ in groups for c in group.completions]
     a_step = config.prompts_per_step * config.group_size
     return [
         make_row("completions_per_s_per_core", rates, "completions/s"),
@@ -51,20 +51,25 @@ def share_of_step(config: GrpoConfig, *, steps: int) -> Row:
     return make_row("share_of_demo_step", [scoring_s / wall_s], "share")
 
 
-def hundred_token_groups(config: GrpoConfig, tokenizer: Any, count: int) -> list[Group]:
-    """Groups of answers with some items left out, the first of each group cut short."""
+def hundred_token_groups(
+    config: GrpoConfig, tokenizer: Any, count: int
+) -> list[tuple[Group, Record]]:
+    """Groups of answers with some items left out, the first of each cut short; their records."""
+    records = list(_long_records(config, tokenizer, count))
+    style = config.prompt.style
     prompts = [
         Prompt(
             index=index,
-            record=record,
             token_ids=encode_prompt(
-                tokenizer, record, style=config.prompt.style, thinking=False, max_tokens=None
+                tokenizer, record, style=style, thinking=False, max_tokens=None
             ),
         )
-        for index, record in enumerate(_long_records(config, tokenizer, count))
+        for index, record in enumerate(records)
     ]
-    groups = written_groups(prompts, tokenizer, group_size=config.group_size, seed=config.seed)
-    return [replace(group, completions=_with_one_cut(group.completions)) for group in groups]
+    pairs = list(zip(prompts, records, strict=True))
+    groups = written_groups(pairs, tokenizer, group_size=config.group_size, seed=config.seed)
+    cut = [replace(group, completions=_with_one_cut(group.completions)) for group in groups]
+    return list(zip(cut, records, strict=True))
 
 
 def _with_one_cut(completions: Sequence[Completion]) -> tuple[Completion, ...]:
@@ -105,10 +110,10 @@ def _joined(parts: Sequence[Record]) -> Record:
     )
 
 
-def _rate(groups: Sequence[Group], tokenizer: Any, spec: RewardSpec) -> float:
+def _rate(groups: Sequence[tuple[Group, Record]], tokenizer: Any, spec: RewardSpec) -> float:
     # Seconds of this process on a core: what else the machine does is left out.
     started = time.process_time()
-    for group in groups:
-        score_group(group, tokenizer, spec, thinking=False)
+    for group, record in groups:
+        score_group(group, record, tokenizer, spec, thinking=False)
     seconds = time.process_time() - started
-    return sum(len(group.completions) for group in groups) / seconds
+    return sum(len(group.completions) for group, _ in groups) / seconds

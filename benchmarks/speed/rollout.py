@@ -67,7 +67,8 @@ def run(config: GrpoConfig, *, runs: int, calls: int = 4) -> list[Row]:
     connect()
     model = resolve_model(config, RunDir(config.run_dir))
     a_call = config.prompts_per_step
-    prompts = first_prompts(config, load_tokenizer(model), (runs + 1) * calls * a_call)
+    first = first_prompts(config, load_tokenizer(model), (runs + 1) * calls * a_call)
+    prompts = [prompt for prompt, _ in first]
     parts = [prompts[i : i + a_call] for i in range(0, len(prompts), a_call)]
     engines = _start(config, model)
     sampling = sampling_of(config)

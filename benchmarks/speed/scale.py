@@ -17,8 +17,11 @@ from typing import Any
 import psutil
 import ray
 
+from actors.cluster.fleet import Fleet
+from actors.cluster.handles import Handle
 from actors.cluster.placement import connect
 from actors.stages.groups import RayGroups
+from actors.workers.reward import GoldRecords, RewardActor
 from actors.workers.rollout import RolloutActor
 from benchmarks.inputs.workload import completion_of
 from benchmarks.result import Row, make_row
@@ -100,8 +103,9 @@ class SimulatedRollout(RolloutActor):
 class SimulatedReward:
     """A reward actor that gives every completion the same reward at once."""
 
-    def score(self, *groups: Group) -> tuple[list[GroupSummary] | ScoredGroup, ...]:
+    def score(self, *parts: Group | GoldRecords) -> tuple[list[GroupSummary] | ScoredGroup, ...]:
         """As RewardActor.score."""
+        groups = [part for part in parts if isinstance(part, Group)]
         reward = Reward(
             total=1.0, parts={}, tag="score", parse="ok", entities=(1, 0, 0), relations=(1, 0, 0)
         )
@@ -134,8 +138,10 @@ def run(
             for size in sizes
         }
     finally:
-        for actor in (*rollouts, *rewards):
-            ray.kill(actor)
+        for rollout in rollouts:
+            rollout.kill()
+        for reward in rewards:
+            reward.kill()
     rows: list[Row] = []
     for size, (rates, costs_ms) in figures.items():
         ideal = size / group_s
@@ -157,7 +163,9 @@ def _check_memory(count: int) -> None:
         )
 
 
-def _start(config: GrpoConfig, count: int, group_s: float) -> tuple[list[Any], list[Any]]:
+def _start(
+    config: GrpoConfig, count: int, group_s: float
+) -> tuple[list[Handle[RolloutActor]], list[Handle[RewardActor]]]:
     """All actors, alive. They reserve nothing: a sleeping engine needs no core."""
     spec = rollout_spec(config, "simulated")
     rollout: Any = ray.remote(SimulatedRollout).options(num_cpus=0, max_concurrency=16)
@@ -171,20 +179,23 @@ def _start(config: GrpoConfig, count: int, group_s: float) -> tuple[list[Any], l
         rollouts += [rollout.remote(replace(spec, sampler=i), group_s) for i in numbers]
         ray.get([actor.drain_spans.remote() for actor in rollouts[first:]])
     ray.get([actor.__ray_ready__.remote() for actor in rewards])
-    return rollouts, rewards
+    return (
+        [Handle(f"rollout/{i}", actor) for i, actor in enumerate(rollouts)],
+        [Handle(f"reward/{i}", actor) for i, actor in enumerate(rewards)],
+    )
 
 
 def _measure(
     config: GrpoConfig,
-    rollouts: Sequence[Any],
-    rewards: Sequence[Any],
+    rollouts: Sequence[Handle[RolloutActor]],
+    rewards: Sequence[Handle[RewardActor]],
     runs: int,
     rounds: int,
     count: int,
 ) -> tuple[list[float], list[float]]:
     """(groups a second, milliseconds of the driver's CPU a group) of each run of `rounds` steps
     of `count` groups."""
-    groups = RayGroups(config, rollouts=rollouts, rewards=rewards, prompt_at=_prompt_at)
+    groups = RayGroups(config, fleet=Fleet(rollouts), rewards=rewards, prompts=_Prompts())
     position = 0
 
     def begin(num_groups: int) -> None:
@@ -207,6 +218,11 @@ def _measure(
     return rates, costs_ms
 
 
-def _prompt_at(position: int) -> Prompt:
-    record = Record(text="", entity_types=(), relation_types=(), graph=Graph((), ()))
-    return Prompt(index=position, record=record, token_ids=tuple(range(NUM_TOKENS)))
+class _Prompts:
+    """Implements `grpo.stages.Prompts`: all alike."""
+
+    def prompt(self, position: int) -> Prompt:
+        return Prompt(index=position, token_ids=tuple(range(NUM_TOKENS)))
+
+    def record(self, position: int) -> Record:
+        return Record(text="", entity_types=(), relation_types=(), graph=Graph((), ()))

@@ -17,6 +17,8 @@ from typing import Any
 import psutil
 import ray
 
+from actors.cluster.fleet import Fleet
+from actors.cluster.handles import Handle
 from actors.cluster.placement import connect
 from actors.stages.weights import RayWeights
 from actors.workers.learner import LearnerActor
@@ -181,8 +183,8 @@ def _time_publish(config: GrpoConfig, learner: Any, rollout: Any, runs: int) -> 
     calls: list[str] = []
     weights = RayWeights(
         config.model_copy(update={"max_staleness": 0}),
-        learners=[_CountingHandle(learner, calls)],
-        rollouts=[_CountingHandle(rollout, calls)],
+        learners=[Handle("learner/0", _CountingHandle(learner, calls))],
+        fleet=Fleet([Handle("rollout/0", _CountingHandle(rollout, calls))]),
     )
     # The first two syncs are verified, as in a run; what is timed are those that follow.
     versions = iter(v for v in range(1, 10**9) if v % config.sync.verify_every)
@@ -194,12 +196,12 @@ def _time_publish(config: GrpoConfig, learner: Any, rollout: Any, runs: int) -> 
     for _ in range(runs):
         calls.clear()
         started = time.perf_counter()
-        metrics = weights.publish(next(versions))
+        report = weights.publish(next(versions))
         seconds = time.perf_counter() - started
         growth = psutil.Process().memory_info().rss - before
         figures["ms"].append(1000 * seconds)
-        figures["gb_per_s"].append(metrics["sync/mib"] * MIB / 1e9 / seconds)
-        of_buckets = MESSAGES[config.sync.transport] * metrics["sync/buckets"]
+        figures["gb_per_s"].append(report.num_bytes / 1e9 / seconds)
+        of_buckets = MESSAGES[config.sync.transport] * report.num_buckets
         figures["messages"].append(len(calls) + of_buckets)
         figures["driver_rss_growth_mib"].append(growth / MIB)
     return figures

@@ -13,7 +13,7 @@ the batch was cut.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
@@ -43,6 +43,10 @@ class TokenBatch:
     sample_of: torch.Tensor
 
 
+MAXIMUM = {"over": "maximum"}
+"""Metadata of a field of which the largest value counts, at least 1, in place of the sum."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossSums:
     """Sums over the K tokens of a micro-batch (`max_ratio` is a maximum)."""
@@ -55,7 +59,7 @@ class LossSums:
     mismatch: torch.Tensor
     clipped: torch.Tensor
     truncated: torch.Tensor
-    max_ratio: torch.Tensor
+    max_ratio: torch.Tensor = field(metadata=MAXIMUM)
 
 
 def policy_loss(tokens: TokenBatch, algorithm: AlgorithmConfig) -> LossSums:
@@ -82,22 +86,6 @@ def policy_loss(tokens: TokenBatch, algorithm: AlgorithmConfig) -> LossSums:
         clipped=is_clipped.float().sum(),
         truncated=is_truncated.float().sum(),
         max_ratio=mismatch.abs().max().exp(),
-    )
-
-
-def likelihood_loss(logprobs: torch.Tensor, entropies: torch.Tensor) -> LossSums:
-    """Negative log-likelihood of the K tokens: supervised learning, without any other policy."""
-    zero = torch.zeros_like(logprobs[0].detach())
-    return LossSums(
-        loss=-logprobs.sum(),
-        num_tokens=torch.ones_like(logprobs).sum(),
-        entropy=entropies.sum(),
-        kl=zero,
-        mismatch_kl=zero,
-        mismatch=zero,
-        clipped=zero,
-        truncated=zero,
-        max_ratio=zero + 1,
     )
 
 

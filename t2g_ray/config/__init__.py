@@ -9,7 +9,7 @@ from t2g_ray.config.load import AnyConfig, ConfigError, build_config, dump_confi
 from t2g_ray.config.prompts import DataConfig, PromptConfig
 from t2g_ray.config.rewards import CustomRewardConfig, RewardConfig, RewardSpec
 from t2g_ray.config.rollout import RolloutConfig, SamplingConfig
-from t2g_ray.config.run import CheckpointConfig, DeadlineConfig, EvalConfig, SyncConfig
+from t2g_ray.config.run import CheckpointConfig, Deadline, DeadlineConfig, EvalConfig, SyncConfig
 from t2g_ray.config.section import EMBEDDED, Section
 from t2g_ray.config.stages import GrpoConfig, SftConfig, StageConfig
 
@@ -21,6 +21,7 @@ __all__ = [
     "ConfigError",
     "CustomRewardConfig",
     "DataConfig",
+    "Deadline",
     "DeadlineConfig",
     "EvalConfig",
     "GrpoConfig",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import Field
@@ -41,6 +42,17 @@ class CheckpointConfig(Section):
     """How many of the newest checkpoints stay."""
 
 
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """How long a phase may take, and the key that says so."""
+
+    name: str
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"deadlines.{self.name}={self.seconds:g} s"
+
+
 class DeadlineConfig(Section):
     """Seconds that each waiting phase may take before the run stops with its name."""
 
@@ -52,3 +64,23 @@ class DeadlineConfig(Section):
     """One optimiser step, or one checkpoint."""
     sync_s: float = Field(default=300, gt=0)
     """A gather, or a load of new weights."""
+
+    @property
+    def start(self) -> Deadline:
+        """`start_s` with its name."""
+        return Deadline("start_s", self.start_s)
+
+    @property
+    def generate(self) -> Deadline:
+        """`generate_s` with its name."""
+        return Deadline("generate_s", self.generate_s)
+
+    @property
+    def train(self) -> Deadline:
+        """`train_s` with its name."""
+        return Deadline("train_s", self.train_s)
+
+    @property
+    def sync(self) -> Deadline:
+        """`sync_s` with its name."""
+        return Deadline("sync_s", self.sync_s)

@@ -15,22 +15,20 @@ holds however slow a group was.
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from statistics import fmean
 
 from t2g_ray.algorithm.advantages import has_signal, plan_advantages
 from t2g_ray.algorithm.loss import loss_divisor
 from t2g_ray.config import GrpoConfig
 from t2g_ray.grpo.books import Books, Surplus
-from t2g_ray.grpo.stages import Groups, LoopError, Ready, Trainer, TrainGroup, Watcher, Weights
+from t2g_ray.grpo.guards import Guards
+from t2g_ray.grpo.stages import Groups, Ready, Scaler, Trainer, TrainGroup, Watcher, Weights
 from t2g_ray.grpo.staleness import Due, dues_of
-from t2g_ray.grpo.step_line import StepClock, step_line
+from t2g_ray.grpo.step_line import FinishedStep, step_line
 from t2g_ray.prompts.ledger import Ledger
-
-MAX_EMPTY_STEPS = 20
-"""Steps in a row without any signal after which waiting longer is not worth the compute."""
+from t2g_ray.types import StepReport, TrainReport
 
 
 class GrpoLoop:
@@ -45,6 +43,7 @@ class GrpoLoop:
         weights: Weights,
         watcher: Watcher,
         ledger: Ledger,
+        scaler: Scaler | None = None,
         version: int = 0,
         elapsed_s: float = 0.0,
         should_stop: Callable[[], bool] = lambda: False,
@@ -55,13 +54,12 @@ class GrpoLoop:
         self._trainer = trainer
         self._weights = weights
         self._watcher = watcher
+        self._scaler = scaler
         self._ledger = ledger
         self._should_stop = should_stop
         self._admitted: dict[int, int] = {}
         """Position -> version at admission, of every group not consumed yet."""
-        self._num_empty_steps = 0
-        self._num_graded = 0
-        self._num_grader_errors = 0
+        self._guards = Guards(config)
         self._books = Books()
         self._started_s = time.time() - elapsed_s
         self._step_ended_s = time.time()
@@ -77,12 +75,15 @@ class GrpoLoop:
             self._admit()
             taken, surplus = self._take_step()
             batch = self._plan(taken)
-            report = self._train(batch)
+            train = self._train(batch)
             self.version += 1
             sync = self._weights.publish(self.version)
             if not self._watcher.needs_samplers(self.version):
                 self._admit()  # the samplers work while this step is written down
-            self._finish(taken, surplus, batch, {**report, **sync})
+            report = StepReport(version=self.version, train=train, sync=sync)
+            self._finish(taken, surplus, batch, report)
+            if self._scaler is not None:
+                self._scaler.step()
         return self.version
 
     def _admit(self) -> None:
@@ -135,12 +136,8 @@ class GrpoLoop:
         taken = self._groups.take(count, dues=self._dues(), should_stop=self._should_stop)
         for ready in taken:
             admitted = self._admitted.pop(ready.summary.index)
-            age = self.version - min(admitted, ready.summary.min_version)
-            if age > self.config.max_staleness:
-                raise LoopError(
-                    f"a trained group must be at most {self.config.max_staleness} versions old, "
-                    f"found {age} for prompt {ready.summary.index}"
-                )
+            oldest = min(admitted, ready.summary.min_version)
+            self._guards.check_age(ready.summary.index, self.version - oldest)
         return taken
 
     def _dues(self) -> list[Due]:
@@ -150,11 +147,11 @@ class GrpoLoop:
             self._admitted,
             version=self.version,
             max_staleness=self.config.max_staleness,
-            a_step=self.config.prompts_per_step,
+            groups_per_step=self.config.prompts_per_step,
         )
 
     def _plan(self, taken: Sequence[Ready]) -> list[TrainGroup]:
-        self._check_graders(taken)
+        self._guards.check_graders(taken)
         summaries = [ready.summary for ready in taken]
         batch: list[TrainGroup] = []
         plans = plan_advantages(summaries, self.config.algorithm)
@@ -166,75 +163,36 @@ class GrpoLoop:
                 batch.append(TrainGroup(ready.summary.index, ready.handle, advantages, lengths))
         return batch
 
-    def _check_graders(self, taken: Sequence[Ready]) -> None:
-        flags = [ok for ready in taken for ok in ready.summary.is_valid]
-        self._num_graded += len(flags)
-        self._num_grader_errors += flags.count(False)
-        limit = self.config.reward.max_error_rate
-        if self._num_grader_errors > limit * max(self._num_graded, 100):
-            raise LoopError(
-                f"at most a share of {limit} of the completions may fail to be graded, found "
-                f"{self._num_grader_errors} of {self._num_graded}; the reward actors' logs "
-                "have the errors"
-            )
-
-    def _train(self, batch: Sequence[TrainGroup]) -> dict[str, float]:
-        if batch:
-            self._num_empty_steps = 0
-            lengths = [length for group in batch for length in group.lengths]
-            divisor = loss_divisor(
-                lengths, self.config.algorithm, self.config.sampling.max_new_tokens
-            )
-            report = dict(self._trainer.step(batch, divisor=divisor))
-            self._check_finite(report)
-            return report
-        self._num_empty_steps += 1
-        if self._num_empty_steps >= MAX_EMPTY_STEPS:
-            raise LoopError(
-                f"some group must have unequal rewards, found none in {MAX_EMPTY_STEPS} steps in "
-                "a row; raise sampling.temperature or group_size, choose harder or easier "
-                "prompts, or train longer with SFT first"
-            )
-        return {}
-
-    def _check_finite(self, report: Mapping[str, float]) -> None:
-        # Before anything is published or saved: the last checkpoint is still sound.
-        for name in ("loss", "grad_norm"):
-            if not math.isfinite(report.get(name, 0.0)):
-                raise LoopError(
-                    f"loss and gradient norm must be finite, found {name}={report[name]} at step "
-                    f"{self.version + 1}, whose weights were not published; lower "
-                    "learner.optimizer.lr or max_grad_norm and resume from the last checkpoint"
-                )
+    def _train(self, batch: Sequence[TrainGroup]) -> TrainReport | None:
+        self._guards.check_signal(len(batch))
+        if not batch:
+            return None
+        lengths = [length for group in batch for length in group.lengths]
+        max_new_tokens = self.config.sampling.max_new_tokens
+        divisor = loss_divisor(lengths, self.config.algorithm, max_new_tokens)
+        report = self._trainer.step(batch, divisor=divisor)
+        self._guards.check_finite(report, self.version + 1)
+        return report
 
     def _finish(
         self,
         taken: Sequence[Ready],
         surplus: Surplus,
         batch: Sequence[TrainGroup],
-        report: Mapping[str, float],
+        report: StepReport,
     ) -> None:
         now = time.time()
-        trained = {group.index: group.lengths for group in batch}
-        summaries = [ready.summary for ready in taken]
-        arrived = [*summaries, *surplus.finished]
-        self._books.close_step(arrived, trained, self._groups.stock())
-        clock = StepClock(
-            step=self.version, time_s=now - self._started_s, wall_s=now - self._step_ended_s
+        step = FinishedStep(
+            summaries=[ready.summary for ready in taken],
+            trained={group.index: group.lengths for group in batch},
+            surplus=surplus,
+            report=report,
+            time_s=now - self._started_s,
+            wall_s=now - self._step_ended_s,
         )
-        line = step_line(summaries, trained, surplus, clock, report, self.config)
-        self._check_parity(line)
+        arrived = [*step.summaries, *surplus.finished]
+        self._books.close_step(arrived, step.trained, self._groups.stock())
+        if report.train is not None and step.ages.oldest == 0:
+            self._guards.check_parity(report.train, report.version)
         self._step_ended_s = now
-        self._watcher.after_step(line, taken, self._ledger)
-
-    def _check_parity(self, line: Mapping[str, float]) -> None:
-        # Only where all tokens come from the very weights that the learner stepped from.
-        found = line.get("mismatch/logprob_difference", 0.0)
-        is_close = found <= self.config.parity_tolerance  # NaN is not
-        if line["staleness/max"] == 0 and not is_close:
-            raise LoopError(
-                "sampler and learner must agree on the log-probs of the same tokens to "
-                f"{self.config.parity_tolerance} nats (mean), found {found:.3g} at step "
-                f"{self.version}; look at sampling.temperature, the precisions of both sides, "
-                "the weight sync, and engine arguments that reshape the distribution"
-            )
+        self._watcher.after_step(step_line(step, self.config), taken, self._ledger)

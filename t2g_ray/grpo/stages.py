@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from t2g_ray.grpo.books import Stock, Surplus
 from t2g_ray.grpo.staleness import Due
 from t2g_ray.prompts.ledger import Ledger
-from t2g_ray.types import GroupSummary
+from t2g_ray.types import GroupSummary, Prompt, Record, SyncReport, TrainReport
 
 
 class LoopError(RuntimeError):
@@ -18,10 +18,13 @@ class LoopError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A scored group: what the loop may read, and the handle that the learner resolves."""
+    """A scored group: what the loop may read, and the handle that the learner resolves.
+
+    To the loop the handle is opaque.
+    """
 
     summary: GroupSummary
-    handle: Any
+    handle: object
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,7 @@ class TrainGroup:
     """A group with its advantages [G]; None masks a completion that is not trained."""
 
     index: int
-    handle: Any
+    handle: object
     advantages: tuple[float | None, ...]
     lengths: tuple[int, ...]
     """Tokens of each completion that is trained."""
@@ -38,6 +41,16 @@ class TrainGroup:
     def num_tokens(self) -> int:
         """Tokens that are trained."""
         return sum(self.lengths)
+
+
+class Prompts(Protocol):
+    """The endless stream of prompts, by position."""
+
+    def prompt(self, position: int) -> Prompt:
+        """What the policy reads."""
+
+    def record(self, position: int) -> Record:
+        """What its completions are graded by."""
 
 
 class Groups(Protocol):
@@ -49,7 +62,7 @@ class Groups(Protocol):
     def take(
         self, count: int, *, dues: Sequence[Due], should_stop: Callable[[], bool]
     ) -> list[Ready]:
-        """Wait until `choose` can tell `count` of the scored groups; hand them over.
+        """Wait for `count` scored groups that `staleness.choose` may give out; hand them over.
 
         Raises RunStopped as soon as `should_stop()`, and takes nothing then.
         """
@@ -64,22 +77,29 @@ class Groups(Protocol):
 class Trainer(Protocol):
     """The learner ranks."""
 
-    def step(self, groups: Sequence[TrainGroup], *, divisor: float) -> Mapping[str, float]:
-        """Train on the groups; returns the learner's metrics. `divisor` is `loss_divisor`'s."""
+    def step(self, groups: Sequence[TrainGroup], *, divisor: float) -> TrainReport:
+        """Train on the groups, at least one. `divisor` is `loss_divisor`'s."""
 
 
 class Weights(Protocol):
     """The way from learner to samplers."""
 
-    def publish(self, version: int) -> Mapping[str, float]:
-        """Send the learner's weights as `version`; returns the metrics of the sync."""
+    def publish(self, version: int) -> SyncReport:
+        """Send the learner's weights as `version`."""
 
 
 class Watcher(Protocol):
-    """What happens beside training: files, evaluation, checkpoints."""
+    """What is kept of a step, and what is due after it: files, evaluation, checkpoints."""
 
     def after_step(self, line: Mapping[str, float], taken: Sequence[Ready], ledger: Ledger) -> None:
         """Called once for each step, with the weights of that step published."""
 
     def needs_samplers(self, step: int) -> bool:
         """Whether `after_step` of this step uses the samplers, which should then be idle."""
+
+
+class Scaler(Protocol):
+    """Rollout actors that join and leave between two steps."""
+
+    def step(self) -> None:
+        """Go one step towards the number that was asked for; called after every step."""

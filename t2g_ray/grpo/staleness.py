@@ -6,8 +6,11 @@ over, so no group is ever too old when its turn comes (earliest deadline first).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+
+from t2g_ray.types import GroupSummary
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,17 +22,17 @@ class Due:
 
 
 def dues_of(
-    admitted: Mapping[int, int], *, version: int, max_staleness: int, a_step: int
+    admitted: Mapping[int, int], *, version: int, max_staleness: int, groups_per_step: int
 ) -> list[Due]:
     """What the step that leaves `version` owes, of groups {position: version at admission}.
 
-    A step trains `a_step` groups; none may be older than `max_staleness` versions.
+    A step trains `groups_per_step` groups; none may be older than `max_staleness` versions.
     """
     dues: list[Due] = []
     for lag in range(max_staleness + 1):
         newest = version + lag - max_staleness
         positions = frozenset(p for p, v in admitted.items() if v <= newest)
-        dues.append(Due(positions, len(positions) - lag * a_step))
+        dues.append(Due(positions, len(positions) - lag * groups_per_step))
     return dues
 
 
@@ -48,3 +51,22 @@ def choose(finished: Collection[int], count: int, dues: Sequence[Due]) -> list[i
     chosen = sorted(finished, key=urgency)[:count]
     is_enough = all(len(due.positions.intersection(chosen)) >= due.least for due in dues)
     return chosen if is_enough else None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenAges:
+    """Versions between the weights that wrote a token and those that a step leaves."""
+
+    mean: float
+    """Over tokens."""
+    oldest: int
+
+
+def token_ages(summaries: Sequence[GroupSummary], version: int) -> TokenAges:
+    """Ages under `version` of the graded tokens; 0 where nothing was graded."""
+    counts: Counter[int] = Counter()
+    for summary in summaries:
+        counts.update(summary.tokens_by_version)
+    ages = {version - written: count for written, count in counts.items()}
+    mean = sum(age * count for age, count in ages.items()) / max(1, counts.total())
+    return TokenAges(mean, max(ages, default=0))

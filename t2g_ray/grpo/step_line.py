@@ -1,12 +1,10 @@
-"""Summaries of a step's groups and the learner's report -> one line of metrics.jsonl.
+"""All that is known of a step -> one line of metrics.jsonl; the only place that names metrics.
 
-Invariant: what arrived = trained + left untrained + waiting, in groups and in tokens, at the end
-of every step; `Books` stops the run otherwise.
+What the trace adds (times, idle shares, passes) comes in `run_log`.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, pstdev
@@ -14,68 +12,123 @@ from statistics import fmean, pstdev
 from t2g_ray.config import GrpoConfig
 from t2g_ray.graph.counts import Counts
 from t2g_ray.grpo.books import Surplus
+from t2g_ray.grpo.staleness import TokenAges, token_ages
 from t2g_ray.run.metrics import throughput_metrics
-from t2g_ray.types import GroupSummary
+from t2g_ray.types import GroupSummary, StepReport, SyncReport, TrainReport
+from t2g_ray.weights.manifest import MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StepClock:
-    """Step number, seconds since the start, and seconds since the step before ended."""
+class FinishedStep:
+    """A step whose weights are published."""
 
-    step: int
+    summaries: Sequence[GroupSummary]
+    """Of the groups that the step took."""
+    trained: Mapping[int, Sequence[int]]
+    """Index of a group -> lengths of those of its completions that gave gradient."""
+    surplus: Surplus
+    """What the step gave up."""
+    report: StepReport
     time_s: float
+    """Since the run started."""
     wall_s: float
+    """Since the step before ended."""
+
+    @property
+    def used(self) -> list[GroupSummary]:
+        """Summaries of the trained groups."""
+        return [summary for summary in self.summaries if summary.index in self.trained]
+
+    @property
+    def ages(self) -> TokenAges:
+        """Ages of the trained tokens, or of all taken where none was trained."""
+        return token_ages(self.used or self.summaries, self.report.version - 1)
 
 
-def step_line(
-    summaries: Sequence[GroupSummary],
-    trained: Mapping[int, Sequence[int]],
-    surplus: Surplus,
-    clock: StepClock,
-    report: Mapping[str, float],
-    config: GrpoConfig,
-) -> dict[str, float]:
-    """All keys of METRIC_KEYS except what comes from the trace: times, idle shares, passes.
-
-    `summaries` are the groups that the step took; `trained` gives the lengths of the completions
-    that gave gradient, by the index of their group; `surplus` is what the step gave up.
-    """
-    used = [s for s in summaries if s.index in trained]
-    num_valid = sum(sum(s.is_valid) for s in summaries)
-    num_completions = sum(len(s.rewards) for s in summaries)
-    generated = sum(s.generated_tokens for s in summaries)
-    trained_prompt = sum(s.prompt_tokens * len(trained[s.index]) for s in used)
-    trained_tokens = sum(sum(lengths) for lengths in trained.values())
-    num_dropped = sum(1 for s in summaries if sum(s.is_valid) < 2)
+def step_line(step: FinishedStep, config: GrpoConfig) -> dict[str, float]:
+    """All keys of `metric_keys` except those of the trace."""
     return {
-        "step": clock.step,
-        "policy_version": clock.step,
-        "time_s": clock.time_s,
-        "time/step_s": clock.wall_s,
-        **_reward_metrics(summaries),
-        "groups/trained": len(used),
-        "groups/no_signal": len(summaries) - len(used) - num_dropped,
-        "groups/dropped": num_dropped + len(surplus.finished),
-        "groups/extra": len(summaries) - config.prompts_per_step,
-        "groups/aborted": len(surplus.aborted),
-        "groups/grader_errors": num_completions - num_valid,
-        "tokens/prompt": trained_prompt,
-        "tokens/generated": generated + sum(s.generated_tokens for s in surplus.finished),
-        "tokens/aborted": sum(map(sum, surplus.aborted.values())),
-        "tokens/trained": trained_tokens,
+        "step": step.report.version,
+        "policy_version": step.report.version,
+        "time_s": step.time_s,
+        "time/step_s": step.wall_s,
+        **_rewards(step.summaries),
+        **_groups(step, config),
+        **_tokens(step, config),
+        "staleness/mean": step.ages.mean,
+        "staleness/max": step.ages.oldest,
+        **_lengths(step),
+        **_training(step.report.train),
+        **_sync(step.report.sync),
+    }
+
+
+def _groups(step: FinishedStep, config: GrpoConfig) -> dict[str, float]:
+    num_taken, num_used = len(step.summaries), len(step.used)
+    num_masked = sum(sum(summary.is_valid) < 2 for summary in step.summaries)
+    return {
+        "groups/trained": num_used,
+        "groups/no_signal": num_taken - num_used - num_masked,
+        "groups/dropped": num_masked + len(step.surplus.finished),
+        "groups/extra": num_taken - config.prompts_per_step,
+        "groups/aborted": len(step.surplus.aborted),
+        "groups/grader_errors": sum(s.is_valid.count(False) for s in step.summaries),
+    }
+
+
+def _tokens(step: FinishedStep, config: GrpoConfig) -> dict[str, float]:
+    arrived = [*step.summaries, *step.surplus.finished]
+    prompt = sum(s.prompt_tokens * len(step.trained[s.index]) for s in step.used)
+    trained = sum(sum(lengths) for lengths in step.trained.values())
+    return {
+        "tokens/prompt": prompt,
+        "tokens/generated": sum(summary.generated_tokens for summary in arrived),
+        "tokens/aborted": sum(map(sum, step.surplus.aborted.values())),
+        "tokens/trained": trained,
         **throughput_metrics(
-            prompt_tokens=trained_prompt,
-            generated_tokens=trained_tokens,
-            wall_s=clock.wall_s,
+            prompt_tokens=prompt,
+            generated_tokens=trained,
+            wall_s=step.wall_s,
             num_devices=config.num_devices,
         ),
-        **_staleness(used or summaries, clock.step - 1),
-        "completion_length/mean": generated / num_completions,
-        "completion_length/taken_over_begun": _length_bias(summaries, surplus),
-        "completion_length/truncated_rate": sum(sum(s.is_truncated) for s in summaries)
-        / num_completions,
-        **_NO_TRAINING,
-        **report,
+    }
+
+
+def _lengths(step: FinishedStep) -> dict[str, float]:
+    taken = [length for summary in step.summaries for length in summary.lengths]
+    is_cut = [flag for summary in step.summaries for flag in summary.is_truncated]
+    return {
+        "completion_length/mean": fmean(taken),
+        "completion_length/taken_over_begun": _length_bias(step.summaries, step.surplus),
+        "completion_length/truncated_rate": fmean(is_cut),
+    }
+
+
+def _training(report: TrainReport | None) -> dict[str, float]:
+    if report is None:
+        return _NO_TRAINING
+    return {
+        "loss": report.loss,
+        "grad_norm": report.grad_norm,
+        "lr": report.lr,
+        "entropy": report.entropy,
+        "kl": report.kl,
+        "clip_fraction": report.clip_fraction,
+        "mismatch/kl": report.mismatch_kl,
+        "mismatch/max_ratio": report.max_ratio,
+        "mismatch/truncated_share": report.truncated_share,
+        "mismatch/logprob_difference": report.logprob_difference,
+        "tokens/loss": report.num_tokens,
+        "time/learner_s": report.seconds,
+    }
+
+
+def _sync(report: SyncReport) -> dict[str, float]:
+    return {
+        "time/sync_s": report.seconds,
+        "sync/mib": report.num_bytes / MIB,
+        "sync/buckets": report.num_buckets,
+        "sync/verified": float(report.is_verified),
     }
 
 
@@ -87,18 +140,6 @@ def _length_bias(summaries: Sequence[GroupSummary], surplus: Surplus) -> float:
     return fmean(taken) / fmean([*taken, *finished, *aborted])
 
 
-def _staleness(summaries: Sequence[GroupSummary], version: int) -> dict[str, float]:
-    """Ages under `version`, the weights that the step left; 0 where nothing was graded."""
-    counts: Counter[int] = Counter()
-    for summary in summaries:
-        counts.update(summary.tokens_by_version)
-    ages = {version - written: count for written, count in counts.items()}
-    return {
-        "staleness/mean": sum(age * n for age, n in ages.items()) / max(1, counts.total()),
-        "staleness/max": max(ages, default=0),
-    }
-
-
 _NO_TRAINING = dict.fromkeys(
     ["loss", "grad_norm", "entropy", "kl", "clip_fraction", "mismatch/kl"], 0.0
 ) | {"mismatch/max_ratio": 1.0}
@@ -107,7 +148,7 @@ _NO_TRAINING = dict.fromkeys(
 _SCORES = ("reward/mean", "reward_std/group_mean", "f1/entities", "f1/relations", "json_valid_rate")
 
 
-def _reward_metrics(summaries: Sequence[GroupSummary]) -> dict[str, float]:
+def _rewards(summaries: Sequence[GroupSummary]) -> dict[str, float]:
     valid = [
         [r for r, ok in zip(s.rewards, s.is_valid, strict=True) if ok]
         for s in summaries

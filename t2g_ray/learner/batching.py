@@ -1,4 +1,4 @@
-"""Samples -> token-budget micro-batches, balanced over ranks.
+"""Samples of either stage -> token-budget micro-batches, balanced over ranks.
 
 Two layouts of the same tokens. `packed`: one row without padding, each distinct prompt once for
 all completions of its group. `joined`: a padded row of prompt and completion for each sample, for
@@ -15,20 +15,40 @@ import heapq
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 
 from t2g_ray.model.packing import Packing, Segment, pack
-from t2g_ray.types import Sample
+from t2g_ray.types import IntArray, Sample
 
 PAD_ID = 0
 """Padding is masked everywhere, so its id only has to exist in every vocabulary."""
 
 
+class Trainable(Protocol):
+    """What both stages train on: a prompt and the tokens that follow it.
+
+    Samples of one `group` share their prompt, which is then computed once.
+    """
+
+    @property
+    def group(self) -> int: ...
+
+    @property
+    def prompt_ids(self) -> tuple[int, ...]: ...
+
+    @property
+    def completion_ids(self) -> IntArray: ...
+
+
+AnySample = TypeVar("AnySample", bound=Trainable)
+AnyBatch = TypeVar("AnyBatch", bound="MicroBatch")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MicroBatch:
-    """Tensors of one forward pass; every field is complete."""
+    """Tensors of one forward pass: all that SFT trains on."""
 
     token_ids: torch.Tensor
     """[R, L]; one row where the tokens are packed."""
@@ -40,10 +60,6 @@ class MicroBatch:
     """[K] flat index of the hidden state that predicts each trained token."""
     targets: torch.Tensor
     """[K] ids of the trained tokens."""
-    sampler_logprobs: torch.Tensor
-    """[K]"""
-    advantages: torch.Tensor
-    """[K] the sample's advantage, repeated for its tokens."""
     sample_of: torch.Tensor
     """[K] position of the token's sample in the micro-batch."""
 
@@ -57,7 +73,7 @@ class MicroBatch:
         """The same with padding."""
         return self.token_ids.numel()
 
-    def to(self, device: torch.device) -> MicroBatch:
+    def to(self: AnyBatch, device: torch.device) -> AnyBatch:
         """The same micro-batch with all tensors on `device`."""
         if device.type == "cpu":
             return self
@@ -65,6 +81,16 @@ class MicroBatch:
         moved: dict[str, Any] = {n: getattr(self, n).to(device, non_blocking=True) for n in names}
         packing = None if self.packing is None else self.packing.to(device)
         return replace(self, packing=packing, **moved)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyBatch(MicroBatch):
+    """The same with what GRPO knows of each trained token."""
+
+    sampler_logprobs: torch.Tensor
+    """[K]"""
+    advantages: torch.Tensor
+    """[K] the sample's advantage, repeated for its tokens."""
 
 
 def balance(costs: Sequence[int], num_ranks: int) -> list[list[int]]:
@@ -82,13 +108,15 @@ def balance(costs: Sequence[int], num_ranks: int) -> list[list[int]]:
     return [sorted(positions) for positions in ranks]
 
 
-def cut(samples: Sequence[Sample], *, token_budget: int, is_packed: bool) -> list[list[Sample]]:
+def cut(
+    samples: Sequence[AnySample], *, token_budget: int, is_packed: bool
+) -> list[list[AnySample]]:
     """Samples by length, whole groups together, cut where their slots would pass the budget.
 
     Raises ValueError when a single sample is larger than the budget.
     """
-    parts: list[list[Sample]] = []
-    current: list[Sample] = []
+    parts: list[list[AnySample]] = []
+    current: list[AnySample] = []
     for unit in _units(samples, is_packed):
         is_torn = len(unit) > 1 and _num_slots(unit, is_packed) > token_budget
         for piece in [[sample] for sample in unit] if is_torn else [unit]:
@@ -106,49 +134,61 @@ def cut(samples: Sequence[Sample], *, token_budget: int, is_packed: bool) -> lis
     return parts
 
 
-def _units(samples: Sequence[Sample], is_packed: bool) -> list[list[Sample]]:
+def _units(samples: Sequence[AnySample], is_packed: bool) -> list[list[AnySample]]:
     if not is_packed:
         return [[s] for s in sorted(samples, key=_length)]
-    groups: dict[int, list[Sample]] = {}
+    groups: dict[int, list[AnySample]] = {}
     for sample in samples:
         groups.setdefault(sample.group, []).append(sample)
     return sorted(groups.values(), key=lambda unit: max(_length(s) for s in unit))
 
 
-def _length(sample: Sample) -> int:
+def _length(sample: Trainable) -> int:
     # The last token of a completion predicts nothing, so it is not computed.
     return len(sample.prompt_ids) + len(sample.completion_ids) - 1
 
 
-def _num_slots(samples: Sequence[Sample], is_packed: bool) -> int:
+def _num_slots(samples: Sequence[Trainable], is_packed: bool) -> int:
     if not is_packed:
         return len(samples) * max(_length(s) for s in samples)
     prompts = {s.group: len(s.prompt_ids) for s in samples}
     return sum(prompts.values()) + sum(len(s.completion_ids) - 1 for s in samples)
 
 
-def collate(samples: Sequence[Sample], *, is_packed: bool) -> MicroBatch:
+def collate(samples: Sequence[Trainable], *, is_packed: bool) -> MicroBatch:
     """One micro-batch of the given samples, on the CPU."""
-    counts = torch.tensor([len(s.completion_ids) for s in samples])
+    return MicroBatch(**_rows(samples, is_packed))
+
+
+def collate_policy(samples: Sequence[Sample], *, is_packed: bool) -> PolicyBatch:
+    """`collate` for GRPO."""
+    rows = _rows(samples, is_packed)
     advantages = torch.tensor([s.advantage for s in samples], dtype=torch.float32)
-    place = _packed if is_packed else _joined
-    token_ids, segments, predictor = place(samples)
-    return MicroBatch(
-        token_ids=token_ids,
-        segments=tuple(segments),
-        packing=pack(segments) if is_packed else None,
-        predictor=predictor,
-        targets=torch.cat([torch.from_numpy(s.completion_ids).long() for s in samples]),
+    return PolicyBatch(
+        **rows,
         sampler_logprobs=torch.cat([torch.from_numpy(s.sampler_logprobs) for s in samples]),
-        advantages=advantages.repeat_interleave(counts),
-        sample_of=torch.arange(len(samples)).repeat_interleave(counts),
+        advantages=advantages[rows["sample_of"]],
     )
+
+
+def _rows(samples: Sequence[Trainable], is_packed: bool) -> dict[str, Any]:
+    """The fields of a `MicroBatch`."""
+    token_ids, segments, predictor = (_packed if is_packed else _joined)(samples)
+    counts = torch.tensor([len(s.completion_ids) for s in samples])
+    return {
+        "token_ids": token_ids,
+        "segments": tuple(segments),
+        "packing": pack(segments) if is_packed else None,
+        "predictor": predictor,
+        "targets": torch.cat([torch.from_numpy(s.completion_ids).long() for s in samples]),
+        "sample_of": torch.arange(len(samples)).repeat_interleave(counts),
+    }
 
 
 Placed = tuple[torch.Tensor, list[Segment], torch.Tensor]
 
 
-def _joined(samples: Sequence[Sample]) -> Placed:
+def _joined(samples: Sequence[Trainable]) -> Placed:
     rows = [[*s.prompt_ids, *s.completion_ids[:-1].tolist()] for s in samples]
     width = max(len(row) for row in rows)
     segments, predictor = [], list[int]()
@@ -161,7 +201,7 @@ def _joined(samples: Sequence[Sample]) -> Placed:
     return padded, segments, torch.tensor(predictor)
 
 
-def _packed(samples: Sequence[Sample]) -> Placed:
+def _packed(samples: Sequence[Trainable]) -> Placed:
     sizes = Counter(sample.group for sample in samples)
     row, segments, predictor = list[int](), list[Segment](), list[int]()
     prompts: dict[int, int] = {}

@@ -1,4 +1,4 @@
-"""Sums of micro-batches -> metrics of a step, the same on every rank.
+"""Sums of micro-batches -> the sums of a step, the same on every rank.
 
 Invariant: sums are added up in double precision over micro-batches, updates and ranks, and only
 then divided, so that no mean of means is ever taken.
@@ -7,44 +7,49 @@ then divided, so that no mean of means is ever taken.
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import Any, Generic, TypeVar
 
 import torch
 import torch.distributed as dist
 
-from t2g_ray.algorithm.loss import LossSums
+from t2g_ray.algorithm.loss import MAXIMUM
 
-NAMES = tuple(field.name for field in fields(LossSums) if field.name != "max_ratio")
+Sums = TypeVar("Sums")
 
 
-class StepTotals:
-    """Collects the sums of one step on one rank."""
+class Totals(Generic[Sums]):
+    """Collects dataclasses of one kind, whose fields are scalar tensors, on one rank."""
 
-    def __init__(self) -> None:
-        self._totals = torch.zeros(len(NAMES), dtype=torch.float64)
-        self._max_ratio = torch.ones(1, dtype=torch.float64)
+    def __init__(self, kind: type[Sums]) -> None:
+        described: Any = kind
+        self._kind = kind
+        maxima = [field.name for field in fields(described) if field.metadata == MAXIMUM]
+        sums = [field.name for field in fields(described) if field.name not in maxima]
+        self._sums, self._maxima = dict.fromkeys(sums, 0.0), dict.fromkeys(maxima, 1.0)
 
-    def add(self, sums: LossSums, *, weight: float) -> None:
+    def add(self, sums: Sums, *, weight: float) -> None:
         """Count a micro-batch with `weight` 1, or a filler with 0."""
-        parts = torch.stack([getattr(sums, name).detach() for name in NAMES])
-        self._totals += weight * parts.double().cpu()
-        if weight:
-            ratio = sums.max_ratio.detach().double().cpu()
-            self._max_ratio = torch.maximum(self._max_ratio, ratio)
+        names = [*self._sums, *self._maxima]
+        # One copy from the device for all of them.
+        values = torch.stack([getattr(sums, name).detach().double() for name in names]).tolist()
+        for name, value in zip(names, values, strict=True):
+            if name in self._sums:
+                self._sums[name] += weight * value
+            elif weight:
+                self._maxima[name] = max(self._maxima[name], value)
 
-    def metrics(self, *, divisor: float, num_updates: int) -> dict[str, float]:
-        """Means over tokens and updates, of all ranks; collective."""
-        dist.all_reduce(self._totals)
-        dist.all_reduce(self._max_ratio, op=dist.ReduceOp.MAX)
-        total = dict(zip(NAMES, (self._totals / num_updates).tolist(), strict=True))
-        tokens = total["num_tokens"]
-        return {
-            "loss": total["loss"] / divisor,
-            "entropy": total["entropy"] / tokens,
-            "kl": total["kl"] / tokens,
-            "clip_fraction": total["clipped"] / tokens,
-            "mismatch/kl": total["mismatch_kl"] / tokens,
-            "mismatch/max_ratio": float(self._max_ratio),
-            "mismatch/truncated_share": total["truncated"] / tokens,
-            "mismatch/logprob_difference": total["mismatch"] / tokens,
-            "tokens/loss": tokens,
+    def over_ranks(self) -> Sums:
+        """What all ranks counted; collective."""
+        reduced = {
+            **_reduced(self._sums, dist.ReduceOp.SUM),
+            **_reduced(self._maxima, dist.ReduceOp.MAX),
         }
+        return self._kind(**reduced)
+
+
+def _reduced(values: dict[str, float], operation: Any) -> dict[str, torch.Tensor]:
+    if not values:
+        return {}
+    together = torch.tensor(list(values.values()), dtype=torch.float64)
+    dist.all_reduce(together, op=operation)
+    return dict(zip(values, together, strict=True))

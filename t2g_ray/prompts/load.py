@@ -1,4 +1,4 @@
-"""Configuration -> records, prompts and the model to start from.
+"""Configuration -> records, and the prompts that are made of them.
 
 Invariant: nothing is cut and nothing goes missing without a number: a file with fewer records
 than asked for is an error, and prompts that are too long are counted.
@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from t2g_ray.config import EMBEDDED, PromptConfig, StageConfig
+from t2g_ray.config import EMBEDDED, GrpoConfig, PromptConfig, StageConfig
 from t2g_ray.prompts.messages import encode_answer, fitting_prompts
+from t2g_ray.prompts.order import PromptOrder
 from t2g_ray.records.corpus import generate_records
 from t2g_ray.records.jsonl import THINKING_KEY, load_records
-from t2g_ray.types import Record
+from t2g_ray.types import Prompt, Record
 
 NONE = "none"
 TRAIN_RECORDS = 4_000
@@ -94,3 +95,35 @@ def likely_answers(
         )
         for record, reason in zip(records, reasons, strict=True)
     ]
+
+
+class PromptStream:
+    """The endless stream of a run's training prompts: position -> prompt, and its record.
+
+    Raises ValueError where no record is usable.
+    """
+
+    def __init__(self, tokenizer: Any, config: GrpoConfig) -> None:
+        records = load_split(config, "train")
+        self._pairs, self.num_too_long = encode_prompts(tokenizer, records, config.prompt)
+        self._likely: list[tuple[int, ...]] = [()] * len(self._pairs)
+        if config.rollout.num_guessed:
+            kept = [record for record, _ in self._pairs]
+            self._likely = likely_answers(tokenizer, kept, config.prompt)
+        sizes = self._graph_sizes() if config.data.order == "small_first" else None
+        self.order = PromptOrder(len(self._pairs), config.data_seed, sizes)
+
+    def _graph_sizes(self) -> tuple[int, ...]:
+        graphs = [record.graph for record, _ in self._pairs]
+        return tuple(len(graph.entities) + len(graph.relations) for graph in graphs)
+
+    def prompt(self, position: int) -> Prompt:
+        """What the policy reads at this position."""
+        number = self.order.record_index(position)
+        _, token_ids = self._pairs[number]
+        return Prompt(index=position, token_ids=token_ids, likely_ids=self._likely[number])
+
+    def record(self, position: int) -> Record:
+        """What its completions are graded by."""
+        record, _ = self._pairs[self.order.record_index(position)]
+        return record

@@ -18,32 +18,34 @@ from t2g_ray.graph.parsing import parse_completion
 from t2g_ray.model.tokenizer import decode
 from t2g_ray.rewards.completion import grade_all
 from t2g_ray.rewards.custom import CustomRewards
+from t2g_ray.run.jsonlines import JsonLine
 from t2g_ray.types import Group, GroupSummary, IntArray, Record, Reward, ScoredGroup
 
 
 def score_group(
     group: Group,
+    record: Record,
     tokenizer: Any,
     spec: RewardSpec,
     *,
     thinking: bool,
     custom: CustomRewards | None = None,
 ) -> tuple[GroupSummary, ScoredGroup]:
-    """Decode and grade all completions of a group; the special tokens are not part of a text.
+    """Decode all completions of a group and grade them by the record of its prompt.
 
-    `custom` runs the functions that `spec.custom` names.
+    Special tokens are not part of a text. `custom` runs the functions that `spec.custom` names.
     """
     started = time.time()
     texts = decode(tokenizer, [completion.token_ids.tolist() for completion in group.completions])
     rewards = grade_all(
         texts,
-        group.prompt.record,
+        record,
         spec,
         thinking=thinking,
         num_tokens=[len(completion.token_ids) for completion in group.completions],
     )
     if custom is not None:
-        rewards = custom.add(rewards, texts, group.prompt.record, thinking=thinking)
+        rewards = custom.add(rewards, texts, record, thinking=thinking)
     scored = ScoredGroup(group=group, rewards=tuple(rewards), texts=texts)
     return summarise(scored, score_s=time.time() - started), scored
 
@@ -94,7 +96,7 @@ def _add(counts: Sequence[tuple[int, int, int]]) -> tuple[int, int, int]:
     return tp, fp, fn
 
 
-def sample_line(index: int, record: Record, text: str, *, thinking: bool) -> dict[str, Any]:
+def sample_line(index: int, record: Record, text: str, *, thinking: bool) -> JsonLine:
     """What samples.jsonl keeps of a completion, beside its reward and when it was written."""
     outcome = parse_completion(text, thinking=thinking)
     return {

@@ -62,7 +62,8 @@ def generate_texts(
             if is_constrained
             else None,
         )
-        engine.add(Prompt(index=index, record=record, token_ids=token_ids), sampling)
+        prompt_of_record = Prompt(index=index, token_ids=token_ids, purpose="eval")
+        engine.add(prompt_of_record, sampling)
     answers: dict[int, Completion] = {}
     while engine.is_busy:
         answers.update((group.prompt.index, group.completions[0]) for group in engine.step())

@@ -26,7 +26,7 @@ class RunDir:
 
     @property
     def metrics(self) -> Path:
-        """A line a step, see `metrics.METRIC_KEYS`."""
+        """A line a step, see `grpo.metric_keys`."""
         return self.path / "metrics.jsonl"
 
     @property

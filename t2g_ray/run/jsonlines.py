@@ -12,6 +12,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+JsonLine = dict[str, Any]
+"""A JSON object, whose values are whatever JSON can hold."""
+
 TAIL_BYTES = 1 << 16
 """More than a line of metrics takes."""
 
@@ -44,7 +47,7 @@ class JsonLinesWriter:
         self._file.close()
 
 
-def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
+def read_json_lines(path: Path) -> Iterator[JsonLine]:
     """Yield the complete lines of a file, in order; a missing file has none.
 
     ValueError names the first line that is complete and yet not a JSON object.
@@ -59,7 +62,7 @@ def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
                 yield _parse(raw, path, number)
 
 
-def last_json_line(path: Path) -> dict[str, Any] | None:
+def last_json_line(path: Path) -> JsonLine | None:
     """The last complete line of a file, if there is one, without reading what comes before.
 
     ValueError when it is no JSON object; lines of up to TAIL_BYTES are found.
@@ -86,7 +89,7 @@ def cut_after_step(path: Path, step: int) -> None:
     kept.replace(path)
 
 
-def _parse(raw: bytes, path: Path, number: int | str) -> dict[str, Any]:
+def _parse(raw: bytes, path: Path, number: int | str) -> JsonLine:
     try:
         value = json.loads(raw)
     except ValueError as error:

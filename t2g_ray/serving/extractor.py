@@ -108,10 +108,10 @@ class Extractor:
         """
         started = time.perf_counter()
         thinking = self._is_thinking(request)
-        prompts = [
-            self._prompt(text, request, thinking, f"texts.{place}" if request.texts else "text")
-            for place, text in enumerate(request.all_texts)
-        ]
+        text_of: dict[Prompt, str] = {}
+        for place, text in enumerate(request.all_texts):
+            field = f"texts.{place}" if request.texts else "text"
+            text_of[self._prompt(text, request, thinking, field)] = text
         # Texts without a bound compile in a tenth of the time, which every new list of types
         # costs; the length limit ends an answer that goes on.
         schema = graph_json_schema(
@@ -123,13 +123,14 @@ class Extractor:
             max_new_tokens=self._max_new_tokens,
             json_schema=schema if request.constrained else None,
         )
-        answers: dict[int, Answer] = {}
-        for group in self._groups(prompts, sampling):
+        answers: dict[Prompt, Answer] = {}
+        for group in self._groups(list(text_of), sampling):
             waited_s = time.perf_counter() - started - group.generate_s
-            answers[group.prompt.index] = self._answer(group, request, thinking, waited_s)
+            text = text_of[group.prompt]
+            answers[group.prompt] = self._answer(text, group, request, thinking, waited_s)
         return ExtractResponse(
             model=self._model,
-            answers=[answers[prompt.index] for prompt in prompts],
+            answers=[answers[prompt] for prompt in text_of],
             total_ms=_milliseconds(time.perf_counter() - started),
         )
 
@@ -170,10 +171,10 @@ class Extractor:
                 f"text and types must fit in {error.max_tokens} tokens of this model, found "
                 f"{error.num_tokens}; cut the text into parts",
             ) from None
-        return Prompt(index=next(self._numbers), record=record, token_ids=token_ids)
+        return Prompt(index=next(self._numbers), token_ids=token_ids, purpose="eval")
 
     def _answer(
-        self, group: Group, request: ExtractRequest, thinking: bool, waited_s: float
+        self, text: str, group: Group, request: ExtractRequest, thinking: bool, waited_s: float
     ) -> Answer:
         completion = group.completions[0]
         token_ids = completion.token_ids.tolist()
@@ -183,7 +184,7 @@ class Extractor:
                 f"{len(token_ids)}; its log says why"
             )
         return to_answer(
-            group.prompt.record.text,
+            text,
             self._tokenizer.decode(token_ids, skip_special_tokens=True),
             is_constrained=request.constrained,
             thinking=thinking,
@@ -225,7 +226,7 @@ class Extractor:
         token_ids = encode_prompt(
             self._tokenizer, record, style="compact", thinking=False, max_tokens=None
         )
-        prompt = Prompt(index=next(self._numbers), record=record, token_ids=token_ids)
+        prompt = Prompt(index=next(self._numbers), token_ids=token_ids, purpose="eval")
         sampling = Sampling(group_size=1, temperature=0.0, max_new_tokens=1)
         for _ in self._groups([prompt], sampling):
             pass

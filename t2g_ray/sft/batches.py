@@ -1,4 +1,4 @@
-"""Records -> samples -> the batch of each step.
+"""Records -> examples -> the batch of each step.
 
 Invariants: nothing is cut; records are only read; the batch of a step is a pure function of the
 seed and the step, so that a resumed run is the same run.
@@ -18,7 +18,7 @@ from t2g_ray.prompts.load import encode_prompts
 from t2g_ray.prompts.messages import encode_answer
 from t2g_ray.prompts.order import PromptOrder
 from t2g_ray.records.jsonl import THINKING_KEY
-from t2g_ray.types import Record, Sample
+from t2g_ray.types import Example, Record
 
 WINDOW_STEPS = 16
 """Steps whose records are sorted by length together: batches of one length need little padding."""
@@ -26,14 +26,14 @@ WINDOW_STEPS = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoded:
-    """Samples of the records that fit, and how many did not."""
+    """Examples of the records that fit, and how many did not."""
 
-    samples: tuple[Sample, ...]
+    examples: tuple[Example, ...]
     num_long_prompts: int
     num_long_answers: int
 
 
-def encode_samples(
+def encode_examples(
     tokenizer: Any,
     records: Sequence[Record],
     prompt: PromptConfig,
@@ -41,15 +41,15 @@ def encode_samples(
     max_positions: int | None,
     token_budget: int,
 ) -> Encoded:
-    """One sample a record: prompt ids, and the answer's ids with the end token.
+    """One example a record: prompt ids, and the answer's ids with the end token.
 
     Answers that pass the model's positions are counted and left out. Raises ValueError when
-    nothing is left, when a sample passes the token budget, and when reasoning is wanted of a
+    nothing is left, when an example passes the token budget, and when reasoning is wanted of a
     record that has none.
     """
     prompts, num_long_prompts = encode_prompts(tokenizer, records, prompt)
     limit = math.inf if max_positions is None else max_positions
-    samples: list[Sample] = []
+    examples: list[Example] = []
     for record, prompt_ids in prompts:
         answer = encode_answer(
             tokenizer, record.graph, thinking_text=_reasoning(record) if prompt.thinking else None
@@ -62,16 +62,22 @@ def encode_samples(
                 f"prompt and answer must fit learner.token_budget={token_budget}, found {length} "
                 f"tokens for the record {record.text[:60]!r}; raise learner.token_budget"
             )
-        samples.append(_sample(len(samples), prompt_ids, answer))
-    if not samples:
+        examples.append(
+            Example(
+                group=len(examples),
+                prompt_ids=prompt_ids,
+                completion_ids=np.asarray(answer, dtype=np.int32),
+            )
+        )
+    if not examples:
         raise ValueError(
             f"at least one record must fit the model's {max_positions} positions with its "
             f"answer, found none among {len(prompts)}; use shorter texts or another model"
         )
     return Encoded(
-        samples=tuple(samples),
+        examples=tuple(examples),
         num_long_prompts=num_long_prompts,
-        num_long_answers=len(prompts) - len(samples),
+        num_long_answers=len(prompts) - len(examples),
     )
 
 
@@ -85,28 +91,17 @@ def _reasoning(record: Record) -> str:
     return text
 
 
-def _sample(index: int, prompt_ids: tuple[int, ...], answer: tuple[int, ...]) -> Sample:
-    return Sample(
-        group=index,
-        prompt_ids=prompt_ids,
-        completion_ids=np.asarray(answer, dtype=np.int32),
-        sampler_logprobs=np.zeros(len(answer), dtype=np.float32),
-        versions=np.zeros(len(answer), dtype=np.int32),
-        advantage=0.0,
-    )
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SftData:
     """The batches of a run. Over all steps each record comes once an epoch."""
 
-    samples: Sequence[Sample]
+    examples: Sequence[Example]
     batch_size: int
     num_steps: int
     seed: int
 
-    def batch(self, step: int) -> list[Sample]:
-        """The samples of `step` (from 0).
+    def batch(self, step: int) -> list[Example]:
+        """The examples of `step` (from 0).
 
         The records of a window of steps are sorted by length and dealt to its steps in seeded
         order. A window ends with the run, so that no record of it is missed.
@@ -114,20 +109,20 @@ class SftData:
         window = step // WINDOW_STEPS
         first = window * WINDOW_STEPS
         num_steps = min(WINDOW_STEPS, self.num_steps - first)
-        order = PromptOrder(len(self.samples), self.seed)
+        order = PromptOrder(len(self.examples), self.seed)
         positions = range(first * self.batch_size, (first + num_steps) * self.batch_size)
         members = sorted(
-            (self.samples[order.record_index(position)] for position in positions), key=num_tokens
+            (self.examples[order.record_index(position)] for position in positions), key=num_tokens
         )
         turn = int(np.random.default_rng((self.seed, window)).permutation(num_steps)[step - first])
         return members[turn * self.batch_size : (turn + 1) * self.batch_size]
 
 
-def num_tokens(sample: Sample) -> int:
+def num_tokens(example: Example) -> int:
     """Tokens of prompt and answer."""
-    return len(sample.prompt_ids) + len(sample.completion_ids)
+    return len(example.prompt_ids) + len(example.completion_ids)
 
 
-def num_answer_tokens(samples: Sequence[Sample]) -> int:
+def num_answer_tokens(examples: Sequence[Example]) -> int:
     """Tokens that carry loss."""
-    return sum(len(sample.completion_ids) for sample in samples)
+    return sum(len(example.completion_ids) for example in examples)

@@ -11,17 +11,18 @@ from collections.abc import Sequence
 
 import torch.distributed as dist
 
-from t2g_ray.config import AlgorithmConfig, SftConfig
+from t2g_ray.config import SftConfig
 from t2g_ray.learner.batching import balance
-from t2g_ray.learner.learner import Learner, LearnerSpec
+from t2g_ray.learner.deepspeed_rank import RankSpec
 from t2g_ray.model.policy import resolve_model
 from t2g_ray.prompts.settings import write_prompt_settings
 from t2g_ray.run import checkpoint
 from t2g_ray.run.folder import RunDir
-from t2g_ray.sft.batches import Encoded, SftData, encode_samples, num_answer_tokens, num_tokens
+from t2g_ray.sft.batches import Encoded, SftData, encode_examples, num_answer_tokens, num_tokens
+from t2g_ray.sft.learner import SftLearner
 from t2g_ray.sft.plan import SftPlan, num_steps
 from t2g_ray.sft.recorder import Recorder
-from t2g_ray.types import Record, Sample
+from t2g_ray.types import Example, Record
 
 
 def run_sft_rank(plan: SftPlan, *, rank: int, num_ranks: int) -> None:
@@ -37,12 +38,12 @@ def run_sft_rank(plan: SftPlan, *, rank: int, num_ranks: int) -> None:
     encoded = _encode(config, model, plan.records)
     heldout = _encode(config, model, plan.heldout) if plan.heldout else None
     data = SftData(
-        samples=encoded.samples,
+        examples=encoded.examples,
         batch_size=config.batch_size,
-        num_steps=num_steps(config, len(encoded.samples)),
+        num_steps=num_steps(config, len(encoded.examples)),
         seed=config.data_seed,
     )
-    learner = Learner(_spec(config, model, data.num_steps))
+    learner = SftLearner(_spec(config, model, data.num_steps))
     if plan.start is not None:
         learner.load(plan.start.path)
     record = Recorder(plan, encoded, num_ranks) if rank == 0 else None
@@ -50,19 +51,19 @@ def run_sft_rank(plan: SftPlan, *, rank: int, num_ranks: int) -> None:
         _evaluate(learner, heldout, record)
     for step in range(learner.step_count, data.num_steps):
         batch = data.batch(step)
-        share = balance([num_tokens(sample) for sample in batch], num_ranks)[rank]
-        metrics = learner.step(
-            [batch[position] for position in share], divisor=num_answer_tokens(batch)
+        share = balance([num_tokens(example) for example in batch], num_ranks)[rank]
+        report = learner.step(
+            [batch[position] for position in share], num_tokens=num_answer_tokens(batch)
         )
         if record is not None:
-            record.step(step + 1, batch, metrics)
+            record.step(step + 1, batch, report)
         is_last = step + 1 == data.num_steps
         if heldout and (is_last or _is_due(step + 1, config.eval.every)):
             _evaluate(learner, heldout, record)
         # After the evaluation: a run that is resumed here does not take it again.
         if is_last or _is_due(step + 1, config.checkpoint.every):
             _save(learner, plan, record)
-    _export(learner, config, data.samples, rank=rank)
+    _export(learner, config, data.examples, rank=rank)
 
 
 def _is_due(step: int, every: int) -> bool:
@@ -72,7 +73,7 @@ def _is_due(step: int, every: int) -> bool:
 def _encode(config: SftConfig, model: str, records: Sequence[Record]) -> Encoded:
     from transformers import AutoConfig, AutoTokenizer
 
-    return encode_samples(
+    return encode_examples(
         AutoTokenizer.from_pretrained(model),
         records,
         config.prompt,
@@ -83,28 +84,25 @@ def _encode(config: SftConfig, model: str, records: Sequence[Record]) -> Encoded
     )
 
 
-def _spec(config: SftConfig, model: str, total_steps: int) -> LearnerSpec:
-    return LearnerSpec(
+def _spec(config: SftConfig, model: str, total_steps: int) -> RankSpec:
+    return RankSpec(
         model=model,
         config=config.learner,
-        algorithm=AlgorithmConfig(),
-        temperature=1.0,
         total_steps=total_steps,
         seed=config.seed,
-        objective="likelihood",
     )
 
 
-def _evaluate(learner: Learner, heldout: Encoded, record: Recorder | None) -> None:
+def _evaluate(learner: SftLearner, heldout: Encoded, record: Recorder | None) -> None:
     """The held-out loss of all ranks' shares; the one that keeps the record writes it."""
-    samples, num_ranks = heldout.samples, dist.get_world_size()
-    share = balance([num_tokens(sample) for sample in samples], num_ranks)[dist.get_rank()]
-    loss = learner.held_out_loss([samples[position] for position in share])
+    examples, num_ranks = heldout.examples, dist.get_world_size()
+    share = balance([num_tokens(example) for example in examples], num_ranks)[dist.get_rank()]
+    loss = learner.held_out_loss([examples[position] for position in share])
     if record is not None:
         record.evaluation(learner.step_count, loss, heldout)
 
 
-def _save(learner: Learner, plan: SftPlan, record: Recorder | None) -> None:
+def _save(learner: SftLearner, plan: SftPlan, record: Recorder | None) -> None:
     """A checkpoint of all ranks; the one that keeps the record makes and seals the folder."""
     run_dir = RunDir(plan.config.run_dir)
     folder = run_dir.checkpoint(learner.step_count)
@@ -118,14 +116,16 @@ def _save(learner: Learner, plan: SftPlan, record: Recorder | None) -> None:
         checkpoint.keep_last(run_dir.checkpoints, plan.config.checkpoint.keep)
 
 
-def _export(learner: Learner, config: SftConfig, samples: Sequence[Sample], *, rank: int) -> None:
+def _export(
+    learner: SftLearner, config: SftConfig, examples: Sequence[Example], *, rank: int
+) -> None:
     """The folder of the model, whole or not there."""
     folder = RunDir(config.run_dir).model
     temporary = folder.with_name(f".{folder.name}.partial")
     learner.export(temporary)
     if rank > 0:
         return
-    longest = max(len(sample.completion_ids) for sample in samples)
+    longest = max(len(example.completion_ids) for example in examples)
     # Answers to other texts may be longer than any that was trained on.
     max_new_tokens = config.eval.max_new_tokens or 2 * longest
     write_prompt_settings(temporary, config.prompt, max_new_tokens)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.jsonlines import JsonLinesWriter
 from t2g_ray.run.metrics import MetricsWriter, throughput_metrics
 from t2g_ray.sft.batches import Encoded, num_answer_tokens
+from t2g_ray.sft.learner import SftReport
 from t2g_ray.sft.plan import SftPlan
-from t2g_ray.types import Sample
+from t2g_ray.types import Example
 
 
 class Recorder:
@@ -18,7 +19,7 @@ class Recorder:
 
     def __init__(self, plan: SftPlan, encoded: Encoded, num_ranks: int) -> None:
         self._num_ranks = num_ranks
-        self._num_samples = len(encoded.samples)
+        self._num_samples = len(encoded.examples)
         self._left_out = {
             "records/long_prompts": encoded.num_long_prompts,
             "records/long_answers": encoded.num_long_answers,
@@ -30,25 +31,25 @@ class Recorder:
         self.time_s = float(plan.start.state["time_s"]) if plan.start else 0.0
         self._last_s = time.perf_counter()
 
-    def step(self, step: int, batch: Sequence[Sample], metrics: Mapping[str, float]) -> None:
+    def step(self, step: int, batch: Sequence[Example], report: SftReport) -> None:
         now_s = time.perf_counter()
         wall_s, self._last_s = now_s - self._last_s, now_s
         self.time_s += wall_s
-        prompt_tokens = sum(len(sample.prompt_ids) for sample in batch)
+        prompt_tokens = sum(len(example.prompt_ids) for example in batch)
         answer_tokens = num_answer_tokens(batch)
         self._writer.write(
             {
                 "step": step,
                 "time_s": self.time_s,
                 "epoch": step * len(batch) / self._num_samples,
-                "loss": metrics["loss"],
-                "entropy": metrics["entropy"],
-                "grad_norm": metrics["grad_norm"],
-                "lr": metrics["lr"],
+                "loss": report.loss,
+                "entropy": report.entropy,
+                "grad_norm": report.grad_norm,
+                "lr": report.lr,
                 "tokens/prompt": prompt_tokens,
                 "tokens/trained": answer_tokens,
                 **self._left_out,
-                "time/train_s": metrics["time/learner_s"],
+                "time/train_s": report.seconds,
                 **throughput_metrics(
                     prompt_tokens=prompt_tokens,
                     generated_tokens=answer_tokens,
@@ -66,7 +67,7 @@ class Recorder:
                 "split": "heldout",
                 "time_s": self.time_s,
                 "loss": loss,
-                "records": len(heldout.samples),
+                "records": len(heldout.examples),
                 "records/left_out": heldout.num_long_prompts + heldout.num_long_answers,
             }
         )

@@ -25,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_synced_weights_are_verified_and_log_probs_agree_in_bf16(folder: Path) -> None:
-    from t2g_ray.learner.batching import collate
+    from t2g_ray.learner.batching import collate_policy
     from t2g_ray.learner.logprobs import TokenLogProbs
     from t2g_ray.model.packed_attention import enable_packing
     from t2g_ray.model.policy import load_policy
@@ -59,7 +59,7 @@ def test_synced_weights_are_verified_and_log_probs_agree_in_bf16(folder: Path) -
 
     record = generate_records("train", 1, seed=0)[0]
     ids = encode_prompt(tokenizer, record, style="compact", thinking=False, max_tokens=None)
-    prompt = Prompt(index=0, record=record, token_ids=ids)
+    prompt = Prompt(index=0, token_ids=ids)
     engine.add(prompt, Sampling(group_size=4, temperature=1.0, max_new_tokens=32))
     groups = []
     while engine.is_busy:
@@ -76,7 +76,7 @@ def test_synced_weights_are_verified_and_log_probs_agree_in_bf16(folder: Path) -
         for completion in groups[0].completions
     ]
     assert enable_packing(policy) is None
-    micro = collate(samples, is_packed=True).to(torch.device("cuda"))
+    micro = collate_policy(samples, is_packed=True).to(torch.device("cuda"))
     with torch.no_grad():
         logprobs, _ = TokenLogProbs(policy)(micro, 1.0)
     difference = (logprobs.float() - micro.sampler_logprobs).abs().mean().item()

@@ -101,10 +101,7 @@ def prompts_of(num: int, length: int, *, seed: int = 0) -> list[Prompt]:
     """Prompts of random words."""
     random = np.random.default_rng(seed)
     rows = random.integers(FIRST_WORD, len(build_tokenizer()), (num, length))
-    return [
-        Prompt(index=i, record=RECORD, token_ids=tuple(int(x) for x in row))
-        for i, row in enumerate(rows)
-    ]
+    return [Prompt(index=i, token_ids=tuple(int(x) for x in row)) for i, row in enumerate(rows)]
 
 
 def generate(

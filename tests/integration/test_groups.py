@@ -55,7 +55,7 @@ def reward(rollouts: list[Any]) -> Any:
 
 
 def prompt_at(position: int) -> Prompt:
-    return Prompt(index=position, record=RECORD, token_ids=(1, 2, 3))
+    return Prompt(index=position, token_ids=(1, 2, 3))
 
 
 def groups_of(rollouts: list[Any], reward: Any, config: GrpoConfig = CONFIG) -> RayGroups:

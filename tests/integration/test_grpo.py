@@ -15,9 +15,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from actors.cluster.placement import PlacementError
 from actors.grpo import run_grpo
 from t2g_ray.config import ConfigError, GrpoConfig, load_config
+from t2g_ray.grpo.metric_keys import missing_keys
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.jsonlines import read_json_lines
-from t2g_ray.run.metrics import MetricsLine, missing_keys, read_metrics
+from t2g_ray.run.metrics import MetricsLine, read_metrics
 from tests.integration.parts import grpo_config
 
 STEPS = 4

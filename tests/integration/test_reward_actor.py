@@ -16,7 +16,7 @@ from t2g_ray.config import RewardSpec
 from t2g_ray.config.rewards import CustomReward
 from t2g_ray.records.corpus import build_tokenizer
 from t2g_ray.types import Completion, Group, Prompt
-from tests.integration.parts import ANSWER, RECORD, grpo_config
+from tests.integration.parts import ANSWER, grpo_config
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 3.0
@@ -42,7 +42,7 @@ def group(index: int, *texts: str) -> Group:
                 finish_reason="stop",
             )
         )
-    prompt = Prompt(index=index, record=RECORD, token_ids=(1,))
+    prompt = Prompt(index=index, token_ids=(1,))
     return Group(prompt=prompt, completions=tuple(completions), sampler=0, generate_s=0.0)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from t2g_ray.types import GroupSummary
+from t2g_ray.types import GroupSummary, SyncReport, TrainReport
 
 
 def group_summary(
@@ -31,3 +31,27 @@ def group_summary(
         "score_s": 0.1,
     }
     return GroupSummary(index=index, rewards=tuple(rewards), **{**values, **fields})
+
+
+def train_report(**fields: Any) -> TrainReport:
+    """A step at which both sides agree to the bit."""
+    values: dict[str, Any] = {
+        "loss": 0.1,
+        "grad_norm": 0.2,
+        "lr": 1e-3,
+        "entropy": 0.5,
+        "kl": 0.0,
+        "clip_fraction": 0.0,
+        "logprob_difference": 0.0,
+        "mismatch_kl": 0.0,
+        "max_ratio": 1.0,
+        "truncated_share": 0.0,
+        "num_tokens": 10,
+        "seconds": 0.3,
+    }
+    return TrainReport(**{**values, **fields})
+
+
+def sync_report(seconds: float = 0.25) -> SyncReport:
+    """A verified sync of one bucket."""
+    return SyncReport(seconds=seconds, num_bytes=2**20, num_buckets=1, is_verified=True)

@@ -8,12 +8,27 @@ import pickle
 import numpy as np
 import pytest
 
-from t2g_ray.graph import Graph
-from t2g_ray.types import Completion, Group, GroupSummary, Prompt, Record, Reward, Sample
+from t2g_ray.types import (
+    Completion,
+    Example,
+    Group,
+    GroupSummary,
+    Prompt,
+    Record,
+    Reward,
+    Sample,
+    ScoredGroup,
+    StepReport,
+    SyncReport,
+    TrainReport,
+)
 from tests.unit.parts import group_summary
 
-RECORD = Record(text="Ann.", entity_types=("person",), relation_types=(), graph=Graph((), ()))
-PROMPT = Prompt(index=17, record=RECORD, token_ids=(1, 52, 9))
+PROMPT = Prompt(index=17, token_ids=(1, 52, 9))
+
+
+STAGES = [Record, Prompt, Completion, Group, Reward, ScoredGroup, GroupSummary, Sample, Example]
+REPORTS = [TrainReport, SyncReport, StepReport]
 
 
 def completion() -> Completion:
@@ -41,7 +56,7 @@ def test_no_stage_can_be_changed_after_it_was_made() -> None:
         summary((3, 39)).min_version = 9  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("stage", [Record, Prompt, Completion, Group, Reward, GroupSummary, Sample])
+@pytest.mark.parametrize("stage", [*STAGES, *REPORTS])
 def test_no_stage_waits_for_a_value_that_comes_later(stage: type) -> None:
     optional = [
         field.name
@@ -49,9 +64,9 @@ def test_no_stage_waits_for_a_value_that_comes_later(stage: type) -> None:
         if field.default is not dataclasses.MISSING
         or field.default_factory is not dataclasses.MISSING
     ]
-    # A row of data may have no further keys, a prompt no likely answer; everything else is given
-    # when a stage is made.
-    assert optional == {Record: ["extra"], Prompt: ["likely_ids"]}.get(stage, [])
+    # A row of data may have no further keys, a prompt no likely answer, and most prompts are
+    # trained on; everything else is given when a stage is made.
+    assert optional == {Record: ["extra"], Prompt: ["likely_ids", "purpose"]}.get(stage, [])
 
 
 def test_a_group_travels_between_processes_unchanged() -> None:

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from t2g_ray.algorithm.advantages import plan_advantages
 from t2g_ray.algorithm.loss import TokenBatch, loss_divisor, policy_loss
 from t2g_ray.config import AlgorithmConfig
-from t2g_ray.learner.batching import collate
+from t2g_ray.learner.batching import collate_policy
 from t2g_ray.learner.logprobs import TokenLogProbs
 from t2g_ray.model.packed_attention import enable_packing
 from t2g_ray.model.policy import build_tiny_policy, load_policy, save_policy
@@ -123,7 +123,7 @@ def our_loss(
     reference: PreTrainedModel, algorithm: AlgorithmConfig, *, is_packed: bool
 ) -> tuple[float, dict[str, torch.Tensor]]:
     """What the learner computes, in one micro-batch and on one rank."""
-    micro = collate(samples(algorithm), is_packed=is_packed)
+    micro = collate_policy(samples(algorithm), is_packed=is_packed)
     first, old, policy = (moved(reference, scale) for scale in (0.0, 0.02, 0.03))
     for each in (first, old, policy) if is_packed else ():
         assert enable_packing(each) is None

@@ -6,10 +6,7 @@ import numpy as np
 import pytest
 
 from t2g_ray.algorithm.samples import to_samples
-from t2g_ray.graph import Graph
-from t2g_ray.types import Completion, Group, Prompt, Record, Reward, ScoredGroup
-
-RECORD = Record(text="Ann.", entity_types=("person",), relation_types=(), graph=Graph((), ()))
+from t2g_ray.types import Completion, Group, Prompt, Reward, ScoredGroup
 
 
 def reward(total: float) -> Reward:
@@ -33,7 +30,7 @@ def scored(index: int, lengths: list[int]) -> ScoredGroup:
         )
         for n in lengths
     )
-    prompt = Prompt(index=index, record=RECORD, token_ids=(1, index))
+    prompt = Prompt(index=index, token_ids=(1, index))
     return ScoredGroup(
         group=Group(prompt=prompt, completions=completions, sampler=0, generate_s=0.1),
         rewards=tuple(reward(1.0) for _ in lengths),

@@ -16,10 +16,9 @@ from benchmarks.speed.loop import (
     wall_ratios_at_equal_f1,
 )
 from benchmarks.speed.scale import SleepingEngine
-from t2g_ray.graph import Graph
 from t2g_ray.learner.batching import collate
 from t2g_ray.rollout.spec import Sampling
-from t2g_ray.types import Prompt, Record, Sample
+from t2g_ray.types import Prompt, Sample
 
 
 def line(step_s: float, generate_s: float, train_s: float) -> dict[str, float | None]:
@@ -123,10 +122,9 @@ def test_a_simulated_engine_keeps_its_pace_when_its_caller_is_late(
     clock = Clock()
     monkeypatch.setattr(scale, "time", clock)
     engine = SleepingEngine(3, group_s=1.0)
-    record = Record(text="", entity_types=(), relation_types=(), graph=Graph((), ()))
     sampling = Sampling(group_size=2, temperature=1.0, max_new_tokens=5)
     for index in range(4):
-        engine.add(Prompt(index=index, record=record, token_ids=(1,)), sampling)
+        engine.add(Prompt(index=index, token_ids=(1,)), sampling)
     groups, times_s = [], []
     for wait_s in (0.0, 1.5, 0.0, 0.0):
         clock.sleep(wait_s)

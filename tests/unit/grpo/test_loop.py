@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 
 from t2g_ray.config import GrpoConfig, build_config
 from t2g_ray.grpo.books import ConservationError, Stock, Surplus
-from t2g_ray.grpo.loop import MAX_EMPTY_STEPS, GrpoLoop
+from t2g_ray.grpo.guards import MAX_EMPTY_STEPS
+from t2g_ray.grpo.loop import GrpoLoop
 from t2g_ray.grpo.stages import LoopError, Ready, TrainGroup
 from t2g_ray.grpo.staleness import Due, choose
 from t2g_ray.prompts.ledger import Curriculum, Ledger
 from t2g_ray.run.stopping import RunStopped
-from t2g_ray.types import GroupSummary
-from tests.unit.parts import group_summary
+from t2g_ray.types import GroupSummary, SyncReport, TrainReport
+from tests.unit.parts import group_summary, sync_report, train_report
 
 MakeSummary = Callable[[int, int], GroupSummary]
 
@@ -37,7 +38,7 @@ class World:
 
     chance: random.Random = field(default_factory=lambda: random.Random(0))
     make: MakeSummary = summary
-    report: Mapping[str, float] = field(default_factory=dict)
+    report: TrainReport = field(default_factory=train_report)
     diary: list[str] = field(default_factory=list)
     open: dict[int, int] = field(default_factory=dict)
     """Position -> version it begins under."""
@@ -113,15 +114,15 @@ class World:
             waiting_tokens=sum(one.generated_tokens for one in waiting),
         )
 
-    def step(self, groups: Sequence[TrainGroup], *, divisor: float) -> Mapping[str, float]:
+    def step(self, groups: Sequence[TrainGroup], *, divisor: float) -> TrainReport:
         self.diary.append(f"train {len(groups)}")
         self.trained.append((list(groups), divisor))
         return self.report
 
-    def publish(self, version: int) -> Mapping[str, float]:
+    def publish(self, version: int) -> SyncReport:
         self.diary.append(f"publish {version}")
         self.version = version
-        return {"time/sync_s": 0.25}
+        return sync_report()
 
     def needs_samplers(self, step: int) -> bool:
         return step in self.idle_steps
@@ -167,6 +168,22 @@ def test_a_synchronous_step_is_take_train_publish_start_write() -> None:
         # The samplers work on the next step while this one is written down.
         *("take 2", "train 2", "publish 1", "start 2 under 1", "write 1"),
         *("take 2", "train 2", "publish 2", "write 2"),
+    ]
+
+
+def test_actors_join_and_leave_when_a_step_is_written_down() -> None:
+    world = World()
+
+    class Scaler:
+        def step(self) -> None:
+            world.diary.append("scale")
+
+    loop = loop_of(world, config(steps=2))
+    loop._scaler = Scaler()
+    loop.run()
+    assert [e for e in world.diary if e.startswith(("write", "scale", "take"))] == [
+        *("take 2", "write 1", "scale"),
+        *("take 2", "write 2", "scale"),
     ]
 
 
@@ -336,8 +353,8 @@ def test_a_step_that_is_not_finite_is_never_published(
 ) -> None:
     world = World()
 
-    def report(groups: Sequence[TrainGroup], *, divisor: float) -> Mapping[str, float]:
-        return {"loss": 0.1, "grad_norm": 0.2, **({name: value} if world.version == 1 else {})}
+    def report(groups: Sequence[TrainGroup], *, divisor: float) -> TrainReport:
+        return train_report(**({name: value} if world.version == 1 else {}))
 
     world.step = report  # type: ignore[method-assign]
     with pytest.raises(LoopError, match=rf"must be finite, found {name}={value} at step 2, whose"):
@@ -423,14 +440,14 @@ def test_a_lost_group_is_noticed_at_the_end_of_its_step() -> None:
 
 @pytest.mark.parametrize("difference", [2e-5, float("nan")])
 def test_samplers_that_disagree_with_the_learner_stop_the_run(difference: float) -> None:
-    world = World(report={"mismatch/logprob_difference": difference})
+    world = World(report=train_report(logprob_difference=difference))
     with pytest.raises(LoopError, match=r"must agree .* to 1e-05 nats .* at step 1; look at"):
         loop_of(world, config()).run()
     assert world.lines == []
 
 
 def test_agreement_within_the_tolerance_goes_on() -> None:
-    run(World(report={"mismatch/logprob_difference": 9e-6}), config())
+    run(World(report=train_report(logprob_difference=9e-6)), config())
 
 
 def test_the_first_to_finish_are_trained_and_the_others_come_again() -> None:
@@ -549,8 +566,8 @@ def test_tokens_of_older_weights_are_not_held_to_parity() -> None:
     world = World()
     world.make = lambda index, version: summary(index, world.admitted[index])
 
-    def report(groups: Sequence[TrainGroup], *, divisor: float) -> Mapping[str, float]:
-        return {"mismatch/logprob_difference": 0.3 if world.version else 0.0}
+    def report(groups: Sequence[TrainGroup], *, divisor: float) -> TrainReport:
+        return train_report(logprob_difference=0.3 if world.version else 0.0)
 
     world.step = report  # type: ignore[method-assign]
     run(world, config(max_staleness=1))

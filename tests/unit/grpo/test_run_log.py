@@ -10,15 +10,16 @@ import pytest
 
 from t2g_ray.config import GrpoConfig, build_config
 from t2g_ray.grpo.books import Surplus
+from t2g_ray.grpo.metric_keys import missing_keys
 from t2g_ray.grpo.run_log import RunLog
 from t2g_ray.grpo.stages import Ready
-from t2g_ray.grpo.step_line import StepClock, step_line
+from t2g_ray.grpo.step_line import FinishedStep, step_line
 from t2g_ray.prompts.ledger import Ledger
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.jsonlines import JsonLinesWriter, read_json_lines
-from t2g_ray.run.metrics import missing_keys
 from t2g_ray.run.trace import Span
-from tests.unit.parts import group_summary
+from t2g_ray.types import StepReport
+from tests.unit.parts import group_summary, sync_report, train_report
 
 
 def ready(index: int) -> Ready:
@@ -55,12 +56,15 @@ class Desk:
 
     def step(self, number: int, wall_s: float = 2.0) -> None:
         taken = [ready(2 * number - 2), ready(2 * number - 1)]
-        clock = StepClock(step=number, time_s=wall_s * number, wall_s=wall_s)
-        report = {"loss": 0.1, "time/sync_s": 0.2}
-        trained = {r.summary.index: r.summary.lengths for r in taken}
-        summaries = [r.summary for r in taken]
-        line = step_line(summaries, trained, Surplus(), clock, report, self.config)
-        self.log.after_step(line, taken, Ledger(watermark=2 * number))
+        step = FinishedStep(
+            summaries=[r.summary for r in taken],
+            trained={r.summary.index: r.summary.lengths for r in taken},
+            surplus=Surplus(),
+            report=StepReport(version=number, train=train_report(), sync=sync_report()),
+            time_s=wall_s * number,
+            wall_s=wall_s,
+        )
+        self.log.after_step(step_line(step, self.config), taken, Ledger(watermark=2 * number))
 
 
 def span(actor: str, name: str, start_s: float, end_s: float) -> Span:

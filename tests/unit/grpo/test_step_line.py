@@ -8,21 +8,19 @@ import pytest
 
 from t2g_ray.config import GrpoConfig, build_config
 from t2g_ray.grpo.books import Books, ConservationError, Stock, Surplus
-from t2g_ray.grpo.step_line import StepClock, step_line
-from t2g_ray.run.metrics import missing_keys
-from t2g_ray.types import GroupSummary
-from tests.unit.parts import group_summary
+from t2g_ray.grpo.metric_keys import missing_keys
+from t2g_ray.grpo.step_line import FinishedStep, step_line
+from t2g_ray.types import GroupSummary, StepReport, TrainReport
+from tests.unit.parts import group_summary, sync_report, train_report
 
 CONFIG = build_config(
     GrpoConfig, {"run_dir": "x", "rollout": {"actors": 2}, "learner": {"ranks": 2}}
 )
-CLOCK = StepClock(step=5, time_s=20.0, wall_s=2.0)
 FROM_THE_TRACE = {
     "tokens/per_pass",
     "time/generate_s",
     "time/reward_s",
     "time/train_s",
-    "time/sync_s",
     "idle/learner",
     "idle/samplers",
 }
@@ -77,7 +75,7 @@ D = dataclasses.replace(
 def line(
     summaries: list[GroupSummary],
     trained: set[int],
-    report: dict[str, float] | None = None,
+    train: TrainReport | None = None,
     surplus: Surplus | None = None,
 ) -> dict[str, float]:
     """`trained` holds the indices of the groups whose graded completions were trained."""
@@ -86,7 +84,15 @@ def line(
         for s in summaries
         if s.index in trained
     }
-    return step_line(summaries, lengths, surplus or Surplus(), CLOCK, report or {}, CONFIG)
+    step = FinishedStep(
+        summaries=summaries,
+        trained=lengths,
+        surplus=surplus or Surplus(),
+        report=StepReport(version=5, train=train, sync=sync_report()),
+        time_s=20.0,
+        wall_s=2.0,
+    )
+    return step_line(step, CONFIG)
 
 
 def test_a_line_has_every_key_that_the_trace_does_not_give() -> None:
@@ -177,8 +183,27 @@ def test_a_step_in_which_nothing_was_graded_keeps_its_scores() -> None:
     assert {"f1/entities", "f1/relations"} <= found.keys()
 
 
-def test_the_learners_report_has_the_last_word() -> None:
-    assert line([A], {0}, {"loss": 0.7, "time/sync_s": 0.1})["loss"] == 0.7
+def test_every_figure_of_the_learner_and_of_the_sync_has_its_key() -> None:
+    values = {f.name: float(n) for n, f in enumerate(dataclasses.fields(TrainReport), start=1)}
+    found = line([A], {0}, train_report(**values))
+    keys = {
+        "loss": "loss",
+        "grad_norm": "grad_norm",
+        "lr": "lr",
+        "entropy": "entropy",
+        "kl": "kl",
+        "clip_fraction": "clip_fraction",
+        "mismatch/logprob_difference": "logprob_difference",
+        "mismatch/kl": "mismatch_kl",
+        "mismatch/max_ratio": "max_ratio",
+        "mismatch/truncated_share": "truncated_share",
+        "tokens/loss": "num_tokens",
+        "time/learner_s": "seconds",
+    }
+    assert {key: found[key] for key in keys} == {key: values[name] for key, name in keys.items()}
+    assert set(keys.values()) == values.keys()
+    assert [found[f"sync/{name}"] for name in ("mib", "buckets", "verified")] == [1, 1, 1]
+    assert found["time/sync_s"] == 0.25
 
 
 def stock(arrived: tuple[int, int], waiting: tuple[int, int]) -> Stock:

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from t2g_ray.learner.batching import MicroBatch, balance, collate, cut
+from t2g_ray.learner.batching import MicroBatch, balance, collate, collate_policy, cut
 from t2g_ray.model.packing import Segment
 from t2g_ray.types import Sample
 
@@ -60,7 +60,7 @@ def histories(micro: MicroBatch) -> dict[int, tuple[int, ...]]:
 def test_each_token_is_predicted_from_exactly_what_stands_before_it(
     is_packed: bool, samples: list[Sample]
 ) -> None:
-    micro = collate(samples, is_packed=is_packed)
+    micro = collate_policy(samples, is_packed=is_packed)
     seen = histories(micro)
     found = [seen[i] for i in micro.predictor.tolist()]
     completions = [tuple(s.completion_ids.tolist()) for s in samples]

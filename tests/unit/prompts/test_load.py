@@ -14,7 +14,7 @@ from t2g_ray.prompts.load import LoadedSplit, encode_prompts, likely_answers, lo
 from t2g_ray.records.corpus import Split, build_tokenizer, generate_records, split_of
 from t2g_ray.records.jsonl import write_records
 from t2g_ray.run.folder import RunDir
-from t2g_ray.sft.batches import encode_samples
+from t2g_ray.sft.batches import encode_examples
 
 COMPACT = PromptConfig(style="compact")
 
@@ -87,10 +87,10 @@ def test_the_likely_answer_is_what_sft_would_teach() -> None:
     records = generate_records("train", 5, seed=0, thinking=True)
     for is_thinking in (False, True):
         prompt = COMPACT.model_copy(update={"thinking": is_thinking})
-        encoded = encode_samples(
+        encoded = encode_examples(
             tokenizer, records, prompt, max_positions=None, token_budget=10_000
         )
-        taught = [tuple(sample.completion_ids) for sample in encoded.samples]
+        taught = [tuple(sample.completion_ids) for sample in encoded.examples]
         assert likely_answers(tokenizer, records, prompt) == taught
     tokenizer.eos_token = None
     assert likely_answers(tokenizer, records, COMPACT) == [()] * 5

@@ -240,7 +240,7 @@ def test_a_group_masks_what_its_grader_could_not_grade(folder: Path) -> None:
     function = custom("hangs_without_graph", deadline_s=1.0)
     tokenizer = build_tokenizer()
     group = Group(
-        prompt=Prompt(index=0, record=RECORD, token_ids=(1,)),
+        prompt=Prompt(index=0, token_ids=(1,)),
         completions=tuple(
             Completion(
                 token_ids=np.array(tokenizer.encode(text, add_special_tokens=False), np.int32),
@@ -256,7 +256,7 @@ def test_a_group_masks_what_its_grader_could_not_grade(folder: Path) -> None:
     spec = RewardSpec({"f1_entities": 1.0}, custom=(function,))
     functions = CustomRewards(spec.custom, str(folder))
     try:
-        summary, _ = score_group(group, tokenizer, spec, thinking=False, custom=functions)
+        summary, _ = score_group(group, RECORD, tokenizer, spec, thinking=False, custom=functions)
     finally:
         functions.close()
     assert summary.is_valid == (True, False, True)

@@ -36,7 +36,7 @@ def completion(text: str, versions: tuple[int, int], finish: FinishReason = "sto
 
 
 def group(*completions: Completion) -> Group:
-    prompt = Prompt(index=5, record=RECORD, token_ids=(1, 2, 3))
+    prompt = Prompt(index=5, token_ids=(1, 2, 3))
     return Group(prompt=prompt, completions=completions, sampler=1, generate_s=0.25)
 
 
@@ -46,7 +46,7 @@ def test_a_group_is_decoded_scored_and_summed_up() -> None:
         completion(HALF.to_json(), (3, 4)),
         completion("no graph", (2, 3), "length"),
     )
-    summary, scored = score_group(made, TOKENIZER, SPEC, thinking=False)
+    summary, scored = score_group(made, RECORD, TOKENIZER, SPEC, thinking=False)
     assert scored.texts == (GOLD.to_json(), HALF.to_json(), "no graph")
     # One of two entities found: precision 1, recall 1/2, F1 2/3.
     assert summary.rewards == pytest.approx((2.0, 1 + 2 / 3, 0.0))
@@ -78,7 +78,7 @@ def test_a_grader_that_fails_marks_its_completion_and_the_others_count(
     monkeypatch.setitem(PARTS, "json", breaks_on_half)
     made = group(completion(GOLD.to_json(), (3, 3)), completion(HALF.to_json(), (3, 3)))
     with caplog.at_level(logging.CRITICAL):
-        summary, scored = score_group(made, TOKENIZER, SPEC, thinking=False)
+        summary, scored = score_group(made, RECORD, TOKENIZER, SPEC, thinking=False)
     assert summary.is_valid == (True, False)
     assert scored.rewards[1].tag == "grader_error"
     # Sums and means are over the graded one only.

@@ -143,7 +143,7 @@ def engine_of(*, seed: int = 0, sampler: int = 0) -> GenerationEngine:
 
 
 def prompt(index: int) -> Prompt:
-    return Prompt(index=index, record=RECORD, token_ids=(1, 2))
+    return Prompt(index=index, token_ids=(1, 2))
 
 
 def weights(version: int) -> tuple[Manifest, list[Any]]:
@@ -276,7 +276,7 @@ def test_a_token_without_its_logprob_is_an_error(vllm: FakeVllm) -> None:
 def test_a_prompt_that_vllm_refuses_leaves_the_engine_as_it_was(vllm: FakeVllm) -> None:
     engine = engine_of()
     engine.add(prompt(0), SAMPLING)
-    too_long = Prompt(index=1, record=RECORD, token_ids=tuple(range(17)))
+    too_long = Prompt(index=1, token_ids=tuple(range(17)))
     with pytest.raises(ValueError, match="the prompt is too long"):
         engine.add(too_long, SAMPLING)
     assert engine.open_prompts == [0]

@@ -102,7 +102,7 @@ class FakeEngine:
 
 
 def prompt(index: int, num_steps: int) -> Prompt:
-    return Prompt(index=index, record=RECORD, token_ids=(num_steps,))
+    return Prompt(index=index, token_ids=(num_steps,))
 
 
 def manifest(version: int) -> Manifest:

@@ -9,14 +9,12 @@ from pathlib import Path
 import pytest
 
 from t2g_ray.grpo.books import ConservationError, conservation_check
+from t2g_ray.grpo.metric_keys import METRIC_KEYS, metric_table, missing_keys
 from t2g_ray.run.jsonlines import JsonLinesWriter, last_json_line, read_json_lines
 from t2g_ray.run.metrics import (
-    METRIC_KEYS,
     MetricsSink,
     MetricsWriter,
     TensorBoardSink,
-    metric_table,
-    missing_keys,
     read_metrics,
     throughput_metrics,
 )

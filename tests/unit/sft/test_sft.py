@@ -21,9 +21,9 @@ from t2g_ray.prompts.messages import encode_answer, encode_prompt
 from t2g_ray.records.corpus import build_tokenizer, generate_records
 from t2g_ray.run.checkpoint import write_checkpoint
 from t2g_ray.run.folder import RunDir
-from t2g_ray.sft.batches import WINDOW_STEPS, Encoded, SftData, encode_samples, num_tokens
+from t2g_ray.sft.batches import WINDOW_STEPS, Encoded, SftData, encode_examples, num_tokens
 from t2g_ray.sft.plan import num_steps, plan_sft
-from t2g_ray.types import Record, Sample
+from t2g_ray.types import Example, Record
 
 COMPACT = PromptConfig(style="compact")
 TOKENIZER = build_tokenizer()
@@ -31,7 +31,7 @@ TOKENIZER = build_tokenizer()
 
 def encode(records: list[Record], **limits: Any) -> Encoded:
     given = {"prompt": COMPACT, "max_positions": MAX_POSITIONS, "token_budget": 4096, **limits}
-    return encode_samples(TOKENIZER, records, **given)
+    return encode_examples(TOKENIZER, records, **given)
 
 
 def config_of(run_dir: Path, **tree: Any) -> SftConfig:
@@ -41,7 +41,7 @@ def config_of(run_dir: Path, **tree: Any) -> SftConfig:
 
 def test_a_sample_is_the_whole_prompt_and_the_answer_with_one_end_token() -> None:
     (record,) = generate_records("train", 1, seed=0)
-    (sample,) = encode([record]).samples
+    (sample,) = encode([record]).examples
     prompt = encode_prompt(TOKENIZER, record, style="compact", thinking=False, max_tokens=None)
     assert sample.prompt_ids == prompt
     answer = sample.completion_ids.tolist()
@@ -51,7 +51,7 @@ def test_a_sample_is_the_whole_prompt_and_the_answer_with_one_end_token() -> Non
 
 
 def test_labels_are_the_answer_and_its_end_token_and_never_the_prompt() -> None:
-    samples = encode(generate_records("train", 4, seed=0)).samples
+    samples = encode(generate_records("train", 4, seed=0)).examples
     micro = collate(samples, is_packed=False)
     labels = torch.cat([torch.from_numpy(s.completion_ids) for s in samples])
     assert micro.targets.tolist() == labels.tolist()
@@ -67,7 +67,7 @@ def test_labels_are_the_answer_and_its_end_token_and_never_the_prompt() -> None:
 
 def test_a_policy_trained_on_one_record_writes_its_answer_and_stops() -> None:
     (record,) = generate_records("train", 1, seed=0)
-    (sample,) = encode([record]).samples
+    (sample,) = encode([record]).examples
     policy = build_tiny_policy(TOKENIZER, seed=0)
     model, micro = TokenLogProbs(policy), collate([sample], is_packed=False)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=3e-3)
@@ -87,9 +87,9 @@ def test_a_policy_trained_on_one_record_writes_its_answer_and_stops() -> None:
 def test_every_epoch_trains_on_the_same_prompts_and_answers() -> None:
     records = generate_records("train", 12, seed=0)
     before = copy.deepcopy(records)
-    samples = encode(records).samples
+    samples = encode(records).examples
     rows = [(*s.prompt_ids, *s.completion_ids.tolist()) for s in samples]
-    data = SftData(samples=samples, batch_size=4, num_steps=9, seed=0)
+    data = SftData(examples=samples, batch_size=4, num_steps=9, seed=0)
     seen = Counter(
         (*s.prompt_ids, *s.completion_ids.tolist()) for step in range(9) for s in data.batch(step)
     )
@@ -99,8 +99,8 @@ def test_every_epoch_trains_on_the_same_prompts_and_answers() -> None:
 
 @pytest.mark.parametrize("steps", [3, 40, 2 * WINDOW_STEPS])
 def test_each_record_comes_once_an_epoch(steps: int) -> None:
-    samples = encode(generate_records("train", 30, seed=0)).samples
-    data = SftData(samples=samples, batch_size=4, num_steps=steps, seed=1)
+    samples = encode(generate_records("train", 30, seed=0)).examples
+    data = SftData(examples=samples, batch_size=4, num_steps=steps, seed=1)
     counts = Counter(sample.group for step in range(steps) for sample in data.batch(step))
     epochs, rest = divmod(4 * steps, 30)
     assert Counter(counts.values())[epochs + 1] == rest
@@ -109,10 +109,10 @@ def test_each_record_comes_once_an_epoch(steps: int) -> None:
 
 
 def test_a_batch_depends_on_seed_and_step_alone() -> None:
-    samples = encode(generate_records("train", 30, seed=0)).samples
+    samples = encode(generate_records("train", 30, seed=0)).examples
 
     def groups(step: int, seed: int) -> list[int]:
-        data = SftData(samples=samples, batch_size=4, num_steps=40, seed=seed)
+        data = SftData(examples=samples, batch_size=4, num_steps=40, seed=seed)
         return [sample.group for sample in data.batch(step)]
 
     forward = [groups(step, 0) for step in range(40)]
@@ -121,10 +121,10 @@ def test_a_batch_depends_on_seed_and_step_alone() -> None:
 
 
 def test_batches_of_a_window_need_little_padding() -> None:
-    samples = encode(generate_records("train", 256, seed=0)).samples
-    data = SftData(samples=samples, batch_size=16, num_steps=16, seed=0)
+    samples = encode(generate_records("train", 256, seed=0)).examples
+    data = SftData(examples=samples, batch_size=16, num_steps=16, seed=0)
 
-    def num_slots(batches: list[list[Sample]]) -> int:
+    def num_slots(batches: list[list[Example]]) -> int:
         return sum(len(batch) * max(num_tokens(s) for s in batch) for batch in batches)
 
     real = sum(num_tokens(sample) for sample in samples)
@@ -134,12 +134,12 @@ def test_batches_of_a_window_need_little_padding() -> None:
 
 def test_answers_past_the_models_positions_are_counted_and_left_out() -> None:
     records = generate_records("train", 20, seed=0)
-    lengths = sorted(num_tokens(sample) for sample in encode(records).samples)
+    lengths = sorted(num_tokens(sample) for sample in encode(records).examples)
     encoded = encode(records, max_positions=lengths[10])
-    assert sorted(num_tokens(sample) for sample in encoded.samples) == [
+    assert sorted(num_tokens(sample) for sample in encoded.examples) == [
         length for length in lengths if length <= lengths[10]
     ]
-    assert encoded.num_long_answers == 20 - len(encoded.samples) > 0
+    assert encoded.num_long_answers == 20 - len(encoded.examples) > 0
     assert encoded.num_long_prompts == 0
     with pytest.raises(ValueError, match=r"the model's 5 positions .* none among 20"):
         encode(records, max_positions=5)
@@ -159,7 +159,7 @@ def test_thinking_learns_the_reasoning_of_the_record_and_needs_one() -> None:
         extra={"thinking": "Ann is a person."},
     )
     prompt = COMPACT.model_copy(update={"thinking": True})
-    (sample,) = encode([record], prompt=prompt).samples
+    (sample,) = encode([record], prompt=prompt).examples
     answer = encode_answer(TOKENIZER, record.graph, thinking_text="Ann is a person.")
     assert tuple(sample.completion_ids.tolist()) == answer
     with pytest.raises(ValueError, match="must have a text under 'thinking'"):

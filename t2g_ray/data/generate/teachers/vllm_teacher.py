@@ -13,15 +13,12 @@ from dataclasses import replace
 from t2g_ray.data.generate.config import TeacherConfig
 from t2g_ray.data.generate.stages import Request
 from t2g_ray.data.generate.teachers.teacher import TOO_LONG, Outcome
-from t2g_ray.graph import Graph
 from t2g_ray.model.tokenizer import load_tokenizer
 from t2g_ray.prompts.messages import PromptTooLong, encode_messages
 from t2g_ray.rollout.engine import GenerationEngine
 from t2g_ray.rollout.greedy import local_spec
 from t2g_ray.rollout.spec import EngineSpec, Sampling
-from t2g_ray.types import Completion, Prompt, Record
-
-_NO_RECORD = Record(text="", entity_types=(), relation_types=(), graph=Graph((), ()))
+from t2g_ray.types import Completion, Prompt
 
 
 class EngineTeacher:
@@ -67,7 +64,7 @@ class EngineTeacher:
             max_new_tokens=self._max_new_tokens,
             json_schema=request.json_schema,
         )
-        self._engine.add(Prompt(index=place, record=_NO_RECORD, token_ids=token_ids), sampling)
+        self._engine.add(Prompt(index=place, token_ids=token_ids, purpose="eval"), sampling)
         return None
 
     def _outcome(self, request: Request, completion: Completion) -> Outcome:

@@ -1,0 +1,107 @@
+"""A running Ray actor with the class that it is of: mypy follows a call into its method and back.
+
+Ray's own handles know no types. Invariant: nothing but this module calls `.remote` on an actor of
+a run, so that a call with wrong arguments fails in the type checker and not on a cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast
+
+import ray
+
+Actor = TypeVar("Actor")
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Ref(Generic[Result]):
+    """A result that comes, and the actor that makes it."""
+
+    actor: str
+    reference: ray.ObjectRef[Result]
+
+    def as_argument(self) -> Result:
+        """To be passed to another call: Ray hands the value over, and waits for it before."""
+        return cast(Result, self.reference)
+
+
+def put(value: Result) -> Ref[Result]:
+    """A value in the object store, to be passed to several calls."""
+    return Ref("driver", ray.put(value))
+
+
+@dataclass(frozen=True, slots=True)
+class Stream(Generic[Result]):
+    """Results that come one by one, each an object of its own."""
+
+    actor: str
+    reference: Any
+    """What `waiting.ready` takes: ready where the next result is there, or the end."""
+
+    def next(self) -> Ref[Result] | None:
+        """The next result, waited for; None at the end."""
+        reference = next(self.reference, None)
+        return None if reference is None else Ref(self.actor, reference)
+
+    def is_next_ready(self) -> bool:
+        """Whether `next` would not wait."""
+        return bool(self.reference.next_ready())
+
+
+@dataclass(frozen=True, slots=True)
+class Handle(Generic[Actor]):
+    """One actor. `name` is its role and number, as in "rollout/0"."""
+
+    name: str
+    actor: Any
+
+    def call(
+        self,
+        method: Callable[Concatenate[Actor, Parameters], Result],
+        *arguments: Parameters.args,
+        **keywords: Parameters.kwargs,
+    ) -> Ref[Result]:
+        """Begin a call; its result comes by the reference."""
+        return Ref(self.name, self._remote(method).remote(*arguments, **keywords))
+
+    def call_apart(
+        self,
+        num_results: int,
+        method: Callable[Concatenate[Actor, Parameters], Sequence[Result]],
+        *arguments: Parameters.args,
+        **keywords: Parameters.kwargs,
+    ) -> list[Ref[Result]]:
+        """`call` of a method that returns so many results, each of which gets a reference."""
+        remote = self._remote(method).options(num_returns=num_results)
+        return [Ref(self.name, one) for one in remote.remote(*arguments, **keywords)]
+
+    def stream(
+        self,
+        method: Callable[Concatenate[Actor, Parameters], Iterator[Result]],
+        *arguments: Parameters.args,
+        **keywords: Parameters.kwargs,
+    ) -> Stream[Result]:
+        """Begin a call whose results come one by one."""
+        remote = self._remote(method).options(num_returns="streaming")
+        return Stream(self.name, remote.remote(*arguments, **keywords))
+
+    def kill(self) -> None:
+        """End the actor at once."""
+        ray.kill(self.actor)
+
+    def _remote(self, method: Callable[..., Any]) -> Any:
+        return getattr(self.actor, method.__name__)
+
+
+def call_all(
+    handles: Iterable[Handle[Actor]],
+    method: Callable[Concatenate[Actor, Parameters], Result],
+    *arguments: Parameters.args,
+    **keywords: Parameters.kwargs,
+) -> list[Ref[Result]]:
+    """The same call to each actor, all begun at once."""
+    return [handle.call(method, *arguments, **keywords) for handle in handles]

@@ -1,0 +1,63 @@
+"""Prompts -> the rollout actor that writes each one.
+
+Invariant: a position is open with one rollout actor until it is closed, and who gets it depends on
+lengths that are known beforehand, so that a resumed run deals alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from t2g_ray.config import GrpoConfig
+from t2g_ray.types import Prompt
+
+
+class Dealer:
+    """Deals prompts to the actors with the fewest tokens outstanding."""
+
+    def __init__(self, config: GrpoConfig, num_actors: int) -> None:
+        self._longest_group = config.group_size * config.sampling.max_new_tokens
+        self._loads = [0] * num_actors
+        """Actor -> tokens outstanding, also of actors that get no more prompts."""
+        self._num_used = num_actors
+        self._open: dict[int, tuple[int, int]] = {}
+        """Position -> actor, tokens."""
+
+    @property
+    def num_used(self) -> int:
+        """Actors that get prompts."""
+        return self._num_used
+
+    def use_first(self, count: int) -> None:
+        """From now on only the first `count` actors get prompts."""
+        self._num_used = count
+        self._loads += [0] * (count - len(self._loads))
+
+    def deal(self, prompts: Iterable[Prompt]) -> list[list[Prompt]]:
+        """A share for each actor in use, empty ones included."""
+        shares: list[list[Prompt]] = [[] for _ in range(self._num_used)]
+        for prompt in prompts:
+            actor = min(range(self._num_used), key=lambda i: (self._loads[i], i))
+            shares[actor].append(prompt)
+            # The longest that the group may become.
+            tokens = len(prompt.token_ids) + self._longest_group
+            self._open[prompt.index] = actor, tokens
+            self._loads[actor] += tokens
+        return shares
+
+    def close(self, position: int) -> None:
+        """The group arrived, or was given up."""
+        actor, tokens = self._open.pop(position)
+        self._loads[actor] -= tokens
+
+    def num_open(self, actor: int) -> int:
+        """Groups that this actor has still to finish."""
+        return sum(owner == actor for owner, _ in self._open.values())
+
+    def open_by_actor(self, among: Sequence[int] | None = None) -> dict[int, list[int]]:
+        """Actor -> its open positions, of all or of those given; ascending."""
+        positions = sorted(self._open if among is None else set(among) & self._open.keys())
+        by_actor: dict[int, list[int]] = {}
+        for position in positions:
+            by_actor.setdefault(self._open[position][0], []).append(position)
+        return by_actor

@@ -1,0 +1,216 @@
+"""One DeepSpeed rank: micro-batches with a loss -> optimiser steps, and the weights they make.
+
+What GRPO and SFT share. Every rank holds one and calls the same methods in the same order: they
+are collective. Invariant: all ranks run the same number of micro-batches (short ranks repeat one
+with weight 0) and walk one gather schedule, so that no rank waits in a collective that the others
+never enter.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+
+from t2g_ray.config import LearnerConfig
+from t2g_ray.learner.batching import AnyBatch, AnySample, cut
+from t2g_ray.learner.logprobs import TokenLogProbs, check_head
+from t2g_ray.learner.optim import (
+    deepspeed_config,
+    lr_share,
+    orthogonalise_in_float32,
+    tag_for_muon,
+)
+from t2g_ray.learner.reference import check_same_start, digest_of_policy
+from t2g_ray.model.lora import add_adapters, plain_tensors
+from t2g_ray.model.packed_attention import enable_packing
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_log = logging.getLogger(__name__)
+
+Weighted = tuple[AnyBatch, float]
+"""A micro-batch and 1, or 0 where it only keeps this rank in step with the others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankSpec:
+    """What a rank of either stage needs to start."""
+
+    model: str
+    config: LearnerConfig
+    total_steps: int
+    seed: int
+
+
+class DeepSpeedRank:
+    """One rank. torch.distributed must be set up before (`ranks.join_ranks`).
+
+    `is_start_kept`: the policy that the run started from is part of what is trained, as with a KL.
+    """
+
+    def __init__(self, spec: RankSpec, *, is_start_kept: bool = False) -> None:
+        import deepspeed
+
+        from t2g_ray.model.policy import load_policy
+
+        torch.manual_seed(spec.seed)
+        self._settings, self._total_steps = spec.config, spec.total_steps
+        self.step_count = 0
+        lora = spec.config.lora
+        self.dtype: torch.dtype = getattr(torch, spec.config.dtype)
+        policy, self._tokenizer = load_policy(spec.model, dtype=self.dtype)
+        check_head(policy)
+        self._start = digest_of_policy(policy) if is_start_kept or lora.rank else None
+        if spec.config.gradient_checkpointing:
+            policy.gradient_checkpointing_enable()
+        self.is_packed = spec.config.packing and _is_packed(policy)
+        if lora.rank:
+            add_adapters(policy, lora, seed=spec.seed)
+        module = TokenLogProbs(policy)
+        tag_for_muon(policy)
+        self.engine: Any = deepspeed.initialize(
+            model=module,
+            model_parameters=[p for p in module.parameters() if p.requires_grad],
+            config=deepspeed_config(spec.config),
+            dist_init_required=False,
+        )[0]
+        self._peak_lrs = [group["lr"] for group in self.engine.optimizer.param_groups]
+        self.device = torch.device(self.engine.device)
+        if spec.config.optimizer.name == "muon" and self.device.type == "cpu":
+            orthogonalise_in_float32()
+
+    @property
+    def policy(self) -> Any:
+        """The Hugging Face model; its parameters are shards under ZeRO-3."""
+        return self.engine.module.policy
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the last step; of the AdamW part under Muon."""
+        return float(self.engine.optimizer.param_groups[-1]["lr"])
+
+    def micro_batches(
+        self,
+        samples: Sequence[AnySample],
+        collate: Callable[..., AnyBatch],
+        filler: AnySample,
+    ) -> list[Weighted[AnyBatch]]:
+        """This rank's samples as micro-batches, as many on every rank.
+
+        A rank without any sample computes `filler`.
+        """
+        parts = cut(samples, token_budget=self._settings.token_budget, is_packed=self.is_packed)
+        micros = [self._on_device(collate(part, is_packed=self.is_packed), 1.0) for part in parts]
+        count = torch.tensor([len(micros)])
+        dist.all_reduce(count, op=dist.ReduceOp.MAX)
+        if not micros and int(count):
+            micros.append(self._on_device(collate([filler], is_packed=self.is_packed), 0.0))
+        return micros + [(micros[0][0], 0.0)] * (int(count) - len(micros))
+
+    def _on_device(self, micro: AnyBatch, weight: float) -> Weighted[AnyBatch]:
+        return micro.to(self.device), weight
+
+    def start_step(self) -> None:
+        """Set the mode and the learning rate of the step that comes."""
+        self.engine.train()
+        share = lr_share(self._settings.optimizer, self.step_count, self._total_steps)
+        for group, peak in zip(self.engine.optimizer.param_groups, self._peak_lrs, strict=True):
+            group["lr"] = peak * share
+
+    def update(
+        self,
+        micros: Sequence[Weighted[AnyBatch]],
+        loss_of: Callable[[int, AnyBatch, float], torch.Tensor],
+        *,
+        divisor: float,
+    ) -> float:
+        """One optimiser step; returns the global norm of the gradient before it was clipped.
+
+        `loss_of(number, micro, weight)` gives the loss of a micro-batch, summed over tokens.
+        `divisor` is a constant of the whole batch, over all ranks.
+        """
+        norm = 0.0
+        for number, (micro, weight) in enumerate(micros):
+            is_last = number == len(micros) - 1
+            self.engine.set_gradient_accumulation_boundary(is_last)
+            loss = loss_of(number, micro, weight)
+            # DeepSpeed averages over ranks; the loss is a sum over them.
+            self.engine.backward(loss * (weight * dist.get_world_size() / divisor))
+            norm = self._whole_grad_norm() if is_last else 0.0
+            self.engine.step()
+        return self._sharded_grad_norm() if self._settings.zero_stage else norm
+
+    def _whole_grad_norm(self) -> float:
+        # Before the step. DeepSpeed reports a norm only where it shards.
+        if self._settings.zero_stage > 0:
+            return 0.0
+        gradients = [p.grad for p in self.policy.parameters() if p.grad is not None]
+        return float(torch.nn.utils.get_total_norm(gradients))
+
+    def _sharded_grad_norm(self) -> float:
+        # After the step, which DeepSpeed skips where the norm is not finite; it then reports
+        # None or -1.
+        norm = self.engine.get_global_grad_norm()
+        return math.nan if norm is None or norm < 0 else float(norm)
+
+    def named_tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Full tensors in one fixed order, for the rank that packs; collective under ZeRO-3.
+
+        Gathered and copied one at a time, and never while a gather is open: a generator that
+        yields inside one lets ranks drift apart.
+        """
+        import deepspeed
+
+        for tensor in plain_tensors(self.policy):
+            if self._settings.zero_stage < 3:
+                yield tensor.name, tensor.value()
+                continue
+            with deepspeed.zero.GatheredParameters(tensor.parts):
+                full = tensor.value().clone()
+            yield tensor.name, full
+
+    def save(self, folder: Path) -> None:
+        """Write this rank's share of the trained parameters and optimiser state; collective."""
+        self.engine.save_checkpoint(
+            str(folder),
+            tag="state",
+            client_state={"step": self.step_count, "start": self._start},
+            exclude_frozen_parameters=self._settings.lora.rank > 0,
+        )
+
+    def load(self, folder: Path) -> None:
+        """Restore what `save` wrote; raises FileNotFoundError when it is not there.
+
+        Raises ValueError when the run did not start from the present policy, where that matters.
+        """
+        path, state = self.engine.load_checkpoint(
+            str(folder), tag="state", load_module_strict=not self._settings.lora.rank
+        )
+        if path is None:
+            raise FileNotFoundError(f"{folder} must hold a learner state, found none")
+        check_same_start(state.get("start"), self._start, folder)
+        self.step_count = int(state["step"])
+
+    def export(self, folder: Path) -> None:
+        """Write the policy and its tokenizer in Hugging Face format; collective."""
+        tensors = {name: tensor.cpu() for name, tensor in self.named_tensors()}
+        if dist.get_rank() == 0:
+            self.policy.save_pretrained(folder, state_dict=tensors)
+            self._tokenizer.save_pretrained(folder)
+        dist.barrier()
+
+
+def _is_packed(policy: PreTrainedModel) -> bool:
+    """Switch the policy to packed rows where it can read them; say why where it cannot."""
+    reason = enable_packing(policy)
+    if reason is not None:
+        _log.warning("%s computes padded rows: %s", type(policy).__name__, reason)
+    return reason is None

@@ -9,7 +9,7 @@ The engine starts from random weights: only a real first sync makes it the polic
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +18,20 @@ import numpy as np
 from t2g_ray.rollout.drafting import Guesser
 from t2g_ray.rollout.spec import EngineSpec, Sampling, sampling_parameters, start_vllm
 from t2g_ray.types import Completion, FloatArray, Group, IntArray, Prompt
+from t2g_ray.vllm_private.engine import (
+    begun_completions,
+    num_running,
+    rekey_waiting_requests,
+    running_completions,
+    shut_down,
+    vocabulary_size,
+)
+from t2g_ray.vllm_private.worker import weight_receiver, worker_device, worker_model
 from t2g_ray.weights.manifest import Bucket, Manifest, WeightSyncError
 from t2g_ray.weights.transport import Meeting, SharedBucket, device_key
 
 if TYPE_CHECKING:
     from vllm.outputs import CompletionOutput, RequestOutput
-    from vllm.v1.engine.output_processor import RequestState
 
 
 CHECK_BYTES = 512 * 2**20
@@ -58,8 +66,7 @@ class GenerationEngine:
 
             self._call(install_verifier)
             # Logits and log-probs of every token checked, in float32.
-            vocabulary = self._engine.vllm_config.model_config.get_vocab_size()
-            self._max_checked = CHECK_BYTES // (2 * 4 * vocabulary)
+            self._max_checked = CHECK_BYTES // (2 * 4 * vocabulary_size(self._engine))
 
     @property
     def is_busy(self) -> bool:
@@ -113,19 +120,15 @@ class GenerationEngine:
 
     def _guess(self) -> None:
         """Give vLLM a guess for every running completion, which its next pass checks."""
-        requests = self._engine.engine_core.engine_core.scheduler.requests
-        states = self._engine.output_processor.request_states
-        share = min(self.spec.draft_tokens, self._max_checked // max(1, len(states)) - 1)
-        for name, state in states.items():
-            request = requests[name]
-            if not request.num_output_tokens:
-                continue
+        share = self._max_checked // max(1, num_running(self._engine)) - 1
+        share = min(self.spec.draft_tokens, share)
+        for completion in begun_completions(self._engine):
             self.num_passes += 1
+            written = completion.token_ids
             # One token more than was guessed comes out of a pass.
-            room = request.max_tokens - request.num_output_tokens - 1
-            request.spec_token_ids = self._open[int(state.external_req_id)].guesser.guess(
-                request.output_token_ids, min(share, room)
-            )
+            room = completion.max_tokens - len(written) - 1
+            guesser = self._open[int(completion.group)].guesser
+            completion.offer_guess(guesser.guess(written, min(share, room)))
 
     def _close(self, output: RequestOutput) -> Group:
         group = self._open.pop(int(output.request_id))
@@ -147,9 +150,9 @@ class GenerationEngine:
         Returns, for each one, how many tokens each of its unfinished completions had.
         """
         lengths: dict[int, list[int]] = {i: [] for i in indices if i in self._open}
-        for index, state in self._running():
-            if index in lengths:
-                lengths[index].append(_num_written(state))
+        for completion in running_completions(self._engine):
+            if int(completion.group) in lengths:
+                lengths[int(completion.group)].append(completion.num_written)
         groups = [self._open.pop(index) for index in lengths]
         self._engine.abort_request([group.request for group in groups], internal=True)
         return lengths
@@ -195,25 +198,16 @@ class GenerationEngine:
         self._mark_version(version)
 
     def _mark_version(self, version: int) -> None:
-        for index, state in self._running():
-            span = (_num_written(state), version)
-            self._open[index].spans[state.request_index].append(span)
+        for completion in running_completions(self._engine):
+            spans = self._open[int(completion.group)].spans[completion.member]
+            spans.append((completion.num_written, version))
         self.version = version
         # Those that wait for their turn, or lost it, would read prefixes of the older weights.
-        for request in self._engine.engine_core.engine_core.scheduler.requests.values():
-            if request.num_computed_tokens == 0:
-                request.cache_salt = self._salt(request.cache_salt.partition(" ")[0])
-                request.block_hashes.clear()
-                request.update_block_hashes()
+        rekey_waiting_requests(self._engine, lambda salt: self._salt(salt.partition(" ")[0]))
 
     def _salt(self, kind: str) -> str:
         """Keys cached prefixes by version: an old one cannot be hit."""
         return f"{kind} v{self.version}"
-
-    def _running(self) -> Iterator[tuple[int, RequestState]]:
-        """Every unfinished completion: its prompt's index and what vLLM keeps of it."""
-        for state in self._engine.output_processor.request_states.values():
-            yield int(state.external_req_id), state
 
     def verify(self, manifest: Manifest) -> None:
         """Check all layers against a manifest; raises WeightSyncError naming the tensor."""
@@ -225,26 +219,21 @@ class GenerationEngine:
 
     def close(self) -> None:
         """Release the engine's memory and child processes."""
-        self._engine.engine_core.shutdown()
-
-
-def _num_written(state: RequestState) -> int:
-    # Only requests without text have no detokenizer.
-    return 0 if state.detokenizer is None else state.detokenizer.num_output_tokens()
+        shut_down(self._engine)
 
 
 def _verify_worker(worker: Any, manifest: Manifest) -> int:
     from t2g_ray.weights.vllm_backend import verify_model
 
-    return verify_model(worker.model_runner.model, manifest)
+    return verify_model(worker_model(worker), manifest)
 
 
 def _worker_device(worker: Any) -> str:
-    return device_key(worker.device)
+    return device_key(worker_device(worker))
 
 
 def _verify_received(worker: Any, version: int) -> int:
-    entries = worker.weight_transfer_engine.received
+    entries = weight_receiver(worker).received
     num_buckets = len({entry.bucket for entry in entries})
     manifest = Manifest(version=version, entries=entries, num_buckets=num_buckets)
     return _verify_worker(worker, manifest)

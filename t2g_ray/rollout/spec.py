@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from t2g_ray.config import GrpoConfig
+from t2g_ray.vllm_private.parts import check_private_parts
 
 CPU_BLOCK_SIZE = 32
 """Tokens of a block of the KV cache on a CPU. A group shares the whole blocks of its prompt, and
@@ -116,7 +117,10 @@ def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
 
 
 def start_vllm(spec: EngineSpec) -> Any:
-    """vLLM's LLMEngine in this process, which offers the project's weight transfer."""
+    """vLLM's LLMEngine in this process, which offers the project's weight transfer.
+
+    Raises PrivatePartsMissing: before anything is loaded, or by a worker once its model is.
+    """
     is_cpu = spec.gpus == 0
     # In process: no serialisation between scheduler and model, and one process to watch.
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
@@ -127,6 +131,9 @@ def start_vllm(spec: EngineSpec) -> Any:
         os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, round(spec.kv_cache_gib)))
         os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
         os.environ["OMP_NUM_THREADS"] = str(spec.threads)
+    check_private_parts("engine")
+    if spec.draft_tokens:
+        check_private_parts("guesses")
     from vllm.config.weight_transfer import WeightTransferConfig
     from vllm.engine.arg_utils import EngineArgs
     from vllm.v1.engine.llm_engine import LLMEngine

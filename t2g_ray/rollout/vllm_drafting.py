@@ -11,10 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from vllm.v1.outputs import LogprobsTensors, SamplerOutput
-from vllm.v1.sample.rejection_sampler import RejectionSampler
 
 from t2g_ray.rollout.drafting import NONE, verify
+from t2g_ray.vllm_private.worker import GuessedPass, replace_check_of_guesses
 
 
 class NoDrafts:
@@ -35,35 +34,18 @@ class NoDrafts:
 
 def install_verifier(worker: Any) -> None:
     """Let a worker of vLLM check guesses by `verify`."""
-    worker.model_runner.rejection_sampler = Verifier(worker.model_runner.sampler)
+    replace_check_of_guesses(worker, _check_guesses)
 
 
-class Verifier(RejectionSampler):
-    """Checks guesses of plain sampling: a temperature, the token's own log-prob, one generator."""
-
-    def forward(
-        self, metadata: Any, draft_probs: Tensor | None, logits: Tensor, sampling_metadata: Any
-    ) -> SamplerOutput:
-        """`logits` [rows + guesses, vocabulary], a row's guesses one after the other and then the
-        token after them. Raises RuntimeError for sampling that is not plain."""
-        _check_plain(draft_probs, sampling_metadata)
-        num_guesses = torch.tensor(metadata.num_draft_tokens)
-        temperature = sampling_metadata.temperature
-        if temperature is None:
-            temperature = torch.zeros(len(num_guesses))
-        guesses = _as_rows(metadata.draft_token_ids.long(), num_guesses)
-        tokens, logprobs = verify(logits, guesses, num_guesses, temperature)
-        if sampling_metadata.max_num_logprobs is None:
-            return SamplerOutput(sampled_token_ids=tokens.int(), logprobs_tensors=None)
-        return SamplerOutput(
-            sampled_token_ids=tokens.int(),
-            logprobs_tensors=LogprobsTensors(
-                logprob_token_ids=tokens.reshape(-1, 1).int(),
-                logprobs=logprobs.reshape(-1, 1),
-                # Nobody asks for ranks.
-                selected_token_ranks=torch.zeros(tokens.numel(), dtype=torch.int32),
-            ),
+def _check_guesses(asked: GuessedPass, logits: Tensor) -> tuple[Tensor, Tensor]:
+    if not asked.is_plain:
+        raise RuntimeError(
+            "completions with guessed tokens must be sampled by temperature alone, found "
+            f"{asked.sampling}; set rollout.draft_tokens=0"
         )
+    num_guesses = torch.tensor(asked.num_guesses)
+    guesses = _as_rows(asked.guesses, num_guesses)
+    return verify(logits, guesses, num_guesses, asked.temperature)
 
 
 def _as_rows(values: Tensor, counts: Tensor) -> Tensor:
@@ -72,21 +54,3 @@ def _as_rows(values: Tensor, counts: Tensor) -> Tensor:
     table = torch.full(is_there.shape, NONE)
     table[is_there] = values
     return table
-
-
-def _check_plain(draft_probs: Tensor | None, sampling: Any) -> None:
-    is_plain = (
-        draft_probs is None
-        and sampling.top_p is None
-        and sampling.top_k is None
-        and sampling.no_penalties
-        and not sampling.generators
-        and not sampling.bad_words_token_ids
-        and sampling.allowed_token_ids_mask is None
-        and not sampling.max_num_logprobs
-    )
-    if not is_plain:
-        raise RuntimeError(
-            "completions with guessed tokens must be sampled by temperature alone, found "
-            f"{sampling}; set rollout.draft_tokens=0"
-        )

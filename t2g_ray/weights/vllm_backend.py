@@ -12,6 +12,7 @@ Invariant: after `finish_weight_update` every tensor of the manifest was receive
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,13 +24,18 @@ from vllm.distributed.weight_transfer.base import (
     WeightTransferUpdateInfo,
 )
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
-from vllm.model_executor.layers.linear import (
-    WEIGHT_LOADER_V2_SUPPORTED,
-    LinearBase,
-    UnquantizedLinearMethod,
-)
-from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
 
+from t2g_ray.vllm_private.parts import check_private_parts
+from t2g_ray.vllm_private.worker import (
+    is_matrix,
+    is_packed,
+    layer_name,
+    pack_layer,
+    product_of,
+    quantisation_of,
+    restore_full_parameter,
+    sources_of,
+)
 from t2g_ray.weights.manifest import (
     Bucket,
     Manifest,
@@ -77,6 +83,11 @@ class BucketWeightTransferEngine(WeightTransferEngine[BucketInitInfo, BucketUpda
     received: tuple[TensorEntry, ...] = ()
     """What came over the link in this update, or in the last one."""
 
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        """vLLM makes it. Raises PrivatePartsMissing before any weight is sent."""
+        check_private_parts("worker")
+        super().__init__(*arguments, **named)
+
     def init_transfer_engine(self, init_info: BucketInitInfo) -> None:
         """Meet the learner and the other samplers, instead of those met before."""
         self._link = None
@@ -87,7 +98,7 @@ class BucketWeightTransferEngine(WeightTransferEngine[BucketInitInfo, BucketUpda
         """Give every packed layer a full parameter again."""
         self.received = ()
         for layer in _layers(self.model):
-            if _is_packed(layer):
+            if is_packed(layer):
                 _restore_parameter(layer)
 
     def update_weights(self, update_info: dict[str, Any]) -> None:
@@ -129,44 +140,26 @@ class BucketWeightTransferEngine(WeightTransferEngine[BucketInitInfo, BucketUpda
         if self.device.type != "cpu":
             return
         for layer in _layers(self.model):
-            method = getattr(layer, "quant_method", None)
-            if method is not None and isinstance(layer, LinearBase | VocabParallelEmbedding):
-                method.process_weights_after_loading(layer)
+            if is_matrix(layer):
+                pack_layer(layer)
 
     def shutdown(self) -> None:
         """Leave the link."""
         self._link = None
 
 
-def _layers(model: nn.Module) -> Iterator[Any]:
-    # Any: vLLM's layers carry attributes that their classes do not declare.
-    return iter(model.modules())
+def _layers(model: nn.Module) -> Iterator[nn.Module]:
+    return model.modules()
 
 
-def _is_packed(layer: Any) -> bool:
-    if not isinstance(layer, LinearBase):
-        return False
-    weight: Any = layer.weight
-    return bool(weight.numel() == 0)
-
-
-def _restore_parameter(layer: Any) -> None:
-    method = layer.quant_method
-    if not isinstance(method, UnquantizedLinearMethod):
+def _restore_parameter(layer: nn.Module) -> None:
+    quantisation = quantisation_of(layer)
+    if quantisation is not None:
         raise WeightSyncError(
-            f"layer {layer.prefix} must be unquantised to take new weights, found "
-            f"{type(method).__name__}; sample from an unquantised model"
+            f"layer {layer_name(layer)} must be unquantised to take new weights, found "
+            f"{quantisation}; sample from an unquantised model"
         )
-    is_second_loader = type(method).__name__ in WEIGHT_LOADER_V2_SUPPORTED
-    method.create_weights(
-        layer=layer,
-        input_size_per_partition=getattr(layer, "input_size_per_partition", layer.input_size),
-        output_partition_sizes=layer.output_partition_sizes,
-        input_size=layer.input_size,
-        output_size=layer.output_size,
-        params_dtype=layer.params_dtype,
-        weight_loader=layer.weight_loader_v2 if is_second_loader else layer.weight_loader,
-    )
+    restore_full_parameter(layer)
 
 
 def verify_model(model: Any, manifest: Manifest) -> int:
@@ -195,12 +188,7 @@ def verify_model(model: Any, manifest: Manifest) -> int:
 def _constituents(model: Any, name: str, wanted: dict[str, TensorEntry]) -> tuple[TensorEntry, ...]:
     if name in wanted:
         return (wanted[name],)
-    sources = [name]
-    for fused, parts in getattr(model, "packed_modules_mapping", {}).items():
-        if f".{fused}." in name:
-            sources = [name.replace(f".{fused}.", f".{part}.") for part in parts]
-    if name == "lm_head.weight" and model.config.tie_word_embeddings:
-        sources = ["model.embed_tokens.weight"]
+    sources = sources_of(model, name)
     dropped = [source for source in sources if source not in wanted]
     if dropped:
         raise WeightSyncError(
@@ -215,8 +203,8 @@ def _verify_parameter(layer: Any, parameter_name: str, entries: tuple[TensorEntr
     assert parameter is not None
     if parameter.numel():
         _verify_bytes(parameter.data, entries)
-    is_matrix = parameter_name == "weight" and all(len(entry.shape) == 2 for entry in entries)
-    if is_matrix and isinstance(layer, LinearBase | VocabParallelEmbedding):
+    is_weight = parameter_name == "weight" and all(len(entry.shape) == 2 for entry in entries)
+    if is_weight and is_matrix(layer):
         _verify_computation(layer, entries)
 
 
@@ -235,7 +223,7 @@ def _verify_computation(layer: Any, entries: tuple[TensorEntry, ...]) -> None:
     probe = right_probe(entries[0].shape[1]).to(dtype)
     device = next(iter(layer.parameters())).device
     with torch.no_grad():
-        product = layer.quant_method.apply(layer, probe.to(device)[None, :], None)[0]
+        product = product_of(layer, probe.to(device))
     for entry, rows in zip(entries, _split_rows(product, entries), strict=True):
         check_sketch(entry, rows, tolerance=_SKETCH_TOLERANCE[dtype])
 
@@ -250,5 +238,5 @@ def _split_rows(data: torch.Tensor, entries: tuple[TensorEntry, ...]) -> Iterato
 
 def register() -> None:
     """Offer the backend to vLLM; called by vLLM in each of its processes, maybe twice."""
-    if BACKEND not in WeightTransferEngineFactory._registry:
+    with suppress(ValueError):  # the second time; the name is this project's own
         WeightTransferEngineFactory.register_engine(BACKEND, BucketWeightTransferEngine)

@@ -85,7 +85,9 @@ def _loader(layer: Any) -> Any:
     from vllm.model_executor.layers.linear import WEIGHT_LOADER_V2_SUPPORTED
 
     wants_second = type(layer.quant_method).__name__ in WEIGHT_LOADER_V2_SUPPORTED
-    return layer.weight_loader_v2 if wants_second else layer.weight_loader
+    # Layers that every worker holds whole (ReplicatedLinear) have the first loader alone.
+    has_second = hasattr(layer, "weight_loader_v2")
+    return layer.weight_loader_v2 if wants_second and has_second else layer.weight_loader
 
 
 def pack_layer(layer: Any) -> None:

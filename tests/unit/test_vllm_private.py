@@ -10,11 +10,13 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
 
 from t2g_ray.rollout.spec import EngineSpec, start_vllm
+from t2g_ray.vllm_private import worker as private
 from t2g_ray.vllm_private.parts import (
     PRIVATE_PARTS,
     PrivatePart,
@@ -191,3 +193,24 @@ def test_a_worker_does_not_take_weights_where_a_part_is_missing(
     monkeypatch.delattr(f"{linear}.WEIGHT_LOADER_V2_SUPPORTED")
     with pytest.raises(PrivatePartsMissing, match="WEIGHT_LOADER_V2_SUPPORTED"):
         BucketWeightTransferEngine(None, None, torch.device("cpu"), torch.nn.Linear(1, 1))
+
+
+def test_a_layer_that_every_worker_holds_whole_takes_new_weights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from vllm.model_executor.layers.linear import ReplicatedLinear
+
+    # As in an engine with one worker.
+    parameter = "vllm.model_executor.parameter"
+    monkeypatch.setattr(f"{parameter}.get_tensor_model_parallel_rank", lambda: 0)
+    monkeypatch.setattr(f"{parameter}.get_tensor_model_parallel_world_size", lambda: 1)
+    layer: Any = ReplicatedLinear(32, 16, bias=False, params_dtype=torch.float32, disable_tp=True)
+    probe = torch.linspace(-1.0, 1.0, 32)
+    for seed in range(2):
+        weight = torch.randn(16, 32, generator=torch.Generator().manual_seed(seed))
+        if private.is_packed(layer):
+            private.restore_full_parameter(layer)
+        layer.weight.weight_loader(layer.weight, weight)
+        private.pack_layer(layer)
+        assert torch.allclose(private.product_of(layer, probe), weight @ probe, atol=1e-5)
+    assert private.is_packed(layer)

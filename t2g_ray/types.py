@@ -57,6 +57,16 @@ class Prompt:
     likely_ids: tuple[int, ...] = ()
     purpose: Purpose = "train"
 
+    @property
+    def key(self) -> str:
+        """`prompt_key` of this prompt."""
+        return prompt_key(self.purpose, self.index)
+
+
+def prompt_key(purpose: Purpose, index: int) -> str:
+    """What a prompt is called where those of both purposes meet, as in "train 17"."""
+    return f"{purpose} {index}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Completion:

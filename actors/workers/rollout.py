@@ -12,7 +12,7 @@ from t2g_ray.rollout.engine import GenerationEngine
 from t2g_ray.rollout.sampler import SamplerThread
 from t2g_ray.rollout.spec import EngineSpec, Sampling
 from t2g_ray.run.trace import Span
-from t2g_ray.types import Group, Prompt
+from t2g_ray.types import Group, Prompt, prompt_key
 from t2g_ray.weights.manifest import Manifest
 from t2g_ray.weights.transport import Meeting
 
@@ -32,9 +32,12 @@ class RolloutActor:
         """Stream of groups; each becomes an object on this node that reward actors fetch."""
         yield from self._sampler.generate(prompts, sampling, min_version=min_version)
 
-    def abort(self, indices: Sequence[int]) -> dict[int, list[int]]:
-        """Forget these groups; for each unfinished one, how long its open completions were."""
-        return self._sampler.abort(indices)
+    def abort(self, positions: Sequence[int]) -> dict[int, list[int]]:
+        """Forget the groups of these training prompts; for each one that was not finished, how
+        many tokens each of its open completions had."""
+        of_key = {prompt_key("train", position): position for position in positions}
+        aborted = self._sampler.abort(of_key)
+        return {of_key[key]: lengths for key, lengths in aborted.items()}
 
     def load(self, manifest: Manifest, buckets: Sequence[BucketRef], verify: bool) -> float:
         """Fetch the buckets from the object store and apply them; seconds of the load."""

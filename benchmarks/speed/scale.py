@@ -63,12 +63,12 @@ class SleepingEngine:
             self._ready_s = time.perf_counter() + self._group_s
         self._open.append((prompt, sampling))
 
-    def abort(self, indices: Iterable[int]) -> dict[int, list[int]]:
+    def abort(self, keys: Iterable[str]) -> dict[str, list[int]]:
         """Forget these groups; none has a token before it is whole."""
-        wanted = frozenset(indices)
-        aborted = [prompt.index for prompt, _ in self._open if prompt.index in wanted]
-        self._open = deque(one for one in self._open if one[0].index not in wanted)
-        return {index: [] for index in aborted}
+        wanted = frozenset(keys)
+        aborted = [prompt.key for prompt, _ in self._open if prompt.key in wanted]
+        self._open = deque(one for one in self._open if one[0].key not in wanted)
+        return {key: [] for key in aborted}
 
     def step(self) -> list[Group]:
         """Sleep until the first group is due; groups are due at a fixed pace, late or not."""

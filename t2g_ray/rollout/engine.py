@@ -59,7 +59,8 @@ class GenerationEngine:
         self.num_generated_tokens = 0
         self.num_passes = 0
         """Passes of the model in which a completion grew, over all completions."""
-        self._open: dict[int, _OpenGroup] = {}
+        self._open: dict[str, _OpenGroup] = {}
+        """By the key of the prompt."""
         self._engine = start_vllm(spec)
         if spec.draft_tokens:
             from t2g_ray.rollout.vllm_drafting import install_verifier
@@ -74,45 +75,42 @@ class GenerationEngine:
         return bool(self._open)
 
     @property
-    def open_prompts(self) -> list[int]:
-        """Indices of the prompts being worked on."""
-        return sorted(self._open)
+    def open_prompts(self) -> list[str]:
+        """Keys of the prompts being worked on."""
+        return list(self._open)
 
     def add(self, prompt: Prompt, sampling: Sampling) -> None:
-        """Start a group. Raises ValueError when the prompt index is already open, and vLLM's own
-        error for a prompt or sampling that it refuses; the engine is then as it was."""
-        if prompt.index in self._open:
-            raise ValueError(f"prompt {prompt.index} must be started once, it is already open")
+        """Start a group. Raises ValueError when the prompt is already open, and vLLM's own error
+        for a prompt or sampling that it refuses; the engine is then as it was."""
+        if prompt.key in self._open:
+            raise ValueError(f"prompt {prompt.key} must be started once, it is already open")
         if not self._open:
-            self._reseed(prompt.index)
-        # What was evaluated before, which a resumed run leaves out, must not decide what training
-        # finds in the cache.
-        kind = "training" if prompt.index >= 0 else "evaluation"
+            self._reseed(prompt)
         # One request for all completions: vLLM reads and checks the prompt once.
         request = self._engine.add_request(
-            str(prompt.index),
-            {"prompt_token_ids": list(prompt.token_ids), "cache_salt": self._salt(kind)},
+            prompt.key,
+            {"prompt_token_ids": list(prompt.token_ids), "cache_salt": self._salt(prompt.purpose)},
             sampling_parameters(sampling),
         )
         spans = [[(0, self.version)] for _ in range(sampling.group_size)]
-        self._open[prompt.index] = _OpenGroup(
+        self._open[prompt.key] = _OpenGroup(
             prompt, time.time(), request, spans, Guesser(prompt.likely_ids)
         )
 
-    def _reseed(self, first_index: int) -> None:
+    def _reseed(self, first: Prompt) -> None:
         # Sampling uses one generator for the process. Seeding it whenever work starts from
         # nothing makes a synchronous step a function of (seed, version, prompts) alone, so that
         # a resumed run repeats it bit for bit.
         import torch
 
-        key = np.random.SeedSequence(
-            # Evaluation numbers its prompts below zero.
-            [self.spec.seed, self.spec.sampler, self.version + 1, first_index & 0xFFFFFFFF]
-        )
-        torch.manual_seed(int(key.generate_state(1, np.uint64)[0]))
+        key = [self.spec.seed, self.spec.sampler, self.version + 1, first.index]
+        if first.purpose == "eval":
+            key.append(1)
+        state = np.random.SeedSequence(key).generate_state(1, np.uint64)
+        torch.manual_seed(int(state[0]))
 
     def step(self) -> list[Group]:
-        """Write on every running completion; return the groups that became whole."""
+        """One pass of the model: every running completion grows. Returns the finished groups."""
         groups = [self._close(output) for output in self._engine.step() if output.finished]
         if self.spec.draft_tokens:
             self._guess()
@@ -127,11 +125,11 @@ class GenerationEngine:
             written = completion.token_ids
             # One token more than was guessed comes out of a pass.
             room = completion.max_tokens - len(written) - 1
-            guesser = self._open[int(completion.group)].guesser
+            guesser = self._open[completion.group].guesser
             completion.offer_guess(guesser.guess(written, min(share, room)))
 
     def _close(self, output: RequestOutput) -> Group:
-        group = self._open.pop(int(output.request_id))
+        group = self._open.pop(output.request_id)
         completions = tuple(_completion(one, group.spans[one.index]) for one in output.outputs)
         num_tokens = sum(len(one.token_ids) for one in completions)
         self.num_generated_tokens += num_tokens
@@ -144,16 +142,16 @@ class GenerationEngine:
             generate_s=time.time() - group.started_s,
         )
 
-    def abort(self, indices: Iterable[int]) -> dict[int, list[int]]:
-        """Forget those of these groups that are open.
+    def abort(self, keys: Iterable[str]) -> dict[str, list[int]]:
+        """Forget those of the groups of these prompts that are open.
 
         Returns, for each one, how many tokens each of its unfinished completions had.
         """
-        lengths: dict[int, list[int]] = {i: [] for i in indices if i in self._open}
+        lengths: dict[str, list[int]] = {key: [] for key in keys if key in self._open}
         for completion in running_completions(self._engine):
-            if int(completion.group) in lengths:
-                lengths[int(completion.group)].append(completion.num_written)
-        groups = [self._open.pop(index) for index in lengths]
+            if completion.group in lengths:
+                lengths[completion.group].append(completion.num_written)
+        groups = [self._open.pop(key) for key in lengths]
         self._engine.abort_request([group.request for group in groups], internal=True)
         return lengths
 
@@ -199,15 +197,19 @@ class GenerationEngine:
 
     def _mark_version(self, version: int) -> None:
         for completion in running_completions(self._engine):
-            spans = self._open[int(completion.group)].spans[completion.member]
+            spans = self._open[completion.group].spans[completion.member]
             spans.append((completion.num_written, version))
         self.version = version
         # Those that wait for their turn, or lost it, would read prefixes of the older weights.
         rekey_waiting_requests(self._engine, lambda salt: self._salt(salt.partition(" ")[0]))
 
-    def _salt(self, kind: str) -> str:
-        """Keys cached prefixes by version: an old one cannot be hit."""
-        return f"{kind} v{self.version}"
+    def _salt(self, purpose: str) -> str:
+        """Keys cached prefixes by version: an old one cannot be hit.
+
+        And by purpose: what was evaluated, which a resumed run leaves out, must not decide what
+        training finds in the cache.
+        """
+        return f"{purpose} v{self.version}"
 
     def verify(self, manifest: Manifest) -> None:
         """Check all layers against a manifest; raises WeightSyncError naming the tensor."""

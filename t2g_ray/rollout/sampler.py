@@ -12,11 +12,11 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from t2g_ray.rollout.engine import GenerationEngine
 from t2g_ray.rollout.spec import EngineSpec, Sampling
@@ -34,6 +34,7 @@ class PromptRefused(ValueError):
     """The engine cannot write a group as it was asked for; the message holds the reason."""
 
 
+Result = TypeVar("Result")
 _Out = queue.SimpleQueue[Group | BaseException | None]
 """What a call waits on: a group, its own failure, or None for a group that was aborted."""
 
@@ -55,8 +56,8 @@ class SamplerThread:
         self._tracer = Tracer(f"rollout/{spec.sampler}")
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._held: list[_Request] = []
-        self._outs: dict[int, _Out] = {}
-        """Index of an open prompt -> where its group goes."""
+        self._outs: dict[str, _Out] = {}
+        """Key of an open prompt -> where its group goes."""
         self._end: BaseException | None = None
         """Why the thread ended; set under the lock, so that no message comes after it."""
         self._lock = threading.Lock()
@@ -96,22 +97,22 @@ class SamplerThread:
             if item is not None:
                 yield item
 
-    def abort(self, indices: Sequence[int]) -> dict[int, list[int]]:
+    def abort(self, keys: Iterable[str]) -> dict[str, list[int]]:
         """Forget the groups of these prompts, those held back included.
 
         Returns, for each group that was not finished, how many tokens each of its unfinished
         completions had.
         """
-        result: dict[int, list[int]] = self._call(lambda engine: self._abort(frozenset(indices)))
-        return result
+        wanted = frozenset(keys)
+        return self._call(lambda engine: self._abort(wanted))
 
-    def _abort(self, indices: frozenset[int]) -> dict[int, list[int]]:
-        held = [request for request in self._held if request.prompt.index in indices]
-        self._held = [request for request in self._held if request.prompt.index not in indices]
-        lengths: dict[int, list[int]] = self._engine.abort(indices)
-        for out in [*(self._outs.pop(i) for i in lengths), *(request.out for request in held)]:
+    def _abort(self, keys: frozenset[str]) -> dict[str, list[int]]:
+        held = [request for request in self._held if request.prompt.key in keys]
+        self._held = [request for request in self._held if request.prompt.key not in keys]
+        lengths: dict[str, list[int]] = self._engine.abort(keys)
+        for out in [*(self._outs.pop(key) for key in lengths), *(one.out for one in held)]:
             out.put(None)
-        return lengths | {request.prompt.index: [] for request in held}
+        return lengths | {request.prompt.key: [] for request in held}
 
     def load(
         self, manifest: Manifest, buckets: Sequence[Bucket | SharedBucket], *, verify: bool
@@ -131,9 +132,9 @@ class SamplerThread:
             self._version = engine.version
             return time.time() - started
 
-        return float(self._call(between_tokens))
+        return self._call(between_tokens)
 
-    def call(self, function: Callable[[Any], Any]) -> Any:
+    def call(self, function: Callable[[GenerationEngine], Result]) -> Result:
         """Run `function(engine)` on the engine's thread between two steps."""
         return self._call(function)
 
@@ -182,8 +183,8 @@ class SamplerThread:
                 f"the sampler must run, found it ended by {type(self._end).__name__}: {self._end}"
             )
 
-    def _call(self, function: Callable[[Any], Any]) -> Any:
-        future: Future[Any] = Future()
+    def _call(self, function: Callable[[GenerationEngine], Result]) -> Result:
+        future: Future[Result] = Future()
 
         def command() -> None:
             # Boundary: a failed call is its caller's, the thread goes on.
@@ -245,15 +246,15 @@ class SamplerThread:
                 refused.add(request.out)
                 self._refuse(request, error)
             else:
-                self._outs[request.prompt.index] = request.out
+                self._outs[request.prompt.key] = request.out
 
     def _refuse(self, request: _Request, error: Exception) -> None:
         # Nobody waits for the rest of the call.
-        indices = [index for index, out in self._outs.items() if out is request.out]
-        for index in self._engine.abort(indices):
-            del self._outs[index]
+        keys = [key for key, out in self._outs.items() if out is request.out]
+        for key in self._engine.abort(keys):
+            del self._outs[key]
         reason = PromptRefused(
-            f"{self._tracer.actor} must be able to write prompt {request.prompt.index} "
+            f"{self._tracer.actor} must be able to write prompt {request.prompt.key} "
             f"({len(request.prompt.token_ids)} tokens) with {request.sampling}, found "
             f"{type(error).__name__}: {error}"
         )
@@ -266,7 +267,7 @@ class SamplerThread:
             self._working_since_s = time.time()
         while self._engine.is_busy and self._inbox.empty():
             for group in self._engine.step():
-                self._outs.pop(group.prompt.index).put(group)
+                self._outs.pop(group.prompt.key).put(group)
         with self._trace_lock:
             self._trace_work()
             self._working_since_s = None

@@ -179,12 +179,12 @@ def test_aborted_groups_leave_an_engine_that_works(loaded: GenerationEngine) -> 
         loaded.add(prompt, SAMPLING)
     for _ in range(3):
         loaded.step()
-    lengths = loaded.abort([0, 2, 9])
-    assert lengths.keys() == {0, 2}
+    lengths = loaded.abort(["train 0", "train 2", "train 9"])
+    assert lengths.keys() == {"train 0", "train 2"}
     # Where the engine works ahead, a token may be on its way.
     assert all(2 <= length <= 3 for group in lengths.values() for length in group)
-    assert loaded.open_prompts == [1]
-    loaded.abort([1])
+    assert loaded.open_prompts == ["train 1"]
+    loaded.abort(["train 1"])
     assert not loaded.is_busy
     groups = generate(loaded, prompts_of(3, 20), SAMPLING)
     assert differences(make_policy("tied"), groups, 1.0).mean() < 1e-5

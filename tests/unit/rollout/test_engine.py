@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,7 @@ from t2g_ray.graph import Graph
 from t2g_ray.rollout import engine as engine_module
 from t2g_ray.rollout.engine import GenerationEngine
 from t2g_ray.rollout.spec import EngineSpec, Sampling
-from t2g_ray.types import Group, Prompt, Record
+from t2g_ray.types import Group, Prompt, Purpose, Record
 from t2g_ray.weights.manifest import Manifest, WeightSyncError, pack_buckets
 
 RECORD = Record(text="Ann.", entity_types=("person",), relation_types=(), graph=Graph((), ()))
@@ -35,7 +36,7 @@ class FakeRequest:
 
     def __init__(self, num_computed_tokens: int) -> None:
         self.num_computed_tokens = num_computed_tokens
-        self.cache_salt = "training v0"
+        self.cache_salt = "train v0"
         self.block_hashes: list[str] = []
         self.update_block_hashes()
 
@@ -167,7 +168,7 @@ def finish(engine: GenerationEngine) -> list[Group]:
 
 def test_a_group_leaves_the_engine_whole_and_in_order_of_its_members(vllm: FakeVllm) -> None:
     engine = engine_of()
-    vllm.ends = {"4-0": 5, "4-1": 2}
+    vllm.ends = {"train 4-0": 5, "train 4-1": 2}
     engine.add(prompt(4), SAMPLING)
     assert [engine.step() for _ in range(4)] == [[], [], [], []]
     (group,) = engine.step()
@@ -179,7 +180,7 @@ def test_a_group_leaves_the_engine_whole_and_in_order_of_its_members(vllm: FakeV
 
 def test_completions_keep_ids_logprobs_and_why_they_ended(vllm: FakeVllm) -> None:
     engine = engine_of()
-    vllm.ends = {"0-0": 8, "0-1": 1}
+    vllm.ends = {"train 0-0": 8, "train 0-1": 1}
     engine.add(prompt(0), SAMPLING)
     (group,) = finish(engine)
     first, second = group.completions
@@ -192,7 +193,7 @@ def test_completions_keep_ids_logprobs_and_why_they_ended(vllm: FakeVllm) -> Non
 def test_each_token_carries_the_version_that_wrote_it(vllm: FakeVllm) -> None:
     engine = engine_of()
     load(engine, 3)
-    vllm.ends = {"0-0": 5, "0-1": 1}
+    vllm.ends = {"train 0-0": 5, "train 0-1": 1}
     engine.add(prompt(0), SAMPLING)
     engine.step()
     load(engine, 4)
@@ -219,10 +220,10 @@ def test_cached_prefixes_are_kept_apart_by_version_and_from_those_of_an_evaluati
     engine = engine_of()
     for version in (0, 1):
         load(engine, version)
-        for index in (0, -1):
-            engine.add(prompt(index), SAMPLING)
+        for one in (prompt(0), replace(prompt(0), purpose="eval")):
+            engine.add(one, SAMPLING)
             finish(engine)
-    assert vllm.salts == ["training v0", "evaluation v0", "training v1", "evaluation v1"]
+    assert vllm.salts == ["train v0", "eval v0", "train v1", "eval v1"]
 
 
 def test_new_weights_key_anew_what_has_read_nothing_yet(vllm: FakeVllm) -> None:
@@ -231,16 +232,18 @@ def test_new_weights_key_anew_what_has_read_nothing_yet(vllm: FakeVllm) -> None:
     waiting, running = (FakeRequest(num_computed_tokens=n) for n in (0, 5))
     vllm.engine_core.engine_core.scheduler.requests |= {"a": waiting, "b": running}
     load(engine, 1)
-    assert (waiting.cache_salt, waiting.block_hashes) == ("training v1", ["of training v1"])
-    assert (running.cache_salt, running.block_hashes) == ("training v0", ["of training v0"])
+    assert (waiting.cache_salt, waiting.block_hashes) == ("train v1", ["of train v1"])
+    assert (running.cache_salt, running.block_hashes) == ("train v0", ["of train v0"])
 
 
 def test_sampling_is_seeded_whenever_work_starts_from_nothing(vllm: FakeVllm) -> None:
-    def seeds(version: int, indices: Sequence[int], **spec: int) -> list[int]:
+    def seeds(
+        version: int, indices: Sequence[int], purpose: Purpose = "train", **spec: int
+    ) -> list[int]:
         engine, before = engine_of(**spec), len(vllm.seeds)
         load(engine, version)
         for index in indices:
-            engine.add(prompt(index), SAMPLING)
+            engine.add(replace(prompt(index), purpose=purpose), SAMPLING)
         finish(engine)
         return vllm.seeds[before:]
 
@@ -251,7 +254,7 @@ def test_sampling_is_seeded_whenever_work_starts_from_nothing(vllm: FakeVllm) ->
     others = [
         seeds(3, [5]),
         seeds(2, [6]),
-        seeds(2, [-6]),
+        seeds(2, [5], "eval"),
         seeds(2, [5], seed=1),
         seeds(2, [5], sampler=1),
     ]
@@ -261,7 +264,7 @@ def test_sampling_is_seeded_whenever_work_starts_from_nothing(vllm: FakeVllm) ->
 def test_a_prompt_is_started_once(vllm: FakeVllm) -> None:
     engine = engine_of()
     engine.add(prompt(0), SAMPLING)
-    with pytest.raises(ValueError, match="prompt 0 must be started once"):
+    with pytest.raises(ValueError, match="prompt train 0 must be started once"):
         engine.add(prompt(0), SAMPLING)
 
 
@@ -279,7 +282,7 @@ def test_a_prompt_that_vllm_refuses_leaves_the_engine_as_it_was(vllm: FakeVllm) 
     too_long = Prompt(index=1, token_ids=tuple(range(17)))
     with pytest.raises(ValueError, match="the prompt is too long"):
         engine.add(too_long, SAMPLING)
-    assert engine.open_prompts == [0]
+    assert engine.open_prompts == ["train 0"]
     engine.add(prompt(1), SAMPLING)
     assert sorted(group.prompt.index for group in finish(engine)) == [0, 1]
 
@@ -287,22 +290,23 @@ def test_a_prompt_that_vllm_refuses_leaves_the_engine_as_it_was(vllm: FakeVllm) 
 def test_aborted_groups_tell_how_far_they_were_and_can_be_started_again(vllm: FakeVllm) -> None:
     engine = engine_of()
     load(engine, 0)
-    vllm.ends = {"9-1": 1, "3-0": 4}
+    vllm.ends = {"train 9-1": 1, "train 3-0": 4}
     engine.add(prompt(9), SAMPLING)
     engine.step()
     engine.add(prompt(2), SAMPLING)
     engine.add(prompt(3), SAMPLING)
     engine.step()
-    assert engine.open_prompts == [2, 3, 9]
+    assert engine.open_prompts == ["train 9", "train 2", "train 3"]
     # A completion of 9 was finished after one token; 7 is not there.
-    assert engine.abort([2, 7, 9]) == {2: [1, 1], 9: [2]}
-    assert engine.open_prompts == [3]
+    aborted = engine.abort(["train 2", "train 7", "train 9"])
+    assert aborted == {"train 2": [1, 1], "train 9": [2]}
+    assert engine.open_prompts == ["train 3"]
     load(engine, 1)
     engine.add(prompt(2), SAMPLING)
     groups = {group.prompt.index: group for group in finish(engine)}
     assert groups.keys() == {2, 3}
     assert groups[3].completions[0].versions.tolist() == [0, 1, 1, 1]
-    assert engine.abort([2]) == {}
+    assert engine.abort(["train 2"]) == {}
 
 
 def test_a_load_is_start_buckets_finish_and_proof(vllm: FakeVllm) -> None:

@@ -1,5 +1,6 @@
 """Greedy answers in the order of the records, with an engine that finishes out of order."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from t2g_ray.prompts.messages import encode_answer
 from t2g_ray.records.corpus import build_tokenizer, generate_records
 from t2g_ray.rollout.greedy import generate_texts
 from t2g_ray.rollout.spec import Sampling
-from t2g_ray.types import Completion, Group, Prompt
+from t2g_ray.types import Completion, Group, Prompt, Record
 
 TOKENIZER = build_tokenizer()
 COMPACT = PromptConfig(style="compact")
@@ -32,6 +33,7 @@ class LastFirstEngine:
     """Answers each prompt with its gold graph, cut at the limit, the last prompt first."""
 
     spec: Spec
+    records: Sequence[Record] = tuple(generate_records("heldout", 5, seed=0))
     asked: list[tuple[Prompt, Sampling]] = field(default_factory=list)
     open: list[tuple[Prompt, Sampling]] = field(default_factory=list)
 
@@ -45,7 +47,7 @@ class LastFirstEngine:
 
     def step(self) -> list[Group]:
         prompt, sampling = self.open.pop()
-        ids = encode_answer(TOKENIZER, prompt.record.graph)
+        ids = encode_answer(TOKENIZER, self.records[prompt.index].graph)
         token_ids = np.asarray(ids[: sampling.max_new_tokens], dtype=np.int32)
         completion = Completion(
             token_ids=token_ids,

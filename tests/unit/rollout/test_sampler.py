@@ -48,7 +48,7 @@ class FakeEngine:
         self.stepping = threading.Event()
         self.failure: BaseException | None = None
         self.load_failure: Exception | None = None
-        self._open: dict[int, tuple[Prompt, list[int]]] = {}
+        self._open: dict[str, tuple[Prompt, list[int]]] = {}
 
     @property
     def is_busy(self) -> bool:
@@ -58,7 +58,7 @@ class FakeEngine:
         if not prompt.token_ids[0]:
             raise ValueError("an empty prompt")
         self.events.append(f"add {prompt.index} under {self.version}")
-        self._open[prompt.index] = (prompt, [])
+        self._open[prompt.key] = (prompt, [])
 
     def step(self) -> list[Group]:
         self.events.append("step")
@@ -69,14 +69,14 @@ class FakeEngine:
         self.events.append("stepped")
         return [group for group in map(self._write, list(self._open)) if group is not None]
 
-    def _write(self, index: int) -> Group | None:
-        prompt, versions = self._open[index]
+    def _write(self, key: str) -> Group | None:
+        prompt, versions = self._open[key]
         versions.append(self.version)
         self.num_generated_tokens += 1
         self.num_passes += 1
         if len(versions) < prompt.token_ids[0]:
             return None
-        del self._open[index]
+        del self._open[key]
         size = len(versions)
         completion = Completion(
             token_ids=np.zeros(size, np.int32),
@@ -86,10 +86,10 @@ class FakeEngine:
         )
         return Group(prompt=prompt, completions=(completion,), sampler=2, generate_s=0.0)
 
-    def abort(self, indices: Iterable[int]) -> dict[int, list[int]]:
-        found = [index for index in indices if index in self._open]
-        self.events += [f"abort {index}" for index in found]
-        return {index: [len(self._open.pop(index)[1])] for index in found}
+    def abort(self, keys: Iterable[str]) -> dict[str, list[int]]:
+        found = [key for key in keys if key in self._open]
+        self.events += [f"abort {key}" for key in found]
+        return {key: [len(self._open.pop(key)[1])] for key in found}
 
     def load(self, manifest: Manifest, buckets: Any, *, verify: bool) -> None:
         if self.load_failure is not None:
@@ -249,13 +249,15 @@ def test_a_prompt_that_the_engine_refuses_fails_its_own_call_and_no_other(bench:
     refused = bench.generate(prompt(1, 2), prompt(2, 0), prompt(3, 1))
     wait_until(lambda: bench.sampler._inbox.qsize() == 1)
     bench.engine.gate.set()
-    message = r"rollout/2 must be able to write prompt 2 \(1 tokens\).*ValueError: an empty prompt"
+    message = (
+        r"rollout/2 must be able to write prompt train 2 \(1 tokens\).*ValueError: an empty prompt"
+    )
     with pytest.raises(PromptRefused, match=message) as caught:
         refused.result(WAIT_S)
     assert isinstance(pickle.loads(pickle.dumps(caught.value)), PromptRefused)
     assert len(other.result(WAIT_S)) == 1
     # What else the call had asked for is not written for nobody.
-    assert "abort 1" in bench.engine.events
+    assert "abort train 1" in bench.engine.events
     assert "add 3 under 0" not in bench.engine.events
     assert len(bench.generate(prompt(1, 1)).result(WAIT_S)) == 1
 
@@ -266,14 +268,14 @@ def test_aborted_groups_are_left_out_of_their_call(bench: Bench) -> None:
     running = bench.generate(prompt(0, 1), prompt(1, 50), prompt(2, 2))
     bench.wait_for_step()
     held = bench.generate(prompt(3, 1), min_version=5)
-    aborted = bench.pool.submit(bench.sampler.abort, [1, 3, 8])
+    aborted = bench.pool.submit(bench.sampler.abort, ["train 1", "train 3", "train 8"])
     wait_until(lambda: bench.sampler._inbox.qsize() == 2)
     bench.engine.gate.set()
     # One step was over when the message was read; group 3 had not begun.
-    assert aborted.result(WAIT_S) == {1: [1], 3: []}
+    assert aborted.result(WAIT_S) == {"train 1": [1], "train 3": []}
     assert [group.prompt.index for group in running.result(WAIT_S)] == [0, 2]
     assert held.result(WAIT_S) == []
-    assert bench.sampler.abort([0, 1]) == {}
+    assert bench.sampler.abort(["train 0", "train 1"]) == {}
 
 
 def test_close_ends_the_thread_and_releases_the_engine(bench: Bench) -> None:

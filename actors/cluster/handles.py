@@ -17,7 +17,7 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Ref(Generic[Result]):
     """A result that comes, and the actor that makes it."""
 
@@ -34,7 +34,7 @@ def put(value: Result) -> Ref[Result]:
     return Ref("driver", ray.put(value))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Stream(Generic[Result]):
     """Results that come one by one, each an object of its own."""
 
@@ -52,7 +52,7 @@ class Stream(Generic[Result]):
         return bool(self.reference.next_ready())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Handle(Generic[Actor]):
     """One actor. `name` is its role and number, as in "rollout/0"."""
 

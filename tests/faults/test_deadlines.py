@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,11 @@ import pytest
 import ray
 
 from actors.cluster import start as cluster
+from actors.cluster.fleet import Fleet
+from actors.cluster.handles import Handle
 from actors.cluster.start import Cluster, start_cluster
 from actors.stages.weights import RayWeights
+from actors.workers.learner import LearnerActor
 from t2g_ray.config import DeadlineConfig
 from t2g_ray.grpo.stages import LoopError
 from tests.integration.parts import grpo_config
@@ -28,7 +31,7 @@ class Hanging:
     def __init__(self, *arguments: Any) -> None:
         pass
 
-    def load(self, *arguments: Any) -> None:
+    def load(self, *arguments: Any) -> Any:
         time.sleep(60)
 
     drain_spans = node = save = publish = load
@@ -37,19 +40,19 @@ class Hanging:
 class Working(Hanging):
     """Answers the same calls at once."""
 
-    def load(self, *arguments: Any) -> list[Any]:
+    def load(self, *arguments: Any) -> Any:
         return []
 
     drain_spans = node = save = load
 
-    def publish(self, version: int, bucket_mib: float) -> tuple[Any, list[Any]]:
+    def publish(self, *arguments: Any) -> Any:
         return None, []
 
 
 class Dying(Working):
     """Ends its process instead of answering."""
 
-    def load(self, *arguments: Any) -> list[Any]:
+    def load(self, *arguments: Any) -> Any:
         os._exit(1)
 
     save = load
@@ -72,10 +75,10 @@ def ray_here() -> Iterator[None]:
     ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
 
 
-def started(*kinds: type) -> list[Any]:
-    actors = [ray.remote(kind).options(num_cpus=0).remote() for kind in kinds]
+def started(role: str, *kinds: type) -> list[Handle[Any]]:
+    actors: list[Any] = [ray.remote(kind).options(num_cpus=0).remote() for kind in kinds]
     ray.get([actor.__ray_ready__.remote() for actor in actors])
-    return actors
+    return [Handle(f"{role}/{number}", actor) for number, actor in enumerate(actors)]
 
 
 def running(run_dir: Path) -> list[str]:
@@ -83,24 +86,31 @@ def running(run_dir: Path) -> list[str]:
     return sorted(a["name"] for a in named if a["namespace"] == f"t2g:{run_dir.resolve()}")
 
 
-@pytest.mark.parametrize("method", ["load", "save"])
-def test_a_learner_rank_that_hangs_is_named_with_the_phase(method: str) -> None:
-    ranks = Cluster(SOON, learners=started(Working, Hanging))
+@pytest.mark.parametrize("method", [LearnerActor.load, LearnerActor.save])
+def test_a_learner_rank_that_hangs_is_named_with_the_phase(
+    method: Callable[[LearnerActor, Path], None],
+) -> None:
+    ranks = Cluster(SOON, learners=started("learner", Working, Hanging))
     message = r"restore of step 4 must end within deadlines\.train_s=2 s, .* learner/1$"
     with pytest.raises(LoopError, match=message):
-        ranks.each_learner(method, phase="restore of step 4")
+        ranks.each_learner("restore of step 4", method, Path("x"))
     ranks.close()
 
 
 def test_a_learner_rank_that_dies_is_named_at_once() -> None:
-    ranks = Cluster(DeadlineConfig(), learners=started(Hanging, Dying))
+    ranks = Cluster(DeadlineConfig(), learners=started("learner", Hanging, Dying))
     with pytest.raises(LoopError, match=r"(?s)the restore must succeed, .* failure in learner/1"):
-        ranks.each_learner("load", phase="restore")
+        ranks.each_learner("restore", LearnerActor.load, Path("x"))
     ranks.close()
 
 
 def test_actors_that_do_not_answer_questions_are_named() -> None:
-    all_actors = Cluster(SOON, started(Working), started(Hanging), started(Working))
+    all_actors = Cluster(
+        SOON,
+        Fleet(started("rollout", Working)),
+        started("reward", Hanging),
+        started("learner", Working),
+    )
     with pytest.raises(LoopError, match=r"deadlines\.train_s=2 s, still waiting for reward/0$"):
         all_actors.drain_spans()
     with pytest.raises(LoopError, match=r"still waiting for reward/0$"):
@@ -110,14 +120,15 @@ def test_actors_that_do_not_answer_questions_are_named() -> None:
 
 def test_a_sync_that_hangs_names_the_side_the_actor_and_the_version(tmp_path: Path) -> None:
     config = grpo_config(tmp_path / "run", Path("model"), deadlines={"sync_s": 2})
-    hanging, working = started(Hanging, Working)
+    learners = started("learner", Working, Hanging)
+    rollouts = started("rollout", Working, Hanging)
     with pytest.raises(LoopError, match=r"gather of version 7 .* waiting for learner/1$"):
-        RayWeights(config, learners=[working, hanging], rollouts=[]).publish(7)
-    sync = RayWeights(config, learners=[working], rollouts=[working, hanging])
+        RayWeights(config, learners=learners, fleet=Fleet()).publish(7)
+    sync = RayWeights(config, learners=learners[:1], fleet=Fleet(rollouts))
     with pytest.raises(LoopError, match=r"load of version 7 .* waiting for rollout/1$"):
         sync.publish(7)
-    for actor in (hanging, working):
-        ray.kill(actor)
+    for one in (*learners, *rollouts):
+        one.kill()
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from t2g_ray.algorithm.loss import loss_divisor
 from t2g_ray.config import AlgorithmConfig, LearnerConfig, LoraConfig, OptimizerConfig
 from t2g_ray.learner.batching import balance
-from t2g_ray.types import Sample
+from t2g_ray.types import Sample, TrainReport
 from tests.ports import free_port
 
 STEPS = 3
@@ -94,7 +94,7 @@ TOGETHER = (
         like="adapters",
     ),
 )
-WATCHED = ("loss", "entropy", "kl", "mismatch/kl", "mismatch/max_ratio", "tokens/loss", "lr")
+WATCHED = ("loss", "entropy", "kl", "mismatch_kl", "max_ratio", "num_tokens", "lr")
 SAVED = (
     "one piece",
     "all parts",
@@ -164,7 +164,6 @@ def run_rank(
                 temperature=0.9,
                 total_steps=10,
                 seed=0,
-                objective="policy",
             )
         )
 
@@ -174,7 +173,7 @@ def run_rank(
     for case in cases:
         learner, folder = learner_of(case), out / case.name
         divisor = loss_divisor(lengths, case.algorithm, max_new_tokens=24)
-        reports: list[dict[str, float]] = []
+        reports: list[TrainReport] = []
         for step in range(STEPS):
             if case.name in SAVED and step == STEPS - 1:
                 learner.save(folder / "state")
@@ -230,8 +229,10 @@ def test_the_result_does_not_depend_on_how_the_work_is_cut(folder: Path, case: C
     slack = 1 if case.algorithm is DEFAULT else 20
     for ours, theirs in zip(found["reports"], expected["reports"], strict=True):
         for key in WATCHED:
-            assert ours[key] == pytest.approx(theirs[key], rel=1e-5 * slack, abs=1e-7 * slack), key
-        assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-4 * slack)
+            assert getattr(ours, key) == pytest.approx(
+                getattr(theirs, key), rel=1e-5 * slack, abs=1e-7 * slack
+            ), key
+        assert ours.grad_norm == pytest.approx(theirs.grad_norm, rel=1e-4 * slack)
     # Adam divides by the gradient's own size, so rounding can move a weight of no gradient by a
     # share of the step of 1e-3.
     assert (
@@ -242,7 +243,7 @@ def test_the_result_does_not_depend_on_how_the_work_is_cut(folder: Path, case: C
 
 def test_three_steps_change_the_loss_and_every_weight(folder: Path, tied_model: Path) -> None:
     found = found_in(folder, "one piece")
-    losses = [report["loss"] for report in found["reports"]]
+    losses = [report.loss for report in found["reports"]]
     assert losses[-1] < losses[0]
     before = AutoModelForCausalLM.from_pretrained(tied_model, dtype=torch.float32)
     for name, parameter in before.named_parameters():
@@ -252,15 +253,15 @@ def test_three_steps_change_the_loss_and_every_weight(folder: Path, tied_model: 
 def test_the_kl_starts_at_nothing_and_grows_away_from_the_starting_policy(folder: Path) -> None:
     first, *_, last = found_in(folder, "all parts")["reports"]
     # Mean over two updates, the first of which is taken at the starting policy itself.
-    assert 0 < first["kl"] < last["kl"]
-    assert found_in(folder, "one piece")["reports"][-1]["kl"] == 0
+    assert 0 < first.kl < last.kl
+    assert found_in(folder, "one piece")["reports"][-1].kl == 0
 
 
 def test_further_updates_on_a_batch_change_the_weights_and_not_its_mismatch(folder: Path) -> None:
     once, twice = found_in(folder, "one piece"), found_in(folder, "all parts")
     ours, theirs = twice["reports"][0], once["reports"][0]
-    for key in ("mismatch/kl", "mismatch/max_ratio", "mismatch/logprob_difference", "tokens/loss"):
-        assert ours[key] == pytest.approx(theirs[key], rel=1e-6), key
+    for key in ("mismatch_kl", "max_ratio", "logprob_difference", "num_tokens"):
+        assert getattr(ours, key) == pytest.approx(getattr(theirs, key), rel=1e-6), key
     assert largest_difference(once["tensors"], twice["tensors"]) > 1e-3
 
 
@@ -279,19 +280,19 @@ def test_adapters_change_the_layers_they_stand_beside_and_nothing_else(
 
 def test_the_kl_of_adapters_is_taken_to_the_weights_beside_them(folder: Path) -> None:
     first, *_, last = found_in(folder, "adapters")["reports"]
-    assert first["kl"] == pytest.approx(0, abs=1e-9)  # before any step
-    assert last["kl"] > 1e-8
+    assert first.kl == pytest.approx(0, abs=1e-9)  # before any step
+    assert last.kl > 1e-8
 
 
 def test_the_learning_rate_follows_the_warm_up(folder: Path) -> None:
-    rates = [report["lr"] for report in found_in(folder, "one piece")["reports"]]
+    rates = [report.lr for report in found_in(folder, "one piece")["reports"]]
     assert rates == pytest.approx([5e-4, 1e-3, 1e-3])
 
 
 def test_muon_gives_the_same_result_on_two_ranks(folder: Path) -> None:
     alone, together = found_in(folder, "muon"), found_in(folder, "two ranks, muon")
     for ours, theirs in zip(together["reports"], alone["reports"], strict=True):
-        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
+        assert ours.loss == pytest.approx(theirs.loss, rel=1e-5)
     # In float32 1e-7 to 3e-7; orthogonalised in float16, as some processors offer it, 2e-4.
     assert largest_difference(together["tensors"], alone["tensors"]) < 1e-5
 
@@ -300,14 +301,14 @@ def test_muon_gives_the_same_result_on_two_ranks(folder: Path) -> None:
 def test_a_restored_learner_takes_the_same_step_bit_for_bit(folder: Path, name: str) -> None:
     found = found_in(folder, name)
     for key in ("loss", "kl", "grad_norm", "lr"):
-        assert found["again"][key] == found["reports"][-1][key]
+        assert getattr(found["again"], key) == getattr(found["reports"][-1], key)
     assert largest_difference(found["tensors again"], found["tensors"]) == 0.0
 
 
 @pytest.mark.parametrize("name", SAVED)
 def test_a_gradient_that_is_not_finite_is_reported_as_such(folder: Path, name: str) -> None:
     report = found_in(folder, name)["endless"]
-    assert not math.isfinite(report["loss"]) and not math.isfinite(report["grad_norm"])
+    assert not math.isfinite(report.loss) and not math.isfinite(report.grad_norm)
 
 
 @pytest.mark.parametrize("name", SAVED)

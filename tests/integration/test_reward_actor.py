@@ -16,7 +16,7 @@ from t2g_ray.config import RewardSpec
 from t2g_ray.config.rewards import CustomReward
 from t2g_ray.records.corpus import build_tokenizer
 from t2g_ray.types import Completion, Group, Prompt
-from tests.integration.parts import ANSWER, grpo_config
+from tests.integration.parts import ANSWER, RECORD, grpo_config
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 3.0
@@ -57,8 +57,9 @@ def test_a_hung_function_masks_its_completion_while_questions_are_answered(tmp_p
     spec = RewardSpec({"json": 1.0}, custom=(function,))
     actor = reward_actor_class().remote(0, str(tmp_path), spec, False, str(ROOT))
     ray.get(actor.node.remote())
-    summary, _ = actor.score.options(num_returns=2).remote(group(0, ANSWER, "", ANSWER))
-    both = (group(1, ANSWER, "no graph"), group(2, ANSWER))
+    gold = dict.fromkeys(range(3), RECORD)
+    summary, _ = actor.score.options(num_returns=2).remote(group(0, ANSWER, "", ANSWER), gold)
+    both = (group(1, ANSWER, "no graph"), gold, group(2, ANSWER), gold)
     later, *handles = actor.score.options(num_returns=3).remote(*both)
     started = time.monotonic()
     while not ray.wait([summary], timeout=0)[0]:
@@ -73,6 +74,8 @@ def test_a_hung_function_masks_its_completion_while_questions_are_answered(tmp_p
     assert found.parts == {"json": 1.0, "slow": 1.0}
     assert [one.rewards for one in ray.get(later)] == [(3.0, 2.0), (3.0,)]
     assert [one.group.prompt.index for one in ray.get(handles)] == [1, 2]
+    best = ray.get(actor.best_sample.remote(handles[0], RECORD))
+    assert (best["completion"], best["reward"], best["prompt_index"]) == (ANSWER, 3.0, 1)
     ray.kill(actor)
 
 

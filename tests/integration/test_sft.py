@@ -17,7 +17,7 @@ from t2g_ray.prompts.load import load_split
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.jsonlines import read_json_lines
 from t2g_ray.run.metrics import read_metrics
-from t2g_ray.sft.batches import encode_samples
+from t2g_ray.sft.batches import encode_examples
 
 CONFIG = Path(__file__).parents[2] / "configs" / "demo_sft.yaml"
 STEPS = 12
@@ -78,7 +78,7 @@ def test_the_held_out_loss_is_that_of_the_exported_model(straight: RunDir) -> No
     config = config_of(straight.path)
     model = AutoModelForCausalLM.from_pretrained(straight.model).eval()
     tokenizer = AutoTokenizer.from_pretrained(straight.model)
-    encoded = encode_samples(
+    encoded = encode_examples(
         tokenizer,
         load_split(config, "heldout"),
         config.prompt,
@@ -86,7 +86,7 @@ def test_the_held_out_loss_is_that_of_the_exported_model(straight: RunDir) -> No
         token_budget=4096,
     )
     total, num_tokens = 0.0, 0
-    for sample in encoded.samples:
+    for sample in encoded.examples:
         ids = torch.tensor([[*sample.prompt_ids, *sample.completion_ids.tolist()]])
         with torch.no_grad():
             log_p = torch.log_softmax(model(ids).logits[0, :-1], dim=-1)

@@ -9,11 +9,17 @@ from typing import Any
 import pytest
 import ray
 
+from actors.cluster.fleet import Fleet
+from actors.cluster.handles import Handle, call_all
+from actors.cluster.waiting import results_of
 from actors.grpo import run_grpo
 from actors.stages.weights import RayWeights
+from actors.workers.learner import LearnerActor
 from actors.workers.rollout import RolloutActor
 from benchmarks.speed.sync import WeightSource
+from t2g_ray.config import DeadlineConfig
 from t2g_ray.grpo.stages import LoopError
+from t2g_ray.rollout.engine import GenerationEngine
 from t2g_ray.rollout.spec import rollout_spec
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.metrics import read_metrics
@@ -67,22 +73,32 @@ def test_a_broadcast_reaches_those_that_join_and_misses_none_that_left(
     wavering_model: Path, tmp_path: Path
 ) -> None:
     config = grpo_config(tmp_path / "run", wavering_model, sync={"transport": "broadcast"})
-    learner = ray.remote(WeightSource).remote(str(wavering_model), 1)
-    actor = ray.remote(RolloutActor).options(max_concurrency=2)
-    first, second = (actor.remote(rollout_spec(config, str(wavering_model))) for _ in range(2))
-    rollouts = [first]
-    weights = RayWeights(config, learners=[learner], rollouts=rollouts)
+    source: Any = ray.remote(WeightSource).remote(str(wavering_model), 1)
+    actor: Any = ray.remote(RolloutActor).options(max_concurrency=2)
+    first, second = (
+        Handle[RolloutActor](
+            f"rollout/{i}", actor.remote(rollout_spec(config, str(wavering_model)))
+        )
+        for i in range(2)
+    )
+    fleet = Fleet([first])
+    weights = RayWeights(config, learners=[Handle("learner/0", source)], fleet=fleet)
     weights.publish(0)
-    rollouts.append(second)
-    assert weights.publish(1)["sync/verified"] == 1
-    assert [ray.get(one.call.remote(version_of)) for one in rollouts] == [1, 1]
-    ray.kill(rollouts.pop(0))
+    fleet.add(second)
+    assert weights.publish(1).is_verified
+    assert versions(fleet) == [1, 1]
+    fleet.remove_last().kill()
     weights.publish(2)
-    assert ray.get(second.call.remote(version_of)) == 2
+    assert versions(fleet) == [2]
 
 
-def version_of(engine: Any) -> int:
-    return int(engine.version)
+def versions(fleet: Fleet) -> list[int]:
+    calls = call_all(fleet, RolloutActor.call, version_of)
+    return results_of(calls, "question for the versions", DeadlineConfig().sync)
+
+
+def version_of(engine: GenerationEngine) -> int:
+    return engine.version
 
 
 class Elsewhere(RolloutActor):
@@ -104,7 +120,7 @@ class Learner:
 
 def test_sharing_memory_between_devices_is_refused_by_the_actors_name(tmp_path: Path) -> None:
     config = grpo_config(tmp_path / "run", tmp_path / "model", sync={"transport": "ipc"})
-    learner = ray.remote(Learner).remote()
-    rollout = ray.remote(Elsewhere).remote()
+    learner: Handle[LearnerActor] = Handle("learner/0", ray.remote(Learner).remote())
+    rollout: Handle[RolloutActor] = Handle("rollout/0", ray.remote(Elsewhere).remote())
     with pytest.raises(LoopError, match=r"found none on that of rollout/0 \(node/GPU-1\)"):
-        RayWeights(config, learners=[learner], rollouts=[rollout]).publish(0)
+        RayWeights(config, learners=[learner], fleet=Fleet([rollout])).publish(0)

@@ -1,4 +1,4 @@
-# make setup | demo | test | test-unit | check | format | bench | clean
+# make setup | demo | test | test-long | test-unit | check | format | bench | clean
 #   DEVICE=cpu|gpu     chosen by whether `nvidia-smi -L` works; PYTHON=... names the interpreter
 BIN     := .venv/bin
 CODE    := t2g_ray actors benchmarks
@@ -21,7 +21,7 @@ INSTALL := $(PIP) -c $(LOCK)
 # machine that cannot reach it but has a local wheel does not wait for long.
 TORCH_INDEX_cpu := --extra-index-url https://download.pytorch.org/whl/cpu --retries 2 --timeout 30
 
-.PHONY: setup demo test test-unit check format bench clean
+.PHONY: setup demo test test-long test-unit check format bench clean
 
 setup: $(READY)
 
@@ -42,7 +42,11 @@ demo: setup
 	$(BIN)/t2g demo
 
 test: setup
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long"
+
+# Benchmarks that run another program beside this one, and whole tables of runs, in a tiny size.
+test-long: setup
+	$(BIN)/pytest -m long
 
 test-unit: setup
 	$(BIN)/pytest tests/unit

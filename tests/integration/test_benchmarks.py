@@ -105,6 +105,7 @@ def test_loop(tmp_path: Path, tied_model: Path) -> None:
     assert_positive(rows, ["wall_over_sync/async_1"])
 
 
+@pytest.mark.long
 def test_serve(tmp_path: Path, tied_model: Path) -> None:
     model = shutil.copytree(tied_model, tmp_path / "model")
     write_prompt_settings(model, PromptConfig(style="compact"), 64)
@@ -116,6 +117,7 @@ def test_serve(tmp_path: Path, tied_model: Path) -> None:
     assert rows["latency_ms/p50"] <= rows["latency_ms/p99"]
 
 
+@pytest.mark.long
 def test_ablations(tmp_path: Path, wavering_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def run_here(*arguments: str) -> None:
         """The command without a process of its own, which would load everything once more."""
@@ -141,6 +143,7 @@ def test_ablations(tmp_path: Path, wavering_model: Path, monkeypatch: pytest.Mon
     assert "| default |" in table.read_text()
 
 
+@pytest.mark.long
 def test_peers(tmp_path: Path, tied_model: Path) -> None:
     pytest.importorskip("trl", reason="TRL is installed for this comparison only")
     rows = measure(

@@ -39,6 +39,7 @@ class Command:
         self.folder.mkdir()
         self.log = folder / "log"
         self._config = folder / "grpo.yaml"
+        self._started_s = 0.0
         settings = grpo_config(
             self.run.path,
             model,
@@ -50,6 +51,7 @@ class Command:
         self._config.write_text(dump_config(settings))
 
     def start(self) -> subprocess.Popen[bytes]:
+        self._started_s = time.time() - 1  # the system's clock ticks, so it may be a little early
         with self.log.open("wb") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "t2g_ray.cli", "grpo", str(self._config)],
@@ -65,7 +67,7 @@ class Command:
         assert process.wait(timeout=240) == 0, self.log.read_text()[-3000:]
 
     def tree(self) -> list[psutil.Process]:
-        """The driver, its Ray and all actors, whoever their parents are by now."""
+        """The drivers, their Ray and all actors, whoever their parents are by now."""
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
@@ -73,17 +75,35 @@ class Command:
                     found.append(process)
         return found
 
+    def newest_tree(self) -> list[psutil.Process]:
+        """What belongs to the last start."""
+        return self._where(lambda member: member.create_time() >= self._started_s)
+
+    def actors(self) -> list[psutil.Process]:
+        return self._where(lambda member: "Actor" in "".join(member.cmdline()))
+
+    def _where(self, is_meant: Callable[[psutil.Process], bool]) -> list[psutil.Process]:
+        found = []
+        for member in self.tree():
+            with suppress(psutil.NoSuchProcess):
+                if is_meant(member):
+                    found.append(member)
+        return found
+
     def kill(self, process: subprocess.Popen[bytes], *, only_driver: bool = False) -> None:
         """Kill the driver and, unless all others shall end by themselves, them too."""
         process.send_signal(signal.SIGSTOP)  # it goes no further while the others are looked for
-        tree = self.tree()
+        tree = self.newest_tree()
         assert any("RolloutActor" in "".join(member.cmdline()) for member in tree)
         process.kill()
         for member in [] if only_driver else tree:
             with suppress(psutil.NoSuchProcess):
                 member.kill()
         process.wait()
-        self.wait(lambda: not self.tree(), "the whole tree to end")
+        # Agents of Ray look for its head for a minute before they end by themselves; the end of
+        # the test waits for them.
+        is_over = self.actors if only_driver else self.newest_tree
+        self.wait(lambda: not is_over(), "the whole tree to end", every_s=0.1)
 
     def wait(self, is_done: Callable[[], object], what: str, every_s: float = 0.002) -> None:
         deadline = time.monotonic() + 200
@@ -103,6 +123,7 @@ class Command:
     def kill_inside_a_checkpoint(self, first: int) -> int:
         """Kill everything while a checkpoint is being written; returns its step."""
         process = self.start()
+        self.wait(lambda: self.run.checkpoint(first - 1).exists(), f"checkpoint {first - 1}")
         for step in range(first, STEPS):
             partial = temporary_path(self.run.checkpoint(step))
             self.wait(partial.exists, f"the writing of checkpoint {step}", every_s=0.0005)
@@ -172,4 +193,5 @@ def test_a_run_that_was_killed_three_times_ends_like_one_that_was_not(
     weights = "model.safetensors"
     assert (ours.model / weights).read_bytes() == (theirs.model / weights).read_bytes()
     assert not list(ours.checkpoints.glob(".*"))
-    killed.wait(lambda: not killed.tree() and not straight.tree(), "the end of all processes")
+    both = (killed, straight)
+    killed.wait(lambda: not any(run.tree() for run in both), "all processes to end", every_s=0.1)

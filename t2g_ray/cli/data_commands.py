@@ -28,6 +28,18 @@ Types = Annotated[
 ]
 
 
+SchemaFile = Annotated[
+    Path | None, typer.Option(exists=True, dir_okay=False, help="Types file or ontology.")
+]
+KeepFaulty = Annotated[
+    bool,
+    typer.Option(
+        "--keep-faulty",
+        help="Keep rows with entities outside the text, unknown ends or unknown types.",
+    ),
+]
+
+
 @data_app.command("import")
 def import_command(
     source: Annotated[str, typer.Argument(help="File, folder, or hub name (owner/name).")],
@@ -42,22 +54,14 @@ def import_command(
     ] = False,
     entity_types: Types = None,
     relation_types: Types = None,
-    schema: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="Types file or ontology.")
-    ] = None,
+    schema: SchemaFile = None,
     sub_schema: Annotated[
         int | None, typer.Option(help="Seed: ask for some of the types only, new for each record.")
     ] = None,
     split: Annotated[str | None, typer.Option(help="Split of a hub data set; default all.")] = None,
     subset: Annotated[str | None, typer.Option(help="Configuration of a hub data set.")] = None,
     rejected: Rejected = None,
-    keep_faulty: Annotated[
-        bool,
-        typer.Option(
-            "--keep-faulty",
-            help="Keep rows with entities outside the text, unknown ends or unknown types.",
-        ),
-    ] = False,
+    keep_faulty: KeepFaulty = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Write nothing if any row is rejected.")
     ] = False,

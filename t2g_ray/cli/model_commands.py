@@ -12,7 +12,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -47,6 +47,7 @@ MaxNewTokens = Annotated[
 Constrained = Annotated[
     bool, typer.Option("--constrained", help="Hold the output to the JSON Schema of the types.")
 ]
+MaxRecords = Annotated[int | None, typer.Option(min=1, help="Use only this many, the first.")]
 JsonOut = Annotated[Path | None, typer.Option("--json", help="Write the figures as JSON here.")]
 PerRecord = Annotated[
     Path | None, typer.Option(help="Write each record's counts and details here, a line each.")
@@ -59,9 +60,7 @@ def eval_command(
         str, typer.Option(help="JSONL file of records, 'embedded' or 'embedded:names'.")
     ],
     json_out: JsonOut = None,
-    max_records: Annotated[
-        int | None, typer.Option(min=1, help="Use the first so many records.")
-    ] = None,
+    max_records: MaxRecords = None,
     style: Style = None,
     thinking: Thinking = None,
     constrained: Constrained = False,
@@ -90,11 +89,8 @@ def eval_command(
     )
     print_evaluation(result, title=f"{model} on {data}")
     if generated.num_too_long:
-        typer.echo(
-            f"{generated.num_too_long} of {len(records)} prompts did not fit and count as empty "
-            "answers",
-            err=True,
-        )
+        shares = f"{generated.num_too_long} of {len(records)} prompts"
+        typer.echo(f"{shares} did not fit and count as empty answers", err=True)
     if json_out is not None:
         settings = {
             "model": model,
@@ -110,8 +106,11 @@ def eval_command(
         }
         write_json(json_out, {**result.figures(), **settings, **result.details(seed=seed)})
     if per_record is not None:
-        lines = [json.dumps(line) for line in result.record_lines(generated.texts)]
-        per_record.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        _write_lines(per_record, result.record_lines(generated.texts))
+
+
+def _write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
 
 
 def _eval_records(data: str, max_records: int | None, seed: int) -> list[Record]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from t2g_ray.report.headline import Cell
 from t2g_ray.report.load import RunData
-from t2g_ray.report.plots.overlay import overlaid_figures
+from t2g_ray.report.overlay import overlaid_figures
 from t2g_ray.report.runs import WINDOW_STEPS
 from t2g_ray.report.template import fill
 

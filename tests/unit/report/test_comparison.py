@@ -14,7 +14,7 @@ from t2g_ray.cli.main import app
 from t2g_ray.report import write_comparison
 from t2g_ray.report.comparison import render
 from t2g_ray.report.load import RunData
-from t2g_ray.report.plots.overlay import overlaid_figures
+from t2g_ray.report.overlay import overlaid_figures
 from t2g_ray.report.runs import Course, config_differences, distinct_names, figures_of, summary
 
 FOUND, MISSED = [1, 0, 0, 1, 0, 0], [0, 0, 1, 0, 0, 1]

@@ -81,7 +81,7 @@ class _Stage:
             resume_step = version if is_resumed else None
             samples = JsonLinesWriter(self.run_dir.samples, resume_step=resume_step)
             evaluator = Evaluator(
-                self.config, self.run_dir, self.cluster.fleet, self.tokenizer, samples, resume_step
+                self.config, self.run_dir, self.groups, self.tokenizer, samples, resume_step
             )
             # Restore, then a verified sync, then rollouts: samplers hold random weights so far.
             self.weights.publish(version)

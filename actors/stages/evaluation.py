@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from actors.cluster.fleet import Fleet
 from actors.stages.greedy import greedy_groups
+from actors.stages.groups import RayGroups
 from t2g_ray.config import EMBEDDED, GrpoConfig
 from t2g_ray.evaluation.evaluate import EvalResult, evaluate_texts
 from t2g_ray.evaluation.intervals import bootstrap_interval, paired_interval
@@ -37,12 +37,12 @@ class Evaluator:
         self,
         config: GrpoConfig,
         run: RunDir,
-        fleet: Fleet,
+        groups: RayGroups,
         tokenizer: PreTrainedTokenizerBase,
         samples: JsonLinesWriter,
         resume_step: int | None,
     ) -> None:
-        self._config, self._fleet, self._tokenizer = config, fleet, tokenizer
+        self._config, self._groups, self._tokenizer = config, groups, tokenizer
         self._metrics = run.metrics
         self._evals = JsonLinesWriter(run.evals, resume_step=resume_step)
         self._samples = samples
@@ -88,7 +88,7 @@ class Evaluator:
         prompts = self._prompts[split]
         limit = self._config.eval.max_new_tokens or self._config.sampling.max_new_tokens
         groups = greedy_groups(
-            self._fleet,
+            self._groups.serving,
             prompts,
             max_new_tokens=limit,
             min_version=version,

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import ray
 
-from actors.cluster.fleet import Fleet
-from actors.cluster.handles import Stream
+from actors.cluster.handles import Handle, Stream
 from actors.cluster.waiting import ready
 from actors.workers.rollout import RolloutActor
 from t2g_ray.config import Deadline
@@ -18,7 +17,7 @@ from t2g_ray.types import Group, Prompt
 
 
 def greedy_groups(
-    fleet: Fleet,
+    actors: Sequence[Handle[RolloutActor]],
     prompts: Sequence[Prompt],
     *,
     max_new_tokens: int,
@@ -27,15 +26,15 @@ def greedy_groups(
 ) -> list[Group]:
     """One greedy completion for each prompt, in order of `prompts`, whose indices are unique.
 
-    The rollout actors take equal shares: called where none of them has anything else to do.
+    The actors take equal shares: called where none of them has anything else to do.
     Raises LoopError when an actor fails or no answer comes within `deadline`.
     """
     sampling = Sampling(group_size=1, temperature=0.0, max_new_tokens=max_new_tokens)
-    num_used = min(len(fleet), len(prompts))
+    num_used = min(len(actors), len(prompts))
     streams: dict[Stream[Group], int] = {}
     for number in range(num_used):
         share = prompts[number::num_used]
-        stream = fleet[number].stream(RolloutActor.generate, share, sampling, min_version)
+        stream = actors[number].stream(RolloutActor.generate, share, sampling, min_version)
         streams[stream] = len(share)
     by_index: dict[int, Group] = {}
 

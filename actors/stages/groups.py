@@ -69,6 +69,12 @@ class RayGroups:
         self._ready: dict[int, Ready] = {}
         self._arrived_groups = self._arrived_tokens = 0
 
+    @property
+    def serving(self) -> list[Handle[RolloutActor]]:
+        """The rollout actors that get prompts: not those that still wait for their first weights,
+        nor those that are about to leave."""
+        return list(self._fleet)[: self.dealer.num_used]
+
     def start(self, positions: Sequence[int], *, min_version: int) -> None:
         """Deal the prompts to the rollout actors with the fewest tokens outstanding."""
         for number, share in enumerate(self.dealer.deal(map(self._prompts.prompt, positions))):

@@ -32,6 +32,7 @@ class Recorder:
         self._last_s = time.perf_counter()
 
     def step(self, step: int, batch: Sequence[Example], report: SftReport) -> None:
+        """Write the line of a step that all ranks took on `batch`."""
         now_s = time.perf_counter()
         wall_s, self._last_s = now_s - self._last_s, now_s
         self.time_s += wall_s
@@ -60,6 +61,7 @@ class Recorder:
         )
 
     def evaluation(self, step: int, loss: float, heldout: Encoded) -> None:
+        """Write the held-out loss after `step`, in nats a token."""
         self._evals.append(
             {
                 "step": step,

@@ -134,9 +134,21 @@ def test_greedy_answers_that_do_not_come_name_those_who_owe_them(fleet: Fleet) -
         greedy_answers(fleet, [10, 11, 12], Deadline("generate_s", GROUP_S / 4))
 
 
+@pytest.mark.usefixtures("reward")
+def test_an_actor_without_weights_answers_nothing_until_it_gets_prompts(
+    fleet: Fleet, reward: Handle[RewardActor]
+) -> None:
+    joined = Fleet(fleet)
+    groups = groups_of(joined, reward)
+    joined.add(Handle("rollout/2", None))
+    assert [handle.name for handle in groups.serving] == ["rollout/0", "rollout/1"]
+    groups.dealer.use_first(3)
+    assert [handle.name for handle in groups.serving] == ["rollout/0", "rollout/1", "rollout/2"]
+
+
 def greedy_answers(fleet: Fleet, indices: list[int], deadline: Deadline) -> list[Group]:
     prompts = [Prompt(index=i, token_ids=(1, 2, 3), purpose="eval") for i in indices]
-    return greedy_groups(fleet, prompts, max_new_tokens=4, min_version=-1, deadline=deadline)
+    return greedy_groups(list(fleet), prompts, max_new_tokens=4, min_version=-1, deadline=deadline)
 
 
 @pytest.mark.usefixtures("fleet")

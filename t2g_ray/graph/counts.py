@@ -19,8 +19,8 @@ from typing import Literal
 
 from t2g_ray.graph.graph import Graph
 
-Mode = Literal["exact", "relaxed"]
-Key = tuple[str, ...]  # the type comes last
+MatchMode = Literal["exact", "relaxed"]
+ItemKey = tuple[str, ...]  # the type comes last
 
 ARTICLES = frozenset(("a", "an", "the"))
 # Composing takes quadratic time on long runs of combining marks, so longer texts stay as they are.
@@ -92,26 +92,26 @@ class TypeCounts:
         )
 
 
-def score_graph(gold: Graph, predicted: Graph | None, mode: Mode = "exact") -> GraphCounts:
+def score_graph(gold: Graph, predicted: Graph | None, mode: MatchMode = "exact") -> GraphCounts:
     """Counts of one record. No graph at all (None: a failed parse) misses all gold."""
     return GraphCounts(
         count_entities(gold, predicted, mode), count_relations(gold, predicted, mode)
     )
 
 
-def count_entities(gold: Graph, predicted: Graph | None, mode: Mode = "exact") -> Counts:
+def count_entities(gold: Graph, predicted: Graph | None, mode: MatchMode = "exact") -> Counts:
     """The entity half of `score_graph`."""
     found = entity_keys(predicted, mode) if predicted is not None else []
     return _count(entity_keys(gold, mode), found)
 
 
-def count_relations(gold: Graph, predicted: Graph | None, mode: Mode = "exact") -> Counts:
+def count_relations(gold: Graph, predicted: Graph | None, mode: MatchMode = "exact") -> Counts:
     """The relation half of `score_graph`."""
     found = relation_keys(predicted, mode) if predicted is not None else []
     return _count(relation_keys(gold, mode), found)
 
 
-def score_types(gold: Graph, predicted: Graph | None, mode: Mode = "exact") -> TypeCounts:
+def score_types(gold: Graph, predicted: Graph | None, mode: MatchMode = "exact") -> TypeCounts:
     """Counts of one record by type: a wrong item counts against the type it claims."""
     found = predicted if predicted is not None else Graph((), ())
     return TypeCounts(
@@ -130,13 +130,13 @@ def macro_f1(by_type: Mapping[str, Counts]) -> float:
     return sum(counts.f1 for counts in by_type.values()) / len(by_type) if by_type else 1.0
 
 
-def entity_keys(graph: Graph, mode: Mode = "exact") -> list[Key]:
+def entity_keys(graph: Graph, mode: MatchMode = "exact") -> list[ItemKey]:
     """(text, type) of every entity, compared as `mode` says."""
     form = _FORMS[mode]
     return [(form(entity.text), form(entity.type)) for entity in graph.entities]
 
 
-def relation_keys(graph: Graph, mode: Mode = "exact") -> list[Key]:
+def relation_keys(graph: Graph, mode: MatchMode = "exact") -> list[ItemKey]:
     """(head, tail, type) of every relation, compared as `mode` says."""
     form = _FORMS[mode]
     return [(form(r.head), form(r.tail), form(r.type)) for r in graph.relations]
@@ -172,10 +172,10 @@ def _is_edge(character: str) -> bool:
     return character.isspace() or unicodedata.category(character).startswith("P")
 
 
-_FORMS: dict[Mode, Callable[[str], str]] = {"exact": exact_form, "relaxed": relaxed_form}
+_FORMS: dict[MatchMode, Callable[[str], str]] = {"exact": exact_form, "relaxed": relaxed_form}
 
 
-def _count(gold: list[Key], predicted: list[Key]) -> Counts:
+def _count(gold: list[ItemKey], predicted: list[ItemKey]) -> Counts:
     left = Counter(gold)
     tp = 0
     for key in predicted:
@@ -185,7 +185,7 @@ def _count(gold: list[Key], predicted: list[Key]) -> Counts:
     return Counts(tp, len(predicted) - tp, len(gold) - tp)
 
 
-def _count_types(gold: list[Key], predicted: list[Key]) -> dict[str, Counts]:
+def _count_types(gold: list[ItemKey], predicted: list[ItemKey]) -> dict[str, Counts]:
     types = dict.fromkeys(key[-1] for key in gold + predicted)
     return {
         name: _count([k for k in gold if k[-1] == name], [k for k in predicted if k[-1] == name])

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from t2g_ray.graph.counts import Counts, Key, relaxed_form
+from t2g_ray.graph.counts import Counts, ItemKey, relaxed_form
 
 # Near misses are searched among all pairs of leftovers; beyond this an answer is noise.
 MAX_NEAR_PAIRS = 4096
@@ -28,8 +28,8 @@ class Match:
     """Exact matches of one record, as multisets, and the keys of either side that are left."""
 
     num_right: int
-    missed: list[Key]
-    spurious: list[Key]
+    missed: list[ItemKey]
+    spurious: list[ItemKey]
 
     @property
     def counts(self) -> Counts:
@@ -37,9 +37,9 @@ class Match:
         return Counts(self.num_right, len(self.spurious), len(self.missed))
 
 
-def match(gold: Sequence[Key], predicted: Sequence[Key]) -> Match:
+def match(gold: Sequence[ItemKey], predicted: Sequence[ItemKey]) -> Match:
     """Pair equal keys, each copy once."""
-    left: dict[Key, int] = {}
+    left: dict[ItemKey, int] = {}
     for key in gold:
         left[key] = left.get(key, 0) + 1
     spurious = []

@@ -15,7 +15,7 @@ from typing import Literal
 from markupsafe import Markup
 
 from t2g_ray.graph import Graph
-from t2g_ray.graph.counts import Key, entity_keys, relation_keys
+from t2g_ray.graph.counts import ItemKey, entity_keys, relation_keys
 
 Status = Literal["match", "wrong", "missed"]
 MARKS: dict[Status, str] = {"match": "\u2713", "wrong": "\u2717", "missed": "\u2013"}
@@ -26,8 +26,8 @@ MARKS: dict[Status, str] = {"match": "\u2713", "wrong": "\u2717", "missed": "\u2
 class Side:
     """One of the two graphs: a status for each (text, type) and each (head, tail, type)."""
 
-    entities: Mapping[Key, Status]
-    relations: Mapping[Key, Status]
+    entities: Mapping[ItemKey, Status]
+    relations: Mapping[ItemKey, Status]
 
     def texts(self) -> list[str]:
         """Entity texts and relation ends, each once."""
@@ -45,7 +45,7 @@ def compare(gold: Graph, predicted: Graph) -> tuple[Side, Side]:
     )
 
 
-def _status(own: list[Key], other: list[Key], otherwise: Status) -> dict[Key, Status]:
+def _status(own: list[ItemKey], other: list[ItemKey], otherwise: Status) -> dict[ItemKey, Status]:
     others = set(other)
     return {key: "match" if key in others else otherwise for key in own}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from t2g_ray.graph import Graph
-from t2g_ray.graph.counts import Key, entity_keys, exact_form, relation_keys
+from t2g_ray.graph.counts import ItemKey, entity_keys, exact_form, relation_keys
 from t2g_ray.graph.matching import Match, match
 from t2g_ray.graph.parsing import Parsed, ParseFailure, parse_completion
 from t2g_ray.types import Record
@@ -18,8 +18,8 @@ from t2g_ray.types import Record
 class Gold:
     """A record with its keys, wanted types and text in the form in which they are compared."""
 
-    entities: list[Key]
-    relations: list[Key]
+    entities: list[ItemKey]
+    relations: list[ItemKey]
     entity_types: frozenset[str]
     relation_types: frozenset[str]
     text: str
@@ -47,8 +47,8 @@ class Answer:
     outcome: Parsed | ParseFailure
     gold: Gold
     graph: Graph | None
-    entities: list[Key]
-    relations: list[Key]
+    entities: list[ItemKey]
+    relations: list[ItemKey]
     entity_match: Match
     relation_match: Match
     num_tokens: int

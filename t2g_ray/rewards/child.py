@@ -31,7 +31,7 @@ from multiprocessing.connection import Connection
 from numbers import Real
 from typing import Any, Literal
 
-Mode = Literal["one", "all", "concurrent"]
+CallMode = Literal["one", "all", "concurrent"]
 """What one call holds: a completion; all of a prompt; all of a prompt, each on its own."""
 Outcome = float | str
 
@@ -39,7 +39,7 @@ BATCH, SINGLE = "completions", "completion"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class RewardCall:
     """Completions of one prompt, the graphs parsed from them (None: no graph), and its columns."""
 
     completions: Sequence[str]
@@ -51,7 +51,7 @@ class LoadError(ValueError):
     """There is no usable function at the import path."""
 
 
-class Function:
+class RewardFunction:
     """A user's function and how it is called. Raises LoadError."""
 
     def __init__(self, path: str) -> None:
@@ -72,11 +72,11 @@ class Function:
         self._runner = asyncio.Runner()
 
     @property
-    def mode(self) -> Mode:
+    def mode(self) -> CallMode:
         """What one call must hold."""
         return "all" if self.is_batch else "concurrent" if self._is_async else "one"
 
-    def __call__(self, call: Call, report: Callable[[int, Outcome], None]) -> None:
+    def __call__(self, call: RewardCall, report: Callable[[int, Outcome], None]) -> None:
         """Report the outcome of each completion by its place, as soon as it is known."""
         if self._is_async:
             self._runner.run(self._run_async(call, report))
@@ -86,7 +86,7 @@ class Function:
             for place in range(len(call.completions)):
                 report(place, _outcome(self._function(**self._single(call, place))))
 
-    async def _run_async(self, call: Call, report: Callable[[int, Outcome], None]) -> None:
+    async def _run_async(self, call: RewardCall, report: Callable[[int, Outcome], None]) -> None:
         if self.is_batch:
             values = await self._function(**self._batch(call))
             _report_all(values, len(call.completions), report)
@@ -100,11 +100,11 @@ class Function:
 
         await asyncio.gather(*(one(place) for place in range(len(call.completions))))
 
-    def _batch(self, call: Call) -> dict[str, Any]:
+    def _batch(self, call: RewardCall) -> dict[str, Any]:
         texts = {BATCH: list(call.completions), "predicted": list(call.predicted)}
         return self._known({**call.columns, **texts})
 
-    def _single(self, call: Call, place: int) -> dict[str, Any]:
+    def _single(self, call: RewardCall, place: int) -> dict[str, Any]:
         text = {SINGLE: call.completions[place], "predicted": call.predicted[place]}
         return self._known({**call.columns, **text})
 
@@ -123,20 +123,20 @@ def main() -> None:
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     connection: Connection[Any, Any] = Connection(file_descriptor)
     try:
-        function = Function(path)
+        function = RewardFunction(path)
     except LoadError as error:
         connection.send(error)
         return
     connection.send(function.mode)
     while True:
         try:
-            call: Call = connection.recv()
+            call: RewardCall = connection.recv()
         except EOFError:
             return
         _serve(function, call, connection)
 
 
-def _serve(function: Function, call: Call, connection: Connection[Any, Any]) -> None:
+def _serve(function: RewardFunction, call: RewardCall, connection: Connection[Any, Any]) -> None:
     open_places = set(range(len(call.completions)))
 
     def report(place: int, outcome: Outcome) -> None:

@@ -24,7 +24,7 @@ from typing import Any, Literal
 from t2g_ray.config.rewards import CustomReward
 from t2g_ray.graph.parsing import parse_completion
 from t2g_ray.records.jsonl import record_to_dict
-from t2g_ray.rewards.child import Call, LoadError, Mode, Outcome
+from t2g_ray.rewards.child import RewardCall, LoadError, CallMode, Outcome
 from t2g_ray.rewards.completion import masked_reward
 from t2g_ray.types import Record, Reward
 
@@ -33,7 +33,7 @@ START_S = 120.0
 
 _MAIN = "from t2g_ray.rewards.child import main; main()"
 
-Failure = Literal["grader_error", "timeout"]
+FailureTag = Literal["grader_error", "timeout"]
 
 _logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class CustomRewards:
     ) -> list[Reward]:
         """Each reward with the user's parts added to it, or masked where one of them failed."""
         graphs = [parse_completion(text, thinking=thinking).graph for text in texts]
-        call = Call(
+        call = RewardCall(
             completions=texts,
             predicted=[None if graph is None else graph.to_dict() for graph in graphs],
             columns=record_to_dict(record),
@@ -75,7 +75,7 @@ def check_custom(rewards: Sequence[CustomReward], folder: str) -> None:
     CustomRewards(rewards, folder).close()
 
 
-def _with_part(reward: Reward, custom: CustomReward, value: float | Failure) -> Reward:
+def _with_part(reward: Reward, custom: CustomReward, value: float | FailureTag) -> Reward:
     if reward.tag in ("grader_error", "timeout"):
         return reward
     if isinstance(value, str):
@@ -95,9 +95,9 @@ class _Grader:
         self._folder = folder
         self._child: _Child | None = _Child(reward.path, folder)
 
-    def grade(self, call: Call) -> list[float | Failure]:
+    def grade(self, call: RewardCall) -> list[float | FailureTag]:
         """The outcome of every completion; takes at most a deadline a call."""
-        values: list[float | Failure] = []
+        values: list[float | FailureTag] = []
         while len(values) < len(call.completions):
             first = len(values)
             try:
@@ -106,7 +106,7 @@ class _Grader:
                 _logger.exception("%s did not start again", self.reward.path)
                 return values + ["grader_error"] * (len(call.completions) - first)
             last = first + 1 if child.mode == "one" else len(call.completions)
-            part = Call(
+            part = RewardCall(
                 completions=call.completions[first:last],
                 predicted=call.predicted[first:last],
                 columns=call.columns,
@@ -114,9 +114,9 @@ class _Grader:
             values += self._call(child, part)
         return values
 
-    def _call(self, child: _Child, call: Call) -> list[float | Failure]:
+    def _call(self, child: _Child, call: RewardCall) -> list[float | FailureTag]:
         outcomes: dict[int, Outcome] = {}
-        failure: Failure = "grader_error"  # of a completion without an answer
+        failure: FailureTag = "grader_error"  # of a completion without an answer
         try:
             with child.within(self.reward.deadline_s):
                 child.connection.send(call)
@@ -138,7 +138,7 @@ class _Grader:
             self.close()
         if child.is_late:  # perhaps just after the last answer
             self.close()
-        values: list[float | Failure] = []
+        values: list[float | FailureTag] = []
         for place in range(len(call.completions)):
             outcome = outcomes.get(place)
             if isinstance(outcome, float):
@@ -181,7 +181,7 @@ class _Child:
         if isinstance(answer, LoadError):
             self.close()
             raise answer
-        self.mode: Mode = answer
+        self.mode: CallMode = answer
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:

@@ -13,7 +13,7 @@ from t2g_ray.graph.matching import Match, f_beta, near_credit
 from t2g_ray.graph.parsing import ParseFailure
 from t2g_ray.rewards.answer import Answer
 
-Part = Callable[[Answer, Shaping], float]
+RewardPart = Callable[[Answer, Shaping], float]
 
 
 def format_part(answer: Answer, shaping: Shaping) -> float:
@@ -125,7 +125,7 @@ def _num_obedient_relations(answer: Answer) -> int:
     )
 
 
-PARTS: dict[str, Part] = {
+PARTS: dict[str, RewardPart] = {
     "format": format_part,
     "json": json_part,
     "schema": schema_part,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import networkx as nx
 from markupsafe import Markup
 
-from t2g_ray.graph.counts import Key
+from t2g_ray.graph.counts import ItemKey
 from t2g_ray.report.compare import MARKS, Side, Status
 
 WIDTH = 540.0
@@ -152,7 +152,7 @@ def _node(side: Side, text: str, box: Box) -> Markup:
 
 def _edges(side: Side, boxes: Mapping[str, Box], taken: list[Box]) -> Iterable[Markup]:
     """Arrows with labels; the arrows between two boxes fan out. `taken` gains the labels."""
-    bundles: dict[tuple[str, ...], list[Key]] = {}
+    bundles: dict[tuple[str, ...], list[ItemKey]] = {}
     for key in side.relations:
         if key[0] in boxes and key[1] in boxes:
             bundles.setdefault(tuple(sorted(key[:2])), []).append(key)
@@ -164,7 +164,7 @@ def _edges(side: Side, boxes: Mapping[str, Box], taken: list[Box]) -> Iterable[M
 
 
 def _edge(
-    key: Key, status: Status, boxes: Mapping[str, Box], bend: float, taken: list[Box]
+    key: ItemKey, status: Status, boxes: Mapping[str, Box], bend: float, taken: list[Box]
 ) -> Markup:
     head, tail = boxes[key[0]], boxes[key[1]]
     if head == tail:

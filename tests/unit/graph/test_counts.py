@@ -10,7 +10,7 @@ from t2g_ray.graph import Entity, Graph, Relation
 from t2g_ray.graph.counts import (
     Counts,
     GraphCounts,
-    Mode,
+    MatchMode,
     TypeCounts,
     entity_keys,
     exact_form,
@@ -39,7 +39,7 @@ graphs = st.builds(
     st.lists(st.builds(Entity, st.just(0), names, types), max_size=5).map(tuple),
     st.lists(st.builds(Relation, names, names, types), max_size=5).map(tuple),
 )
-modes: st.SearchStrategy[Mode] = st.sampled_from(("exact", "relaxed"))
+modes: st.SearchStrategy[MatchMode] = st.sampled_from(("exact", "relaxed"))
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_forms_by_hand(text: str, exact: str, relaxed: str) -> None:
 
 @given(graphs, graphs, modes)
 def test_swapping_gold_and_prediction_swaps_the_two_errors(
-    left: Graph, right: Graph, mode: Mode
+    left: Graph, right: Graph, mode: MatchMode
 ) -> None:
     there, back = score_graph(left, right, mode), score_graph(right, left, mode)
     for ours, theirs in ((there.entities, back.entities), (there.relations, back.relations)):
@@ -127,7 +127,7 @@ def test_counts_of_all_records_are_the_sum_over_any_cut(
 
 
 @given(graphs, graphs, modes)
-def test_counts_by_type_add_up_to_the_total(gold: Graph, predicted: Graph, mode: Mode) -> None:
+def test_counts_by_type_add_up_to_the_total(gold: Graph, predicted: Graph, mode: MatchMode) -> None:
     total = score_graph(gold, predicted, mode)
     by_type = score_types(gold, predicted, mode)
     assert micro(by_type.entities) == total.entities

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from t2g_ray.graph.counts import Counts, Key
+from t2g_ray.graph.counts import Counts, ItemKey
 from t2g_ray.graph.matching import Match, f_beta, match, near_credit
 
 words = st.sampled_from(["Ann", "Ann Lee", "Lee", "Bob Lee", "Acme", "the Acme", "Bob"])
@@ -18,11 +18,11 @@ entities = st.lists(st.tuples(words, types), max_size=4)
 relations = st.lists(st.tuples(words, words, types), max_size=4)
 
 
-def credit(gold: Sequence[Key], predicted: Sequence[Key]) -> float:
+def credit(gold: Sequence[ItemKey], predicted: Sequence[ItemKey]) -> float:
     return near_credit(match(gold, predicted))
 
 
-def soft(gold: Sequence[Key], predicted: Sequence[Key]) -> float:
+def soft(gold: Sequence[ItemKey], predicted: Sequence[ItemKey]) -> float:
     found = match(gold, predicted)
     return f_beta(found.counts, near_credit=near_credit(found))
 
@@ -72,7 +72,7 @@ def test_an_entity_near_miss_earns_its_word_overlap_and_half_for_another_type() 
         (("Bob", "Bolt", "works"), 0.0),
     ],
 )
-def test_a_relation_near_miss_by_hand(predicted: Key, expected: float) -> None:
+def test_a_relation_near_miss_by_hand(predicted: ItemKey, expected: float) -> None:
     assert credit([("Ann", "Acme", "works")], [predicted]) == pytest.approx(expected)
 
 
@@ -85,7 +85,7 @@ def test_pairs_are_chosen_for_the_greatest_total_and_not_greedily() -> None:
 
 
 def test_one_gold_item_gives_credit_once() -> None:
-    gold: list[Key] = [("New York", "city")]
+    gold: list[ItemKey] = [("New York", "city")]
     assert credit(gold, [("York", "city")] * 3) == pytest.approx(2 / 3)
     assert soft(gold, [("York", "city")] * 3) == pytest.approx(2 * (2 / 3) / 4)
 
@@ -96,7 +96,7 @@ def test_near_misses_add_to_exact_matches() -> None:
 
 
 @given(st.one_of(st.tuples(entities, entities), st.tuples(relations, relations)))
-def test_the_credit_is_the_best_over_all_pairings(pair: tuple[list[Key], list[Key]]) -> None:
+def test_the_credit_is_the_best_over_all_pairings(pair: tuple[list[ItemKey], list[ItemKey]]) -> None:
     found = match(*pair)
     few, many = sorted((found.missed, found.spurious), key=len)
     best = max(
@@ -108,7 +108,7 @@ def test_the_credit_is_the_best_over_all_pairings(pair: tuple[list[Key], list[Ke
 
 @given(st.one_of(st.tuples(entities, entities), st.tuples(relations, relations)))
 def test_soft_f1_is_symmetric_and_between_exact_f1_and_one(
-    pair: tuple[list[Key], list[Key]],
+    pair: tuple[list[ItemKey], list[ItemKey]],
 ) -> None:
     value = soft(*pair)
     assert value == pytest.approx(soft(*reversed(pair)))

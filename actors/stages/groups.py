@@ -33,7 +33,7 @@ and reward actor more than a group in it does."""
 
 
 @dataclass(slots=True)
-class _Writing:
+class _RolloutCall:
     """A call of a rollout actor whose groups have not all come."""
 
     stream: Stream[Group]
@@ -63,7 +63,7 @@ class RayGroups:
         )
         self.dealer = Dealer(config, len(fleet))
         """Which rollout actor has which prompts; the scaler says how many of them get any."""
-        self._writing: dict[object, _Writing] = {}
+        self._writing: dict[object, _RolloutCall] = {}
         """Reference of a stream -> the call."""
         self._scoring = Scoring(rewards)
         self._ready: dict[int, Ready] = {}
@@ -86,7 +86,7 @@ class RayGroups:
         stream = self._fleet[number].stream(
             RolloutActor.generate, share, self._sampling, min_version
         )
-        self._writing[stream.reference] = _Writing(stream, put(gold), len(share))
+        self._writing[stream.reference] = _RolloutCall(stream, put(gold), len(share))
 
     def take(
         self, count: int, *, dues: Sequence[Due], should_stop: Callable[[], bool]

@@ -27,7 +27,7 @@ class Ungraded:
 
 
 @dataclass(frozen=True, slots=True)
-class _Call:
+class _ScoringCall:
     """Groups that one call scores: the handles of the results, and where they come from."""
 
     summaries: Ref[list[GroupSummary]]
@@ -41,7 +41,7 @@ class Scoring:
     def __init__(self, rewards: Sequence[Handle[RewardActor]]) -> None:
         self._rewards = rewards
         self._next_reward = 0
-        self._calls: dict[object, _Call] = {}
+        self._calls: dict[object, _ScoringCall] = {}
         """Reference of the summaries -> the call."""
 
     @property
@@ -70,7 +70,7 @@ class Scoring:
         samplers = ", ".join(sorted({item.group.actor for item in share}))
         summaries = cast(Ref[list[GroupSummary]], first)
         scored = [cast(Ref[ScoredGroup], handle) for handle in handles]
-        call = _Call(summaries, scored, f"{samplers} or {reward.name}")
+        call = _ScoringCall(summaries, scored, f"{samplers} or {reward.name}")
         self._calls[summaries.reference] = call
 
     def accept(self, done: Sequence[object]) -> list[Ready]:
@@ -91,7 +91,7 @@ class Scoring:
         return ready
 
 
-def _explain(calls: Sequence[_Call], error: Exception) -> str:
+def _explain(calls: Sequence[_ScoringCall], error: Exception) -> str:
     for call in calls:
         try:
             ray.get(call.summaries.reference)

@@ -20,7 +20,7 @@ from pathlib import Path
 from benchmarks.inputs.workload import first_prompts
 from benchmarks.peers.trl_side import TrlWork
 from benchmarks.result import Row, make_row, ratio_row
-from benchmarks.speed.loop import WARM_UP_STEPS, Mode, throughput_run
+from benchmarks.speed.loop import WARM_UP_STEPS, LoopMode, throughput_run
 from t2g_ray.config import GrpoConfig
 from t2g_ray.model.policy import resolve_model
 from t2g_ray.model.tokenizer import load_tokenizer
@@ -48,14 +48,14 @@ def run(
             "pip install --no-deps trl==1.16.0"
         )
     threads = trl_threads or len(os.sched_getaffinity(0))
-    modes = [Mode(max_staleness=s) for s in sorted({*staleness, config.max_staleness})]
+    modes = [LoopMode(max_staleness=s) for s in sorted({*staleness, config.max_staleness})]
     figures: dict[str, list[Figures]] = {"trl": [], **{mode.name: [] for mode in modes}}
     for number in range(runs):
         seed = config.seed + number
         figures["trl"].append(_run_trl(config, steps, seed, threads))
         for mode in modes:
             figures[mode.name].append(_run_product(config, mode, steps, seed))
-    return _rows(figures, shipped=Mode(max_staleness=config.max_staleness).name)
+    return _rows(figures, shipped=LoopMode(max_staleness=config.max_staleness).name)
 
 
 def _rows(figures: Mapping[str, Sequence[Figures]], shipped: str) -> list[Row]:
@@ -81,7 +81,7 @@ def _rows(figures: Mapping[str, Sequence[Figures]], shipped: str) -> list[Row]:
     ]
 
 
-def _run_product(config: GrpoConfig, mode: Mode, steps: int, seed: int) -> Figures:
+def _run_product(config: GrpoConfig, mode: LoopMode, steps: int, seed: int) -> Figures:
     lines = throughput_run(config, mode, steps=steps, seed=seed)
     num_groups = len(lines) * config.prompts_per_step
     num_completions = num_groups * config.group_size

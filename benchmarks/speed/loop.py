@@ -45,7 +45,7 @@ Points = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mode:
+class LoopMode:
     """One way to run the loop."""
 
     max_staleness: int
@@ -58,10 +58,10 @@ class Mode:
         return f"fixed/{kind}" if self.is_fixed else kind
 
 
-def modes_of(staleness: Sequence[int], *, with_fixed: bool = True) -> list[Mode]:
+def modes_of(staleness: Sequence[int], *, with_fixed: bool = True) -> list[LoopMode]:
     """The synchronous mode and one for each staleness, of natural and then of fixed lengths."""
     values, kinds = sorted({0, *staleness}), (False, True) if with_fixed else (False,)
-    return [Mode(max_staleness=s, is_fixed=is_fixed) for is_fixed in kinds for s in values]
+    return [LoopMode(max_staleness=s, is_fixed=is_fixed) for is_fixed in kinds for s in values]
 
 
 def run(
@@ -69,7 +69,7 @@ def run(
     *,
     runs: int,
     steps: int = 40,
-    modes: Sequence[Mode] = tuple(modes_of((1, 2))),
+    modes: Sequence[LoopMode] = tuple(modes_of((1, 2))),
     f1_steps: int = 150,
     f1_every: int = 10,
 ) -> list[Row]:
@@ -94,8 +94,8 @@ def run(
     return rows
 
 
-def _speed_row(mode: Mode, figures: Mapping[str, Sequence[Mapping[str, float]]]) -> Row:
-    sync = Mode(max_staleness=0, is_fixed=mode.is_fixed)
+def _speed_row(mode: LoopMode, figures: Mapping[str, Sequence[Mapping[str, float]]]) -> Row:
+    sync = LoopMode(max_staleness=0, is_fixed=mode.is_fixed)
     walls = {
         name: [of_run["wall_s_per_step"] for of_run in figures[name]]
         for name in (mode.name, sync.name)
@@ -103,7 +103,9 @@ def _speed_row(mode: Mode, figures: Mapping[str, Sequence[Mapping[str, float]]])
     return ratio_row(f"wall_over_sync/{mode.name}", walls[mode.name], walls[sync.name])
 
 
-def throughput_run(config: GrpoConfig, mode: Mode, *, steps: int, seed: int) -> list[MetricsLine]:
+def throughput_run(
+    config: GrpoConfig, mode: LoopMode, *, steps: int, seed: int
+) -> list[MetricsLine]:
     """Lines of metrics of a run without evaluation, its first steps left out."""
     run_dir = _grpo(
         config,
@@ -146,7 +148,7 @@ def _equal_f1_rows(
     of_runs = []
     for number in range(runs):
         sync, asynchronous = (
-            _learning_curve(config, Mode(max_staleness=s), steps, every, config.seed + number)
+            _learning_curve(config, LoopMode(max_staleness=s), steps, every, config.seed + number)
             for s in (0, max_staleness)
         )
         of_runs.append(wall_ratios_at_equal_f1(asynchronous, sync))
@@ -181,7 +183,7 @@ def _seconds_to(curve: Points, level: float) -> float:
 
 
 def _learning_curve(
-    config: GrpoConfig, mode: Mode, steps: int, every: int, seed: int
+    config: GrpoConfig, mode: LoopMode, steps: int, every: int, seed: int
 ) -> list[tuple[float, float]]:
     run_dir = _grpo(
         config,
@@ -211,7 +213,7 @@ def training_seconds(lines: Sequence[MetricsLine], every: int) -> list[float]:
     return seconds
 
 
-def _grpo(config: GrpoConfig, mode: Mode, changes: Mapping[str, Any]) -> RunDir:
+def _grpo(config: GrpoConfig, mode: LoopMode, changes: Mapping[str, Any]) -> RunDir:
     """One complete run in a folder of its own below the configuration's, which it replaces."""
     from actors.grpo import run_grpo
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.inputs.workload import completion_of, written_groups
 from benchmarks.result import Row, make_row
-from benchmarks.speed.loop import Mode, throughput_run
+from benchmarks.speed.loop import LoopMode, throughput_run
 from t2g_ray.config import GrpoConfig, RewardSpec
 from t2g_ray.graph import Entity, Graph
 from t2g_ray.prompts.messages import encode_prompt
@@ -43,7 +43,7 @@ def run(config: GrpoConfig, *, runs: int, num_groups: int = 200) -> list[Row]:
 def share_of_step(config: GrpoConfig, *, steps: int) -> Row:
     """Share of the wall-clock of a run's steps in which a reward actor was scoring."""
     lines = throughput_run(
-        config, Mode(max_staleness=config.max_staleness), steps=steps, seed=config.seed
+        config, LoopMode(max_staleness=config.max_staleness), steps=steps, seed=config.seed
     )
     scoring_s, wall_s = (
         sum(line[key] or 0.0 for line in lines) for key in ("time/reward_s", "time/step_s")

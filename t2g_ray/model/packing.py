@@ -45,7 +45,7 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class AttentionCall:
     """One padded call of attention; padding repeats the first token of its segment."""
 
     queries: torch.Tensor
@@ -60,10 +60,10 @@ class Call:
         """Queries times keys, padding included."""
         return self.queries.numel() * self.keys.shape[1]
 
-    def to(self, device: torch.device) -> Call:
+    def to(self, device: torch.device) -> AttentionCall:
         """The same call on `device`."""
         mask = None if self.mask is None else self.mask.to(device)
-        return Call(queries=self.queries.to(device), keys=self.keys.to(device), mask=mask)
+        return AttentionCall(queries=self.queries.to(device), keys=self.keys.to(device), mask=mask)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,7 @@ class Packing:
 
     position_ids: torch.Tensor
     """[1, T] place of each token in its sequence."""
-    calls: tuple[Call, ...]
+    calls: tuple[AttentionCall, ...]
     restore: torch.Tensor
     """[T] where each token of the row stands in the outputs of all calls, one after the other."""
 
@@ -107,7 +107,7 @@ def pack(segments: Sequence[Segment]) -> Packing:
         position_ids[places] = (prefixes + step)[is_token]
         restore[places] = offset + is_token.flatten().nonzero()[:, 0]
         offset += queries.numel()
-        calls.append(Call(queries=queries, keys=keys, mask=mask))
+        calls.append(AttentionCall(queries=queries, keys=keys, mask=mask))
     return Packing(position_ids=position_ids[None], calls=tuple(calls), restore=restore)
 
 

@@ -24,7 +24,7 @@ from typing import Any, Literal
 from t2g_ray.config.rewards import CustomReward
 from t2g_ray.graph.parsing import parse_completion
 from t2g_ray.records.jsonl import record_to_dict
-from t2g_ray.rewards.child import RewardCall, LoadError, CallMode, Outcome
+from t2g_ray.rewards.child import CallMode, LoadError, Outcome, RewardCall
 from t2g_ray.rewards.completion import masked_reward
 from t2g_ray.types import Record, Reward
 

@@ -96,7 +96,9 @@ def test_near_misses_add_to_exact_matches() -> None:
 
 
 @given(st.one_of(st.tuples(entities, entities), st.tuples(relations, relations)))
-def test_the_credit_is_the_best_over_all_pairings(pair: tuple[list[ItemKey], list[ItemKey]]) -> None:
+def test_the_credit_is_the_best_over_all_pairings(
+    pair: tuple[list[ItemKey], list[ItemKey]],
+) -> None:
     found = match(*pair)
     few, many = sorted((found.missed, found.spurious), key=len)
     best = max(

@@ -24,7 +24,7 @@ WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Match:
+class SimilarText:
     """The text that another one repeats, and how much of it (0 to 100)."""
 
     index: int
@@ -53,11 +53,11 @@ class TextIndex:
         if self._first.setdefault(self._plain[index], index) == index:
             self._is_added[index] = True
 
-    def find(self, index: int) -> Match | None:
+    def find(self, index: int) -> SimilarText | None:
         """The added text that is identical to this one, else the nearest, else None."""
         plain = self._plain[index]
         if plain in self._first:
-            return Match(index=self._first[plain], ratio=100.0, is_identical=True)
+            return SimilarText(index=self._first[plain], ratio=100.0, is_identical=True)
         candidates = self._sharing_words(index)
         if not candidates:
             return None
@@ -66,7 +66,7 @@ class TextIndex:
         if best is None:
             return None
         _, ratio, place = best
-        return Match(index=candidates[place], ratio=ratio, is_identical=False)
+        return SimilarText(index=candidates[place], ratio=ratio, is_identical=False)
 
     def _sharing_words(self, index: int) -> list[int]:
         """Added texts that share enough words with this one."""

@@ -21,7 +21,7 @@ import numpy as np
 
 from t2g_ray.data.checks import FAULTS, faults_of
 from t2g_ray.data.inspect import MAX_SAMPLES, SAMPLE_CHARS, Split
-from t2g_ray.data.near_texts import Match, TextIndex
+from t2g_ray.data.near_texts import SimilarText, TextIndex
 from t2g_ray.records.jsonl import record_to_dict
 from t2g_ray.types import Record
 
@@ -142,7 +142,7 @@ def _fault(record: Record, options: SelectOptions) -> tuple[str, str] | None:
 
 
 def _repeat(
-    match: Match, text: str, num_held_out: int, options: SelectOptions
+    match: SimilarText, text: str, num_held_out: int, options: SelectOptions
 ) -> tuple[str, str] | None:
     """Whether what was found counts against the record."""
     found = f"{match.ratio:.1f} % alike: {text[:SAMPLE_CHARS]}"

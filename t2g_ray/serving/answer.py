@@ -11,10 +11,10 @@ from t2g_ray.graph.constrained import close_graph
 from t2g_ray.graph.parsing import ParseFailure, parse_completion
 from t2g_ray.serving.offsets import find_spans
 from t2g_ray.serving.schema import (
-    Answer,
     AnsweredEntity,
     AnsweredGraph,
     AnsweredRelation,
+    ExtractedAnswer,
     ParseKind,
     Timing,
     Tokens,
@@ -31,7 +31,7 @@ def to_answer(
     thinking: bool,
     tokens: Tokens,
     timing: Timing,
-) -> Answer:
+) -> ExtractedAnswer:
     """Read one completion; offsets are those in `text`."""
     parsed = parse_completion(completion, thinking=thinking)
     graph: Graph | None = parsed.graph
@@ -41,7 +41,7 @@ def to_answer(
         message = parsed.message
         if is_constrained:
             graph, kind, message = parse_completion(close_graph(completion)).graph, "cut", _CUT
-    return Answer(
+    return ExtractedAnswer(
         graph=None if graph is None else locate(graph, text),
         parse=kind,
         message=message,

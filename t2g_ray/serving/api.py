@@ -16,15 +16,15 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from t2g_ray import __version__
 from t2g_ray.serving.extractor import RequestRefused
-from t2g_ray.serving.guard import Guard
+from t2g_ray.serving.guard import ServiceMiddleware
 from t2g_ray.serving.pages import page_response
 from t2g_ray.serving.schema import (
     ErrorBody,
     ErrorResponse,
     ExtractRequest,
     ExtractResponse,
-    Fault,
     Health,
+    RequestFault,
 )
 from t2g_ray.serving.usage import CONTENT_TYPE, Usage
 
@@ -57,7 +57,7 @@ def build_app(backend: Backend) -> FastAPI:
     usage = Usage()
     # FastAPI's own documentation page loads its scripts from another host.
     app = FastAPI(title="t2g-ray", version=__version__, docs_url=None, redoc_url=None)
-    app.add_middleware(Guard, usage=usage)
+    app.add_middleware(ServiceMiddleware, usage=usage)
     _add_errors(app)
     _add_pages(app)
 
@@ -103,7 +103,7 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestRefused)
     async def on_refused(request: Request, error: RequestRefused) -> JSONResponse:
-        fault = Fault(field=error.field, message=error.message)
+        fault = RequestFault(field=error.field, message=error.message)
         return _error(422, "the request must be changed", [fault])
 
     @app.exception_handler(Unavailable)
@@ -119,13 +119,13 @@ def _add_errors(app: FastAPI) -> None:
         return _error(500, f"the server failed: {type(error).__name__}; its log says more")
 
 
-def _fault(error: dict[str, Any]) -> Fault:
+def _fault(error: dict[str, Any]) -> RequestFault:
     # The first part of the place is "body".
     place = ".".join(str(part) for part in error["loc"][1:])
     message = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "json_invalid":
         place, message = "", f"the body must be JSON: {error.get('ctx', {}).get('error', message)}"
-    return Fault(field=_short(place) or "body", message=_short(message))
+    return RequestFault(field=_short(place) or "body", message=_short(message))
 
 
 def _short(text: str) -> str:
@@ -136,7 +136,7 @@ def _short(text: str) -> str:
 def _error(
     status: int,
     message: str,
-    faults: list[Fault] | None = None,
+    faults: list[RequestFault] | None = None,
     headers: dict[str, str] | None = None,
 ) -> JSONResponse:
     body = ErrorBody(status=status, message=message, faults=faults or [])

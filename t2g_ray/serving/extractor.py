@@ -25,7 +25,7 @@ from t2g_ray.rollout.sampler import SamplerStopped, SamplerThread
 from t2g_ray.rollout.spec import EngineSpec, Sampling
 from t2g_ray.serving.answer import to_answer
 from t2g_ray.serving.schema import (
-    Answer,
+    ExtractedAnswer,
     ExtractRequest,
     ExtractResponse,
     Health,
@@ -123,7 +123,7 @@ class Extractor:
             max_new_tokens=self._max_new_tokens,
             json_schema=schema if request.constrained else None,
         )
-        answers: dict[Prompt, Answer] = {}
+        answers: dict[Prompt, ExtractedAnswer] = {}
         for group in self._groups(list(text_of), sampling):
             waited_s = time.perf_counter() - started - group.generate_s
             text = text_of[group.prompt]
@@ -175,7 +175,7 @@ class Extractor:
 
     def _answer(
         self, text: str, group: Group, request: ExtractRequest, thinking: bool, waited_s: float
-    ) -> Answer:
+    ) -> ExtractedAnswer:
         completion = group.completions[0]
         token_ids = completion.token_ids.tolist()
         if completion.finish_reason == "length" and len(token_ids) < self._max_new_tokens:

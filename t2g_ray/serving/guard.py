@@ -17,7 +17,7 @@ from t2g_ray.serving.usage import Usage
 COUNTED_PATH = "/extract"
 
 
-class Guard:
+class ServiceMiddleware:
     """Wraps an application."""
 
     def __init__(self, app: ASGIApp, *, usage: Usage) -> None:

@@ -48,7 +48,9 @@ def _check_types(names: list[str]) -> list[str]:
     return names
 
 
-Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT_CHARS), AfterValidator(_check_text)]
+RequestText = Annotated[
+    str, Field(min_length=1, max_length=MAX_TEXT_CHARS), AfterValidator(_check_text)
+]
 TypeName = Annotated[str, Field(min_length=1, max_length=MAX_TYPE_CHARS)]
 
 
@@ -66,8 +68,8 @@ class ExtractRequest(BaseModel):
         },
     )
 
-    text: Text | None = Field(None, description="One text; give this or texts.")
-    texts: list[Text] | None = Field(
+    text: RequestText | None = Field(None, description="One text; give this or texts.")
+    texts: list[RequestText] | None = Field(
         None, min_length=1, max_length=MAX_TEXTS, description="Several texts, answered in order."
     )
     entity_types: Annotated[
@@ -108,7 +110,7 @@ class ExtractRequest(BaseModel):
         return [self.text] if self.text is not None else self.texts or []
 
 
-class Span(BaseModel):
+class TextSpan(BaseModel):
     """A place in the text: characters (Unicode code points) from `start` up to before `end`."""
 
     start: int
@@ -123,7 +125,7 @@ class AnsweredEntity(BaseModel):
     type: str
     start: int | None = Field(description="Start of the first place, in code points.")
     end: int | None = Field(description="End of the first place, not included.")
-    spans: list[Span] = Field(description="All places, whole words before parts of words.")
+    spans: list[TextSpan] = Field(description="All places, whole words before parts of words.")
 
 
 class AnsweredRelation(BaseModel):
@@ -155,7 +157,7 @@ class Timing(BaseModel):
     generate: float
 
 
-class Answer(BaseModel):
+class ExtractedAnswer(BaseModel):
     """What one text became."""
 
     graph: AnsweredGraph | None = Field(description="Null only where parse names a failure.")
@@ -172,7 +174,7 @@ class ExtractResponse(BaseModel):
     """Answers in the order of the texts."""
 
     model: str
-    answers: list[Answer]
+    answers: list[ExtractedAnswer]
     total_ms: float = Field(description="Milliseconds the whole request took behind the server.")
 
 
@@ -184,7 +186,7 @@ class Health(BaseModel):
     message: str | None = None
 
 
-class Fault(BaseModel):
+class RequestFault(BaseModel):
     """One thing to correct: where in the request, and what must hold."""
 
     field: str
@@ -196,7 +198,7 @@ class ErrorBody(BaseModel):
 
     status: int
     message: str
-    faults: list[Fault] = []
+    faults: list[RequestFault] = []
 
 
 class ErrorResponse(BaseModel):

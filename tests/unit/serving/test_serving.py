@@ -30,11 +30,11 @@ from t2g_ray.serving.schema import (
     MAX_TEXTS,
     MAX_TYPE_CHARS,
     MAX_TYPES,
-    Answer,
+    ExtractedAnswer,
     ExtractRequest,
     ExtractResponse,
     Health,
-    Span,
+    TextSpan,
     Timing,
     Tokens,
 )
@@ -52,7 +52,7 @@ def request(**changes: Any) -> ExtractRequest:
     return ExtractRequest.model_validate({**BODY, **changes})
 
 
-def answered(completion: str, *, text: str = TEXT, is_constrained: bool = True) -> Answer:
+def answered(completion: str, *, text: str = TEXT, is_constrained: bool = True) -> ExtractedAnswer:
     return to_answer(
         text,
         completion,
@@ -111,13 +111,19 @@ def test_a_free_answer_may_think() -> None:
 
 
 def test_all_places_of_a_mention_are_found_from_left_to_right() -> None:
-    assert find_spans("Ann met Ann.", "Ann") == [Span(start=0, end=3), Span(start=8, end=11)]
+    assert find_spans("Ann met Ann.", "Ann") == [
+        TextSpan(start=0, end=3),
+        TextSpan(start=8, end=11),
+    ]
 
 
 def test_a_whole_word_is_preferred_to_a_part_of_one() -> None:
-    assert find_spans("Anna met Ann.", "Ann") == [Span(start=9, end=12)]
-    assert find_spans("Annas car", "Ann") == [Span(start=0, end=3)]
-    assert find_spans("C++11 and C++", "C++") == [Span(start=0, end=3), Span(start=10, end=13)]
+    assert find_spans("Anna met Ann.", "Ann") == [TextSpan(start=9, end=12)]
+    assert find_spans("Annas car", "Ann") == [TextSpan(start=0, end=3)]
+    assert find_spans("C++11 and C++", "C++") == [
+        TextSpan(start=0, end=3),
+        TextSpan(start=10, end=13),
+    ]
 
 
 def test_what_does_not_occur_has_no_place() -> None:
@@ -125,7 +131,7 @@ def test_what_does_not_occur_has_no_place() -> None:
 
 
 def test_offsets_count_code_points() -> None:
-    assert find_spans("\U0001f600 Zoe\u0301 lives", "lives") == [Span(start=7, end=12)]
+    assert find_spans("\U0001f600 Zoe\u0301 lives", "lives") == [TextSpan(start=7, end=12)]
 
 
 def test_the_number_of_places_is_bounded() -> None:
@@ -149,7 +155,7 @@ def test_a_graph_is_answered_with_the_places_of_its_entities() -> None:
     assert answer.graph is not None
     chen, jentek = answer.graph.entities
     assert (chen.id, chen.text, chen.type, chen.start, chen.end) == (0, "Chen", "person", 0, 4)
-    assert jentek.spans == [Span(start=15, end=21)]
+    assert jentek.spans == [TextSpan(start=15, end=21)]
     [relation] = answer.graph.relations
     assert (relation.head, relation.tail, relation.type) == ("Chen", "Jentek", "works for")
 

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from t2g_ray.data.importers.layout import Draft
+from t2g_ray.data.importers.layout import RecordDraft
 from t2g_ray.data.importers.row import Rejection, Row, RowError, shown
 from t2g_ray.graph import Entity, Graph, Relation
 from t2g_ray.records.jsonl import sample_subschema
 from t2g_ray.types import Record
 
-Types = tuple[str, ...]
+TypeNames = tuple[str, ...]
 
 MERGED_ENTITY = "repeated entity merged"
 MERGED_RELATION = "repeated relation merged"
@@ -62,14 +62,14 @@ class ImportOptions:
 
 
 def finish(
-    drafts: Iterable[Draft], options: ImportOptions, changes: Counter[str], *, is_free: bool
+    drafts: Iterable[RecordDraft], options: ImportOptions, changes: Counter[str], *, is_free: bool
 ) -> tuple[list[Record], list[Rejection]]:
     """Records and rejections, each in the order of the drafts. `changes` is counted up.
 
     Types that neither options nor drafts give are those seen: in all records, or in each of its
     own where types are free.
     """
-    built: list[tuple[Draft, Graph]] = []
+    built: list[tuple[RecordDraft, Graph]] = []
     rejections: list[Rejection] = []
     for draft in drafts:
         try:
@@ -93,7 +93,7 @@ def finish(
     return records, rejections
 
 
-def _graph(draft: Draft, options: ImportOptions) -> tuple[Graph, Counter[str]]:
+def _graph(draft: RecordDraft, options: ImportOptions) -> tuple[Graph, Counter[str]]:
     """The graph, and what was changed on the way to it. Raises RowError."""
     _check_text(draft)
     changes = Counter(draft.notes)
@@ -110,7 +110,9 @@ def _graph(draft: Draft, options: ImportOptions) -> tuple[Graph, Counter[str]]:
     return graph, changes
 
 
-def _given_types(draft: Draft, options: ImportOptions) -> tuple[Types | None, Types | None]:
+def _given_types(
+    draft: RecordDraft, options: ImportOptions
+) -> tuple[TypeNames | None, TypeNames | None]:
     """Entity and relation types by the options, else by the source; None where neither has any."""
     entity_types, relation_types = options.entity_types, options.relation_types
     if entity_types is None:
@@ -121,7 +123,7 @@ def _given_types(draft: Draft, options: ImportOptions) -> tuple[Types | None, Ty
 
 
 def _record(
-    draft: Draft, graph: Graph, options: ImportOptions, seen: tuple[Types, Types]
+    draft: RecordDraft, graph: Graph, options: ImportOptions, seen: tuple[TypeNames, TypeNames]
 ) -> Record:
     entity_types, relation_types = _given_types(draft, options)
     return Record(
@@ -134,7 +136,7 @@ def _record(
 
 
 def _entities(
-    draft: Draft, options: ImportOptions, changes: Counter[str]
+    draft: RecordDraft, options: ImportOptions, changes: Counter[str]
 ) -> dict[tuple[str, str], None]:
     entities: dict[tuple[str, str], None] = {}
     for text, name in draft.entities:
@@ -153,7 +155,7 @@ def _entities(
 
 
 def _relations(
-    draft: Draft, options: ImportOptions, kept: set[str], changes: Counter[str]
+    draft: RecordDraft, options: ImportOptions, kept: set[str], changes: Counter[str]
 ) -> tuple[Relation, ...]:
     """Relations in order; those of dropped types and entities go, with a count."""
     dropped = {text for text, _ in draft.entities} - kept
@@ -171,7 +173,7 @@ def _relations(
     return tuple(relations)
 
 
-def _check_text(draft: Draft) -> None:
+def _check_text(draft: RecordDraft) -> None:
     if not draft.text.strip():
         raise RowError("empty_text", f"a text must not be blank, found {shown(draft.text)}")
     try:
@@ -198,7 +200,7 @@ def _check_places(text: str, graph: Graph) -> None:
         )
 
 
-def _check_types(kind: str, found: Iterable[str], wanted: Types | None) -> None:
+def _check_types(kind: str, found: Iterable[str], wanted: TypeNames | None) -> None:
     if wanted is None:
         return
     if outside := [type_ for type_ in found if type_ not in wanted]:
@@ -209,7 +211,7 @@ def _check_types(kind: str, found: Iterable[str], wanted: Types | None) -> None:
         )
 
 
-def _seen_types(graphs: Iterable[Graph]) -> tuple[Types, Types]:
+def _seen_types(graphs: Iterable[Graph]) -> tuple[TypeNames, TypeNames]:
     """Entity and relation types, the commonest first."""
     entity_types: Counter[str] = Counter()
     relation_types: Counter[str] = Counter()

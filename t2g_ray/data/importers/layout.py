@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from t2g_ray.data.importers.row import Rejection, Row, RowError
-from t2g_ray.data.importers.source import Sample, Source
+from t2g_ray.data.importers.source import Source, SourcePreview
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
+class RecordDraft:
     """One text with its graph as the source has it: types not renamed, nothing merged or checked.
 
-    Example: Draft(place="dev.json, record 3", text="Ann works for Acme.",
+    Example: RecordDraft(place="dev.json, record 3", text="Ann works for Acme.",
     entities=(("Ann", "Peop"), ("Acme", "Org")), relations=(("Ann", "Acme", "Work_For"),)).
     `entity_types` and `relation_types` are None where the source has no schema. `notes` name what
     the layout holds and a record does not; they are counted.
@@ -36,7 +36,7 @@ class Draft:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
-Drafts = Iterator[Draft | Rejection]
+Drafts = Iterator[RecordDraft | Rejection]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +49,12 @@ class Layout:
 
     name: str
     summary: str
-    looks_like: Callable[[Sample], bool]
+    looks_like: Callable[[SourcePreview], bool]
     read: Callable[[Source, Path | None], Drafts]
     has_free_types: bool = False
 
 
-def each(rows: Iterable[Row | Rejection], convert: Callable[[Row], Draft]) -> Drafts:
+def each(rows: Iterable[Row | Rejection], convert: Callable[[Row], RecordDraft]) -> Drafts:
     """One draft a row. A RowError becomes a rejection: the one place where it is caught."""
     for row in rows:
         if isinstance(row, Rejection):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from t2g_ray.data.importers.conll import columns as conll_columns
 from t2g_ray.data.importers.conll import relations as conll_relations
 from t2g_ray.data.importers.layout import Layout
-from t2g_ray.data.importers.source import Source, sample_of
+from t2g_ray.data.importers.source import Source, preview_of
 from t2g_ray.data.importers.texts import (
     ade_rel,
     brat,
@@ -47,8 +47,8 @@ def layout_of(source: Source, name: str = AUTO) -> Layout:
         if name not in LAYOUTS:
             raise ValueError(f"--layout must be {AUTO} or one of {[*LAYOUTS]}, found {name!r}")
         return LAYOUTS[name]
-    sample = sample_of(source)
-    fitting = [layout for layout in LAYOUTS.values() if layout.looks_like(sample)]
+    preview = preview_of(source)
+    fitting = [layout for layout in LAYOUTS.values() if layout.looks_like(preview)]
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
@@ -56,8 +56,8 @@ def layout_of(source: Source, name: str = AUTO) -> Layout:
             f"{source.name}: its layout must be clear from its first rows, found that "
             f"{' and '.join(layout.name for layout in fitting)} fit; choose one with --layout"
         )
-    found = f"rows with the keys {sorted(sample.rows[0])[:12]}" if sample.rows else "no JSON rows"
+    found = f"rows with the keys {sorted(preview.rows[0])[:12]}" if preview.rows else "no JSON rows"
     raise ValueError(
         f"{source.name}: must have one of the layouts {[*LAYOUTS]}, found {found} in files of the "
-        f"kinds {sorted(sample.suffixes)}; choose one with --layout"
+        f"kinds {sorted(preview.suffixes)}; choose one with --layout"
     )

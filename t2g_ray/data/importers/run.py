@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from t2g_ray.data.importers.finish import ImportOptions, finish
-from t2g_ray.data.importers.layout import Draft, Layout
+from t2g_ray.data.importers.layout import Layout, RecordDraft
 from t2g_ray.data.importers.registry import AUTO, layout_of
 from t2g_ray.data.importers.row import Rejection
 from t2g_ray.data.importers.schema import Schema, read_schema
@@ -60,10 +60,10 @@ def import_source(
     if schema_file is not None:
         options = _with_schema(options, read_schema(schema_file))
     chosen = layout_of(source, layout)
-    drafts: list[Draft] = []
+    drafts: list[RecordDraft] = []
     rejections: list[Rejection] = []
     for item in chosen.read(source, schema_file):
-        if isinstance(item, Draft):
+        if isinstance(item, RecordDraft):
             drafts.append(item)
         else:
             rejections.append(item)

@@ -104,11 +104,11 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """The beginning of a source, to recognise its layout by. `head` is that of the first file."""
+class SourcePreview:
+    """The beginning of a source, to recognise its layout by. `text` is that of the first file."""
 
     suffixes: frozenset[str]
-    head: str
+    text: str
     rows: tuple[dict[str, Any], ...]
 
     def has_keys(self, *keys: str) -> bool:
@@ -116,7 +116,7 @@ class Sample:
         return bool(self.rows) and all(key in row for row in self.rows for key in keys)
 
 
-def sample_of(source: Source) -> Sample:
+def preview_of(source: Source) -> SourcePreview:
     """Read the first rows and characters."""
     files = [] if source.path is None else source.files()
     suffixes = frozenset(file.suffix for file in files)
@@ -125,11 +125,11 @@ def sample_of(source: Source) -> Sample:
         first = islice(source.rows(), SAMPLE_ROWS)
         values = [row.value for row in first if isinstance(row, Row)]
         rows = tuple(value for value in values if isinstance(value, dict))
-    head = ""
+    text = ""
     if files and not source.is_dataset:
         with files[0].open(encoding="utf-8", errors="replace") as file:
-            head = file.read(SAMPLE_CHARS)
-    return Sample(suffixes=suffixes, head=head, rows=rows)
+            text = file.read(SAMPLE_CHARS)
+    return SourcePreview(suffixes=suffixes, text=text, rows=rows)
 
 
 def text_lines(path: Path) -> Iterator[tuple[int, str]]:

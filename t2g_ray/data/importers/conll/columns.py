@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from t2g_ray.data.importers.layout import Draft, Drafts, Layout, each
+from t2g_ray.data.importers.layout import Drafts, Layout, RecordDraft, each
 from t2g_ray.data.importers.row import Row, RowError, shown
-from t2g_ray.data.importers.source import Sample, Source, text_lines
+from t2g_ray.data.importers.source import Source, SourcePreview, text_lines
 from t2g_ray.data.importers.tokens.tags import spans_of
 from t2g_ray.data.importers.tokens.token_graph import token_draft
 
@@ -19,11 +19,11 @@ DOCUMENT_MARK = "-DOCSTART-"
 SUFFIXES = (".conll", ".txt", ".bio", ".iob", ".tsv")
 
 
-def looks_like(sample: Sample) -> bool:
-    lines = [line.split() for line in sample.head.splitlines()[:-1] if _is_token(line)]
+def looks_like(preview: SourcePreview) -> bool:
+    lines = [line.split() for line in preview.text.splitlines()[:-1] if _is_token(line)]
     tags = [columns[-1] for columns in lines if len(columns) > 1]
     is_tagged = all(tag == "O" or tag[1:2] == "-" for tag in tags)
-    return bool(tags) and len(tags) == len(lines) and is_tagged and not sample.rows
+    return bool(tags) and len(tags) == len(lines) and is_tagged and not preview.rows
 
 
 def read(source: Source, schema_file: Path | None) -> Drafts:
@@ -49,7 +49,7 @@ def _is_token(line: str) -> bool:
     return bool(line.strip()) and not line.startswith((DOCUMENT_MARK, "# "))
 
 
-def _draft(row: Row) -> Draft:
+def _draft(row: Row) -> RecordDraft:
     columns = [line.split() for line in row.value]
     if short := [line for line, cells in zip(row.value, columns, strict=True) if len(cells) < 2]:
         raise RowError(

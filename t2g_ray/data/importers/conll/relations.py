@@ -13,19 +13,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from t2g_ray.data.importers.layout import Draft, Drafts, Layout, each
+from t2g_ray.data.importers.layout import Drafts, Layout, RecordDraft, each
 from t2g_ray.data.importers.row import Row, RowError, shown
-from t2g_ray.data.importers.source import Sample, Source, text_lines
+from t2g_ray.data.importers.source import Source, SourcePreview, text_lines
 from t2g_ray.data.importers.tokens.tags import spans_of
-from t2g_ray.data.importers.tokens.token_graph import Link, token_draft
+from t2g_ray.data.importers.tokens.token_graph import TokenRelation, token_draft
 
 MARK = "#doc"
 NONE = "N"
 NUM_COLUMNS = 5
 
 
-def looks_like(sample: Sample) -> bool:
-    return sample.head.lstrip("\ufeff").startswith(MARK)
+def looks_like(preview: SourcePreview) -> bool:
+    return preview.text.lstrip("\ufeff").startswith(MARK)
 
 
 def read(source: Source, schema_file: Path | None) -> Drafts:
@@ -47,7 +47,7 @@ def sentences(path: Path) -> Iterator[Row]:
         yield Row(place=place, value=lines)
 
 
-def _draft(row: Row) -> Draft:
+def _draft(row: Row) -> RecordDraft:
     if not row.value[0].startswith(MARK):
         raise RowError(
             "wrong_shape", f"a sentence must open with '{MARK} N', found {row.value[0]!r:.80}"
@@ -55,7 +55,7 @@ def _draft(row: Row) -> Draft:
     cells = [_cells(line) for line in row.value[1:]]
     spans = spans_of([tag for _, tag, _, _ in cells])
     by_last_token = {end - 1: index for index, (_, end, _) in enumerate(spans)}
-    links: list[Link] = []
+    relations: list[TokenRelation] = []
     for token, (_, _, types, tails) in enumerate(cells):
         for type_, tail in zip(types, tails, strict=True):
             if type_ == NONE:
@@ -66,10 +66,10 @@ def _draft(row: Row) -> Draft:
                     f"an end of {type_} must be the last token of an entity, "
                     f"found token {unknown[0]}",
                 )
-            links.append((by_last_token[token], by_last_token[tail], type_))
+            relations.append((by_last_token[token], by_last_token[tail], type_))
     tokens = [token for token, _, _, _ in cells]
     name = row.value[0].removeprefix(MARK).strip()
-    return token_draft(row.place, tokens, spans, links, extra={"id": name})
+    return token_draft(row.place, tokens, spans, relations, extra={"id": name})
 
 
 def _cells(line: str) -> tuple[str, str, list[str], list[int]]:

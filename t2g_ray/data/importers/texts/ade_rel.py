@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from t2g_ray.data.importers.layout import Draft, Drafts, Layout, each
+from t2g_ray.data.importers.layout import Drafts, Layout, RecordDraft, each
 from t2g_ray.data.importers.row import Rejection, Row, shown
-from t2g_ray.data.importers.source import Sample, Source, text_lines
+from t2g_ray.data.importers.source import Source, SourcePreview, text_lines
 from t2g_ray.data.importers.texts.surface import surface
 
 DRUG, EFFECT, RELATION = "drug", "adverse effect", "adverse effect of"
@@ -19,8 +19,8 @@ NUM_COLUMNS = 8
 OFFSET_COLUMNS = (3, 4, 6, 7)
 
 
-def looks_like(sample: Sample) -> bool:
-    lines = sample.head.splitlines()[:1]
+def looks_like(preview: SourcePreview) -> bool:
+    lines = preview.text.splitlines()[:1]
     return bool(lines) and _columns(lines[0]) is not None
 
 
@@ -58,11 +58,11 @@ def _columns(line: str) -> list[str] | None:
     return columns if is_right else None
 
 
-def _draft(row: Row) -> Draft:
+def _draft(row: Row) -> RecordDraft:
     text = row.value["text"]
     pairs = [tuple(surface(name, text) or name for name in pair) for pair in row.value["pairs"]]
     mentions = [item for effect, drug in pairs for item in ((effect, EFFECT), (drug, DRUG))]
-    return Draft(
+    return RecordDraft(
         place=row.place,
         text=text,
         entities=tuple(sorted(mentions, key=lambda mention: text.find(mention[0]))),

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from t2g_ray.data.importers.layout import Draft, Drafts, Layout, each
+from t2g_ray.data.importers.layout import Drafts, Layout, RecordDraft, each
 from t2g_ray.data.importers.row import Rejection, Row, RowError, shown
-from t2g_ray.data.importers.source import Sample, Source
+from t2g_ray.data.importers.source import Source, SourcePreview
 
 KINDS = {
     "E": "event",
@@ -26,8 +26,8 @@ KINDS = {
 }
 
 
-def looks_like(sample: Sample) -> bool:
-    return ".ann" in sample.suffixes
+def looks_like(preview: SourcePreview) -> bool:
+    return ".ann" in preview.suffixes
 
 
 def read(source: Source, schema_file: Path | None) -> Drafts:
@@ -56,7 +56,7 @@ def documents(source: Source) -> Iterator[Row | Rejection]:
         yield Row(place=str(annotations), value=value)
 
 
-def _draft(row: Row) -> Draft:
+def _draft(row: Row) -> RecordDraft:
     text = row.value["text"]
     entities: dict[str, tuple[str, str]] = {}
     relations: list[tuple[str, list[str]]] = []
@@ -80,7 +80,7 @@ def _draft(row: Row) -> Draft:
             raise RowError(
                 "unknown_relation_end", f"an end of {type_} must be an entity, found {unknown[0]}"
             )
-    return Draft(
+    return RecordDraft(
         place=row.place,
         text=text.strip(),
         entities=tuple(entities.values()),

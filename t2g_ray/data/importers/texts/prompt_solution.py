@@ -12,16 +12,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from t2g_ray.data.importers.layout import Draft, Drafts, Layout, each
+from t2g_ray.data.importers.layout import Drafts, Layout, RecordDraft, each
 from t2g_ray.data.importers.row import Rejection, Row, RowError, get, shown, typed
-from t2g_ray.data.importers.source import Sample, Source
+from t2g_ray.data.importers.source import Source, SourcePreview
 
 USUAL_INSTRUCTION = re.compile(r"[^:\n]{0,300}\binstructions?:")
 NO_INSTRUCTION = "instruction not recognised, the whole user message is the text"
 
 
-def looks_like(sample: Sample) -> bool:
-    return sample.has_keys("prompt", "solution")
+def looks_like(preview: SourcePreview) -> bool:
+    return preview.has_keys("prompt", "solution")
 
 
 def read(source: Source, schema_file: Path | None) -> Drafts:
@@ -59,7 +59,7 @@ def _user_message(row: Row) -> str:
     return users[0]
 
 
-def _draft(instruction: str, row: Row) -> Draft:
+def _draft(instruction: str, row: Row) -> RecordDraft:
     graph = _graph(row)
     entities = [(get(e, "text", str), get(e, "type", str)) for e in get(graph, "entities", list)]
     by_id = {
@@ -69,7 +69,7 @@ def _draft(instruction: str, row: Row) -> Draft:
         (_end(r, "head", by_id), _end(r, "tail", by_id), get(r, "type", str))
         for r in get(graph, "relations", list)
     ]
-    return Draft(
+    return RecordDraft(
         place=row.place,
         text=_user_message(row)[len(instruction) :].strip(),
         entities=tuple(entities),

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from t2g_ray.data.importers.layout import Draft, Drafts, Layout, each
+from t2g_ray.data.importers.layout import Drafts, Layout, RecordDraft, each
 from t2g_ray.data.importers.row import Row, RowError
-from t2g_ray.data.importers.source import Sample, Source
+from t2g_ray.data.importers.source import Source, SourcePreview
 from t2g_ray.records.jsonl import RECORD_KEYS, record_from_dict
 
 
-def looks_like(sample: Sample) -> bool:
-    return sample.has_keys(*RECORD_KEYS)
+def looks_like(preview: SourcePreview) -> bool:
+    return preview.has_keys(*RECORD_KEYS)
 
 
 def read(source: Source, schema_file: Path | None) -> Drafts:
     return each(source.rows(), _draft)
 
 
-def _draft(row: Row) -> Draft:
+def _draft(row: Row) -> RecordDraft:
     try:
         record = record_from_dict(row.value)
     except ValueError as error:
         raise RowError("wrong_shape", str(error)) from None
-    return Draft(
+    return RecordDraft(
         place=row.place,
         text=record.text,
         entities=tuple((entity.text, entity.type) for entity in record.graph.entities),

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from t2g_ray.data.importers.layout import Draft, Drafts, Layout, each
+from t2g_ray.data.importers.layout import Drafts, Layout, RecordDraft, each
 from t2g_ray.data.importers.row import Rejection, Row, RowError, get
 from t2g_ray.data.importers.schema import Schema, read_schema
-from t2g_ray.data.importers.source import Sample, Source
+from t2g_ray.data.importers.source import Source, SourcePreview
 from t2g_ray.data.importers.texts.surface import mend, plain_name, surface
 
 ONTOLOGIES = "*ontology.json"
@@ -26,8 +26,8 @@ EntityTypes = dict[tuple[str, str], str]
 """(ontology id, name) -> type."""
 
 
-def looks_like(sample: Sample) -> bool:
-    return sample.has_keys("sent", "triples") or sample.has_keys("sent", "sub_label", "obj_label")
+def looks_like(preview: SourcePreview) -> bool:
+    return preview.has_keys("sent", "triples") or preview.has_keys("sent", "sub_label", "obj_label")
 
 
 def read(source: Source, schema_file: Path | None) -> Drafts:
@@ -108,7 +108,7 @@ def _entity_types(rows: Iterable[Row | Rejection], ontologies: Sequence[Schema])
     return {key: counter.most_common(1)[0][0] for key, counter in (as_head | as_tail).items()}
 
 
-def _draft(ontologies: Sequence[Schema], types: EntityTypes, row: Row) -> Draft:
+def _draft(ontologies: Sequence[Schema], types: EntityTypes, row: Row) -> RecordDraft:
     ontology = _ontology_of(row, ontologies)
     text = mend(row.value["sent"])
     relations: list[Triple] = []
@@ -123,7 +123,7 @@ def _draft(ontologies: Sequence[Schema], types: EntityTypes, row: Row) -> Draft:
         relations.append((names[0], names[1], type_))
         for name, form in zip((head, tail), names, strict=True):
             entities[form] = types[ontology.id, name]
-    return Draft(
+    return RecordDraft(
         place=row.place,
         text=text,
         entities=tuple(sorted(entities.items(), key=lambda entity: text.find(entity[0]))),

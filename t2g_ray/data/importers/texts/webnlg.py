@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-from t2g_ray.data.importers.layout import Draft, Drafts, Layout, each
+from t2g_ray.data.importers.layout import Drafts, Layout, RecordDraft, each
 from t2g_ray.data.importers.row import Row, RowError, shown
-from t2g_ray.data.importers.source import Sample, Source
+from t2g_ray.data.importers.source import Source, SourcePreview
 from t2g_ray.data.importers.texts.surface import plain_name, surface
 
 ENTITY_TYPE = "entity"
@@ -28,8 +28,8 @@ class _NoDocumentType(ElementTree.TreeBuilder):
         raise ValueError(f"a file without <!DOCTYPE>, not one for {name!r}")
 
 
-def looks_like(sample: Sample) -> bool:
-    return "<benchmark" in sample.head or "<modifiedtripleset" in sample.head
+def looks_like(preview: SourcePreview) -> bool:
+    return "<benchmark" in preview.text or "<modifiedtripleset" in preview.text
 
 
 def read(source: Source, schema_file: Path | None) -> Drafts:
@@ -60,7 +60,7 @@ def texts(path: Path) -> Iterator[Row]:
             )
 
 
-def _draft(row: Row) -> Draft:
+def _draft(row: Row) -> RecordDraft:
     value = row.value
     if value["comment"] == BAD:
         raise RowError(
@@ -79,7 +79,7 @@ def _draft(row: Row) -> Draft:
         head, tail = (_form(parts[end], value["text"]) for end in (0, 2))
         relations.append((head, tail, parts[1].strip()))
         names |= {head: None, tail: None}
-    return Draft(
+    return RecordDraft(
         place=row.place,
         text=value["text"],
         entities=tuple((name, ENTITY_TYPE) for name in sorted(names, key=value["text"].find)),

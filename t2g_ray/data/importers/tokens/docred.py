@@ -11,17 +11,17 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from t2g_ray.data.importers.layout import Draft, Drafts, Layout, each
+from t2g_ray.data.importers.layout import Drafts, Layout, RecordDraft, each
 from t2g_ray.data.importers.row import Row, RowError, at, fixed, get, strings, typed
 from t2g_ray.data.importers.schema import Schema, read_schema
-from t2g_ray.data.importers.source import Sample, Source
+from t2g_ray.data.importers.source import Source, SourcePreview
 from t2g_ray.data.importers.tokens.detokenize import TokenText, detokenize
 
 OTHER_MENTION = "other mention of an entity not kept"
 
 
-def looks_like(sample: Sample) -> bool:
-    return sample.has_keys("sents", "vertexSet")
+def looks_like(preview: SourcePreview) -> bool:
+    return preview.has_keys("sents", "vertexSet")
 
 
 def read(source: Source, schema_file: Path | None) -> Drafts:
@@ -30,7 +30,7 @@ def read(source: Source, schema_file: Path | None) -> Drafts:
     return each(source.rows(), partial(_draft, schema))
 
 
-def _draft(schema: Schema, row: Row) -> Draft:
+def _draft(schema: Schema, row: Row) -> RecordDraft:
     sentences = [strings(words, "a sentence") for words in get(row.value, "sents", list)]
     offsets = list(accumulate((len(words) for words in sentences), initial=0))
     text = detokenize([word for words in sentences for word in words])
@@ -41,7 +41,7 @@ def _draft(schema: Schema, row: Row) -> Draft:
         head, tail = (at(entities, get(label, end, int), f"{end} of a label") for end in "ht")
         code = get(label, "r", str)
         relations.append((head[0], tail[0], schema.names.get(code, code)))
-    return Draft(
+    return RecordDraft(
         place=row.place,
         text=text.text,
         entities=tuple(entities),

@@ -10,14 +10,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from t2g_ray.data.importers.layout import Draft, Drafts, Layout, each
+from t2g_ray.data.importers.layout import Drafts, Layout, RecordDraft, each
 from t2g_ray.data.importers.row import Rejection, Row, RowError, fixed, get, strings, typed
-from t2g_ray.data.importers.source import Sample, Source
-from t2g_ray.data.importers.tokens.token_graph import links_between, token_draft
+from t2g_ray.data.importers.source import Source, SourcePreview
+from t2g_ray.data.importers.tokens.token_graph import token_draft, token_relations
 
 
-def looks_like(sample: Sample) -> bool:
-    return sample.has_keys("sentences", "ner", "relations")
+def looks_like(preview: SourcePreview) -> bool:
+    return preview.has_keys("sentences", "ner", "relations")
 
 
 def read(source: Source, schema_file: Path | None) -> Drafts:
@@ -55,14 +55,14 @@ def _cut(row: Row) -> list[Row]:
     return rows
 
 
-def _draft(row: Row) -> Draft:
+def _draft(row: Row) -> RecordDraft:
     value: dict[str, Any] = row.value
     offset = value["offset"]
     mentions = [fixed(m, (int, int, str), "an entity") for m in typed(value["ner"], list, "ner")]
     spans = [(start - offset, end - offset + 1, type_) for start, end, type_ in mentions]
-    links = links_between(value["relations"], mentions)
+    relations = token_relations(value["relations"], mentions)
     extra = {"id": value["id"]} if "id" in value else {}
-    return token_draft(row.place, value["tokens"], spans, links, extra=extra)
+    return token_draft(row.place, value["tokens"], spans, relations, extra=extra)
 
 
 LAYOUT = Layout(

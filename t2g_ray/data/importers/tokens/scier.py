@@ -8,26 +8,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from t2g_ray.data.importers.layout import Draft, Drafts, Layout, each
+from t2g_ray.data.importers.layout import Drafts, Layout, RecordDraft, each
 from t2g_ray.data.importers.row import Row, fixed, get
-from t2g_ray.data.importers.source import Sample, Source
+from t2g_ray.data.importers.source import Source, SourcePreview
 from t2g_ray.data.importers.tokens.detokenize import TokenText, detokenize
 
 
-def looks_like(sample: Sample) -> bool:
-    return sample.has_keys("sentence", "ner", "rel")
+def looks_like(preview: SourcePreview) -> bool:
+    return preview.has_keys("sentence", "ner", "rel")
 
 
 def read(source: Source, schema_file: Path | None) -> Drafts:
     return each(source.rows(), _draft)
 
 
-def _draft(row: Row) -> Draft:
+def _draft(row: Row) -> RecordDraft:
     tokens = get(row.value, "sentence", str).split()
     text = detokenize(tokens, is_hyphen_split=True)
     ner = [fixed(item, (str, str), "an entity") for item in get(row.value, "ner", list)]
     rel = [fixed(item, (str, str, str), "a relation") for item in get(row.value, "rel", list)]
-    return Draft(
+    return RecordDraft(
         place=row.place,
         text=text.text,
         entities=tuple((_named(name, tokens, text), type_) for name, type_ in ner),

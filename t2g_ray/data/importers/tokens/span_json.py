@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from t2g_ray.data.importers.layout import Draft, Drafts, Layout, each
+from t2g_ray.data.importers.layout import Drafts, Layout, RecordDraft, each
 from t2g_ray.data.importers.row import Row, fixed, get, strings
-from t2g_ray.data.importers.source import Sample, Source
-from t2g_ray.data.importers.tokens.token_graph import links_between, token_draft
+from t2g_ray.data.importers.source import Source, SourcePreview
+from t2g_ray.data.importers.tokens.token_graph import token_draft, token_relations
 
 
-def looks_like(sample: Sample) -> bool:
-    if not sample.has_keys("tokens", "entities", "relations"):
+def looks_like(preview: SourcePreview) -> bool:
+    if not preview.has_keys("tokens", "entities", "relations"):
         return False
-    lists = [row[key] for row in sample.rows for key in ("entities", "relations")]
+    lists = [row[key] for row in preview.rows for key in ("entities", "relations")]
     return all(
         isinstance(items, list) and all(isinstance(i, list) for i in items) for items in lists
     )
@@ -27,10 +27,12 @@ def read(source: Source, schema_file: Path | None) -> Drafts:
     return each(source.rows(), _draft)
 
 
-def _draft(row: Row) -> Draft:
+def _draft(row: Row) -> RecordDraft:
     spans = [fixed(item, (int, int, str), "an entity") for item in get(row.value, "entities", list)]
-    links = links_between(get(row.value, "relations", list), spans)
-    return token_draft(row.place, strings(get(row.value, "tokens", list), "tokens"), spans, links)
+    relations = token_relations(get(row.value, "relations", list), spans)
+    return token_draft(
+        row.place, strings(get(row.value, "tokens", list), "tokens"), spans, relations
+    )
 
 
 LAYOUT = Layout(

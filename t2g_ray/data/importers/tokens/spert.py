@@ -9,17 +9,17 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from t2g_ray.data.importers.layout import Draft, Drafts, Layout, each
+from t2g_ray.data.importers.layout import Drafts, Layout, RecordDraft, each
 from t2g_ray.data.importers.row import Row, get, strings
 from t2g_ray.data.importers.schema import Schema, read_schema
-from t2g_ray.data.importers.source import Sample, Source
+from t2g_ray.data.importers.source import Source, SourcePreview
 from t2g_ray.data.importers.tokens.token_graph import token_draft
 
 
-def looks_like(sample: Sample) -> bool:
-    if not sample.has_keys("tokens", "entities", "relations"):
+def looks_like(preview: SourcePreview) -> bool:
+    if not preview.has_keys("tokens", "entities", "relations"):
         return False
-    lists = [row[key] for row in sample.rows for key in ("entities", "relations")]
+    lists = [row[key] for row in preview.rows for key in ("entities", "relations")]
     return all(
         isinstance(items, list) and all(isinstance(i, dict) for i in items) for items in lists
     )
@@ -31,12 +31,12 @@ def read(source: Source, schema_file: Path | None) -> Drafts:
     return each(source.rows(), partial(_draft, schema))
 
 
-def _draft(schema: Schema, row: Row) -> Draft:
+def _draft(schema: Schema, row: Row) -> RecordDraft:
     spans = [
         (get(item, "start", int), get(item, "end", int), get(item, "type", str))
         for item in get(row.value, "entities", list)
     ]
-    links = [
+    relations = [
         (get(item, "head", int), get(item, "tail", int), get(item, "type", str))
         for item in get(row.value, "relations", list)
     ]
@@ -44,7 +44,7 @@ def _draft(schema: Schema, row: Row) -> Draft:
         row.place,
         strings(get(row.value, "tokens", list), "tokens"),
         spans,
-        links,
+        relations,
         entity_types=schema.entity_types,
         relation_types=schema.relation_types,
         extra={"id": row.value["orig_id"]} if "orig_id" in row.value else {},

@@ -7,34 +7,34 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from t2g_ray.data.importers.layout import Draft, Drafts, Layout, each
+from t2g_ray.data.importers.layout import Drafts, Layout, RecordDraft, each
 from t2g_ray.data.importers.row import Row, RowError, get, strings
-from t2g_ray.data.importers.source import Sample, Source
+from t2g_ray.data.importers.source import Source, SourcePreview
 from t2g_ray.data.importers.tokens.tags import spans_of
 from t2g_ray.data.importers.tokens.token_graph import token_draft
 
 
-def looks_like(sample: Sample) -> bool:
-    return sample.has_keys("tokens", "tags", "relations")
+def looks_like(preview: SourcePreview) -> bool:
+    return preview.has_keys("tokens", "tags", "relations")
 
 
 def read(source: Source, schema_file: Path | None) -> Drafts:
     return each(source.rows(), _draft)
 
 
-def _draft(row: Row) -> Draft:
+def _draft(row: Row) -> RecordDraft:
     tokens = strings(get(row.value, "tokens", list), "tokens")
     tags = strings(get(row.value, "tags", list), "tags")
     if len(tokens) != len(tags):
         raise RowError(
             "tags_do_not_fit", f"{len(tokens)} tokens must have as many tags, found {len(tags)}"
         )
-    links = [
+    relations = [
         (get(item, "head", int), get(item, "tail", int), get(item, "type", str))
         for item in get(row.value, "relations", list)
     ]
     extra = {"id": row.value["orig_id"]} if "orig_id" in row.value else {}
-    return token_draft(row.place, tokens, spans_of(tags), links, extra=extra)
+    return token_draft(row.place, tokens, spans_of(tags), relations, extra=extra)
 
 
 LAYOUT = Layout(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from t2g_ray.data.importers.row import RowError
 
-Span = tuple[int, int, str]
+TokenSpan = tuple[int, int, str]
 """First token, token after the last, type."""
 
 OPENS = frozenset("BUS")
@@ -18,9 +18,9 @@ CLOSES = frozenset("LEUS")
 PREFIXES = frozenset("BILUES")
 
 
-def spans_of(tags: Sequence[str]) -> list[Span]:
+def spans_of(tags: Sequence[str]) -> list[TokenSpan]:
     """The spans in order. Raises RowError for a tag that none of these schemes has."""
-    spans: list[Span] = []
+    spans: list[TokenSpan] = []
     start, open_type = 0, ""
     for index, tag in enumerate(tags):
         prefix, type_ = _split(tag)

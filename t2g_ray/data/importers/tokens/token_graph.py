@@ -9,22 +9,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from t2g_ray.data.importers.layout import Draft
+from t2g_ray.data.importers.layout import RecordDraft
 from t2g_ray.data.importers.row import RowError, at, fixed, typed
 from t2g_ray.data.importers.tokens.detokenize import detokenize
-from t2g_ray.data.importers.tokens.tags import Span
+from t2g_ray.data.importers.tokens.tags import TokenSpan
 
 STOP_CUT = "full stop cut off an entity"
 
-Link = tuple[int, int, str]
+TokenRelation = tuple[int, int, str]
 """Index of the head's span, index of the tail's span, type."""
 
 
-def links_between(relations: object, spans: Sequence[Span]) -> list[Link]:
-    """Relations that repeat the spans of their ends, [hs, he, ts, te, type], as links."""
+def token_relations(given: object, spans: Sequence[TokenSpan]) -> list[TokenRelation]:
+    """Relations given by the spans of their ends, [hs, he, ts, te, type], as pairs of indices."""
     places = {(start, end): index for index, (start, end, _) in enumerate(spans)}
-    links: list[Link] = []
-    for item in typed(relations, list, "relations"):
+    relations: list[TokenRelation] = []
+    for item in typed(given, list, "relations"):
         *ends, type_ = fixed(item, (int, int, int, int, str), "a relation")
         head, tail = (ends[0], ends[1]), (ends[2], ends[3])
         if unknown := [span for span in (head, tail) if span not in places]:
@@ -32,37 +32,37 @@ def links_between(relations: object, spans: Sequence[Span]) -> list[Link]:
                 "unknown_relation_end",
                 f"an end of {type_} must be the span of an entity, found {unknown[0]}",
             )
-        links.append((places[head], places[tail], type_))
-    return links
+        relations.append((places[head], places[tail], type_))
+    return relations
 
 
 def token_draft(
     place: str,
     tokens: Sequence[str],
-    spans: Sequence[Span],
-    links: Sequence[Link],
+    spans: Sequence[TokenSpan],
+    relations: Sequence[TokenRelation],
     *,
     entity_types: tuple[str, ...] | None = None,
     relation_types: tuple[str, ...] | None = None,
     extra: Mapping[str, Any] | None = None,
-) -> Draft:
+) -> RecordDraft:
     """The draft of one sentence. Raises RowError for spans or indices that do not exist."""
     text = detokenize(tokens)
     found = [(text.slice(start, end), type_) for start, end, type_ in spans]
     entities = [_without_stray_stop(entity, found) for entity in found]
-    relations = tuple(
+    named = tuple(
         (
             at(entities, head, "head of a relation")[0],
             at(entities, tail, "tail of a relation")[0],
             type_,
         )
-        for head, tail, type_ in links
+        for head, tail, type_ in relations
     )
-    return Draft(
+    return RecordDraft(
         place=place,
         text=text.text,
         entities=tuple(entities),
-        relations=relations,
+        relations=named,
         entity_types=entity_types,
         relation_types=relation_types,
         notes=(STOP_CUT,) * sum(a != b for a, b in zip(found, entities, strict=True)),

@@ -17,7 +17,7 @@ from actors.cluster.placement import Bundle, cluster_nodes, connect, place
 from t2g_ray.data.generate.config import GenerateConfig, TeacherConfig
 from t2g_ray.data.generate.pipeline import Pipeline
 from t2g_ray.data.generate.shards import Shard, ShardResult, answer_shard
-from t2g_ray.data.generate.stages import Stage
+from t2g_ray.data.generate.stages import TeacherStage
 from t2g_ray.data.generate.teachers.start import start_teacher
 from t2g_ray.data.generate.write import write_generated
 from t2g_ray.run.jsonlines import JsonLine
@@ -30,7 +30,7 @@ def run_generate(config: GenerateConfig) -> JsonLine:
     """Run, or go on with, `t2g data generate`; returns the card."""
     pipeline = Pipeline(config=config, ask=ask)
     records = pipeline.run()
-    return write_generated(config, records, pipeline.books)
+    return write_generated(config, records, pipeline.tally)
 
 
 class Attempts:
@@ -48,7 +48,7 @@ class Attempts:
 class TeacherActor:
     """Answers one shard a call. Ray Data makes and calls it, and again where it died."""
 
-    def __init__(self, stage: Stage, config: TeacherConfig, attempts: Any) -> None:
+    def __init__(self, stage: TeacherStage, config: TeacherConfig, attempts: Any) -> None:
         self._stage, self._attempts = stage, attempts
         self._teacher = start_teacher(config)
 
@@ -60,7 +60,9 @@ class TeacherActor:
         return {"result": [answer_shard(self._stage, self._teacher, shard).to_json()]}
 
 
-def ask(stage: Stage, teacher: TeacherConfig, shards: Sequence[Shard]) -> Iterator[ShardResult]:
+def ask(
+    stage: TeacherStage, teacher: TeacherConfig, shards: Sequence[Shard]
+) -> Iterator[ShardResult]:
     """The results of the shards, in the order in which they finish.
 
     An actor that died is started again and its shard is asked for again, MAX_ATTEMPTS times in

@@ -20,10 +20,10 @@ data_app = typer.Typer(
 )
 
 OutFile = Annotated[Path, typer.Option("--out", help="JSONL file of records to write.")]
-Rejected = Annotated[
+RejectedFile = Annotated[
     Path | None, typer.Option(help="Write what was left out here, with reasons, as JSONL.")
 ]
-Types = Annotated[
+TypesOption = Annotated[
     str | None, typer.Option(help="The whole schema, with commas between; by default the source's.")
 ]
 
@@ -52,15 +52,15 @@ def import_command(
     plain_types: Annotated[
         bool, typer.Option("--plain-types", help="Write types as words: Work_For -> work for.")
     ] = False,
-    entity_types: Types = None,
-    relation_types: Types = None,
+    entity_types: TypesOption = None,
+    relation_types: TypesOption = None,
     schema: SchemaFile = None,
     sub_schema: Annotated[
         int | None, typer.Option(help="Seed: ask for some of the types only, new for each record.")
     ] = None,
     split: Annotated[str | None, typer.Option(help="Split of a hub data set; default all.")] = None,
     subset: Annotated[str | None, typer.Option(help="Configuration of a hub data set.")] = None,
-    rejected: Rejected = None,
+    rejected: RejectedFile = None,
     keep_faulty: KeepFaulty = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Write nothing if any row is rejected.")
@@ -136,7 +136,7 @@ def select_command(
         int | None, typer.Option(min=1, help="Draw so many, balanced over types and lengths.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
-    rejected: Rejected = None,
+    rejected: RejectedFile = None,
 ) -> None:
     """Keep the records without faults or repeats, and write a card of what was left out and why.
 

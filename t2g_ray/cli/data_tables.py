@@ -12,7 +12,7 @@ from rich.table import Table
 
 from t2g_ray.data.card import COUNTS
 from t2g_ray.data.importers.run import ImportResult
-from t2g_ray.data.inspect import Inspection, Overlap, Split
+from t2g_ray.data.inspect import Inspection, Overlap, SplitRecords
 from t2g_ray.data.select import Selection
 
 BAR_WIDTH = 40
@@ -48,7 +48,7 @@ def print_inspection(inspection: Inspection) -> None:
         console.print(_overlaps("texts shared between splits", rows))
 
 
-def _print_split(console: Console, split: Split) -> None:
+def _print_split(console: Console, split: SplitRecords) -> None:
     console.print(f"[bold]{escape(split.name)}[/]")
     console.print(_counts("records", _worded(split.counts())))
     for kind, uses in split.types().items():

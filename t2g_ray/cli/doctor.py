@@ -33,7 +33,7 @@ RAY_PORTS = {6379: "cluster", 8265: "dashboard", 10001: "client"}
 MIN_SHARED_GIB = 1.0
 MIN_MEMORY_GIB = 6.0
 
-Status = Literal["good", "note", "missing"]
+CheckStatus = Literal["good", "note", "missing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Check:
 
     name: str
     found: str
-    status: Status = "good"
+    status: CheckStatus = "good"
     advice: str = ""
 
 

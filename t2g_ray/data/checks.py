@@ -29,16 +29,16 @@ FAULTS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
-    """Example: Fault(kind="entity_not_in_text", found="Acme")."""
+class RecordFault:
+    """Example: RecordFault(kind="entity_not_in_text", found="Acme")."""
 
     kind: str
     found: str
 
 
-def faults_of(record: Record) -> list[Fault]:
+def faults_of(record: Record) -> list[RecordFault]:
     """Every fault, one for each entity or relation (and end) that has it."""
-    return [Fault(kind=kind, found=found) for kind, found in _faults(record)]
+    return [RecordFault(kind=kind, found=found) for kind, found in _faults(record)]
 
 
 def _faults(record: Record) -> Iterator[tuple[str, str]]:

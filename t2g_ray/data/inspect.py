@@ -42,7 +42,7 @@ class Overlap:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Split:
+class SplitRecords:
     """Records under one name, with the lines that were none: (place, message)."""
 
     name: str
@@ -113,7 +113,7 @@ class Split:
 class Inspection:
     """All splits, repeats inside each, and leaks between every two."""
 
-    splits: list[Split]
+    splits: list[SplitRecords]
     repeats: list[Overlap]
     leaks: list[Overlap]
 
@@ -155,7 +155,7 @@ def inspect_files(paths: Sequence[Path]) -> Inspection:
     )
 
 
-def read_split(path: Path) -> Split:
+def read_split(path: Path) -> SplitRecords:
     """The records of a file, and its lines that are none."""
     records: list[Record] = []
     broken: list[tuple[str, str]] = []
@@ -167,15 +167,15 @@ def read_split(path: Path) -> Split:
             records.append(record_from_dict(row.value))
         except ValueError as error:
             broken.append((row.place, str(error)))
-    return Split(name=str(path), records=records, broken=broken)
+    return SplitRecords(name=str(path), records=records, broken=broken)
 
 
-def find_repeats(split: Split) -> Overlap:
+def find_repeats(split: SplitRecords) -> Overlap:
     """Records whose text an earlier one of the split has."""
     return _overlap(split.name, split.name, [], [record.text for record in split.records])
 
 
-def find_leaks(first: Split, second: Split) -> Overlap:
+def find_leaks(first: SplitRecords, second: SplitRecords) -> Overlap:
     """Texts of the smaller split that are in the larger one."""
     if len(first.records) < len(second.records):
         first, second = second, first
@@ -206,14 +206,14 @@ def _overlap(first: str, second: str, known: list[str], texts: list[str]) -> Ove
     )
 
 
-def _by_split_key(split: Split) -> list[Split]:
+def _by_split_key(split: SplitRecords) -> list[SplitRecords]:
     parts: dict[str, list[Record]] = {}
     for record in split.records:
         parts.setdefault(str(record.extra.get("split", "")), []).append(record)
     if len(parts) < 2:
         return [split]
-    first, *others = (Split(name=name, records=records) for name, records in parts.items())
-    return [Split(name=first.name, records=first.records, broken=split.broken), *others]
+    first, *others = (SplitRecords(name=name, records=records) for name, records in parts.items())
+    return [SplitRecords(name=first.name, records=first.records, broken=split.broken), *others]
 
 
 def _overlap_dict(overlap: Overlap) -> Mapping[str, Any]:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from t2g_ray.data.checks import FAULTS, faults_of
-from t2g_ray.data.inspect import MAX_SAMPLES, SAMPLE_CHARS, Split
+from t2g_ray.data.inspect import MAX_SAMPLES, SAMPLE_CHARS, SplitRecords
 from t2g_ray.data.near_texts import SimilarText, TextIndex
 from t2g_ray.records.jsonl import record_to_dict
 from t2g_ray.types import Record
@@ -55,7 +55,7 @@ class SelectOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rejected:
+class RejectedRecord:
     """A record left out: its place in the input (from 1), why, and what was found."""
 
     number: int
@@ -70,12 +70,14 @@ class Selection:
 
     options: SelectOptions
     kept: list[Record]
-    rejected: list[Rejected]
+    rejected: list[RejectedRecord]
 
     def card(self) -> dict[str, Any]:
         """Settings, counts before and after, and rejections by reason with samples."""
-        before = Split(name="", records=[*self.kept, *(item.record for item in self.rejected)])
-        after = Split(name="", records=self.kept)
+        before = SplitRecords(
+            name="", records=[*self.kept, *(item.record for item in self.rejected)]
+        )
+        after = SplitRecords(name="", records=self.kept)
         reasons: dict[str, dict[str, Any]] = {}
         for reason in REASONS:
             items = [item for item in self.rejected if item.reason == reason]
@@ -102,7 +104,7 @@ def select_records(
     for place in range(len(held_out)):
         index.add(place)
     passed: list[int] = []
-    rejected: list[Rejected] = []
+    rejected: list[RejectedRecord] = []
     for number, record in enumerate(records):
         place = len(held_out) + number
         found = _fault(record, options)
@@ -189,18 +191,18 @@ def _types(record: Record) -> set[tuple[str, str]]:
     return relations or {("entity", entity.type) for entity in record.graph.entities}
 
 
-def _rejected(number: int, reason: str, found: str, record: Record) -> Rejected:
-    return Rejected(number=number + 1, reason=reason, found=found, record=record)
+def _rejected(number: int, reason: str, found: str, record: Record) -> RejectedRecord:
+    return RejectedRecord(number=number + 1, reason=reason, found=found, record=record)
 
 
-def _samples(items: Sequence[Rejected]) -> list[dict[str, Any]]:
+def _samples(items: Sequence[RejectedRecord]) -> list[dict[str, Any]]:
     return [
         {"record": item.number, "found": item.found, "text": item.record.text[:SAMPLE_CHARS]}
         for item in items[:MAX_SAMPLES]
     ]
 
 
-def write_rejected(path: Path, rejected: Sequence[Rejected]) -> None:
+def write_rejected(path: Path, rejected: Sequence[RejectedRecord]) -> None:
     """One JSON object a line: number, reason, found, and the record."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:

@@ -17,17 +17,17 @@ from markupsafe import Markup
 from t2g_ray.graph import Graph
 from t2g_ray.graph.counts import ItemKey, entity_keys, relation_keys
 
-Status = Literal["match", "wrong", "missed"]
-MARKS: dict[Status, str] = {"match": "\u2713", "wrong": "\u2717", "missed": "\u2013"}
+ItemStatus = Literal["match", "wrong", "missed"]
+MARKS: dict[ItemStatus, str] = {"match": "\u2713", "wrong": "\u2717", "missed": "\u2013"}
 """Shown beside the colour, so that nothing hangs on colour vision."""
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class MarkedGraph:
     """One of the two graphs: a status for each (text, type) and each (head, tail, type)."""
 
-    entities: Mapping[ItemKey, Status]
-    relations: Mapping[ItemKey, Status]
+    entities: Mapping[ItemKey, ItemStatus]
+    relations: Mapping[ItemKey, ItemStatus]
 
     def texts(self) -> list[str]:
         """Entity texts and relation ends, each once."""
@@ -35,27 +35,29 @@ class Side:
         return list(dict.fromkeys([text for text, _ in self.entities] + ends))
 
 
-def compare(gold: Graph, predicted: Graph) -> tuple[Side, Side]:
+def compare(gold: Graph, predicted: Graph) -> tuple[MarkedGraph, MarkedGraph]:
     """The gold side (match or missed) and the predicted side (match or wrong)."""
     entities = entity_keys(gold), entity_keys(predicted)
     relations = relation_keys(gold), relation_keys(predicted)
     return (
-        Side(_status(*entities, "missed"), _status(*relations, "missed")),
-        Side(_status(*entities[::-1], "wrong"), _status(*relations[::-1], "wrong")),
+        MarkedGraph(_status(*entities, "missed"), _status(*relations, "missed")),
+        MarkedGraph(_status(*entities[::-1], "wrong"), _status(*relations[::-1], "wrong")),
     )
 
 
-def _status(own: list[ItemKey], other: list[ItemKey], otherwise: Status) -> dict[ItemKey, Status]:
+def _status(
+    own: list[ItemKey], other: list[ItemKey], otherwise: ItemStatus
+) -> dict[ItemKey, ItemStatus]:
     others = set(other)
     return {key: "match" if key in others else otherwise for key in own}
 
 
-def marked_text(text: str, gold: Side, predicted: Side) -> tuple[Markup, list[str]]:
+def marked_text(text: str, gold: MarkedGraph, predicted: MarkedGraph) -> tuple[Markup, list[str]]:
     """The text with its entities marked inline, and the entities that do not occur in it.
 
     Longer mentions win over those inside them.
     """
-    statuses: dict[str, list[tuple[Status, str]]] = {}
+    statuses: dict[str, list[tuple[ItemStatus, str]]] = {}
     for (mention, type_), status in {**gold.entities, **predicted.entities}.items():
         if mention:
             statuses.setdefault(mention, []).append((status, type_))
@@ -80,7 +82,7 @@ def _pattern(mention: str, text: str) -> str:
     return whole if re.search(whole, text) else re.escape(mention)
 
 
-def _mark(mention: str, statuses: list[tuple[Status, str]]) -> Markup:
+def _mark(mention: str, statuses: list[tuple[ItemStatus, str]]) -> Markup:
     kinds = {status for status, _ in statuses}
     shown = next(kind for kind in ("wrong", "missed", "match") if kind in kinds)
     types = ", ".join(f"{MARKS[status]} {type_}" for status, type_ in sorted(statuses))

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from t2g_ray.report.load import RunData
-from t2g_ray.report.plots.curves import COLOURS, DASHES, Trace, points, running_mean
+from t2g_ray.report.plots.curves import COLOURS, DASHES, PlotlyTrace, points, running_mean
 from t2g_ray.report.runs import WINDOW_STEPS, held_out_lines, with_seconds
 
 OVER_STEPS = {
@@ -34,7 +34,7 @@ def overlaid_figures(runs: Sequence[RunData]) -> list[dict[str, Any]]:
 
 def _figure(runs: Sequence[RunData], key: str, axis: str) -> dict[str, Any]:
     title, unit = OVER_STEPS[key]
-    data: list[Trace] = []
+    data: list[PlotlyTrace] = []
     for number, run in enumerate(runs):
         # Six colours with each of six dashes, before two runs look the same.
         dash = DASHES[(number + number // len(COLOURS)) % len(DASHES)]
@@ -52,10 +52,10 @@ def _figure(runs: Sequence[RunData], key: str, axis: str) -> dict[str, Any]:
     }
 
 
-def _traces(run: RunData, key: str, axis: str, line: Mapping[str, Any]) -> list[Trace]:
+def _traces(run: RunData, key: str, axis: str, line: Mapping[str, Any]) -> list[PlotlyTrace]:
     """The running mean over steps, and held-out values with a marker each where there are any."""
     places, values = points(with_seconds(run.metrics, run), key, axis)
-    trained: Trace = {
+    trained: PlotlyTrace = {
         "x": places,
         "y": running_mean(values, WINDOW_STEPS),
         "name": run.name,
@@ -64,7 +64,7 @@ def _traces(run: RunData, key: str, axis: str, line: Mapping[str, Any]) -> list[
         "line": line,
     }
     places, values = points(with_seconds(held_out_lines(run), run), key, axis)
-    held_out: Trace = {
+    held_out: PlotlyTrace = {
         **trained,
         "x": places,
         "y": values,

@@ -28,7 +28,7 @@ FACTS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Example:
+class ShownText:
     """One text with its two graphs, ready to show."""
 
     caption: str
@@ -78,7 +78,7 @@ def choose_samples(samples: list[SampleLine]) -> list[SampleLine]:
     return [ranked[index * (len(ranked) - 1) // last] for index in range(num_shown)]
 
 
-def _example(sample: SampleLine) -> Example:
+def _example(sample: SampleLine) -> ShownText:
     predicted_graph = sample.predicted or Graph((), ())
     gold, predicted = compare(sample.gold, predicted_graph)
     text, absent = marked_text(sample.text, gold, predicted)
@@ -86,7 +86,7 @@ def _example(sample: SampleLine) -> Example:
     counts = score_graph(sample.gold, predicted_graph)
     entities, relations = counts.entities, counts.relations
     split = "held out" if sample.split == "heldout" else "training"
-    return Example(
+    return ShownText(
         caption=f"reward {sample.reward:.2f}, {split}, step {sample.step}",
         parts=", ".join(f"{name} {value:.2f}" for name, value in sample.parts.items()),
         text=text,

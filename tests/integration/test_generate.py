@@ -19,7 +19,7 @@ from t2g_ray.config import PromptConfig
 from t2g_ray.data.generate.config import SourceConfig, TeacherConfig
 from t2g_ray.data.generate.content.texts import read_texts
 from t2g_ray.data.generate.shards import ShardsMissing, run_stage
-from t2g_ray.data.generate.stages import Request, Stage
+from t2g_ray.data.generate.stages import TeacherRequest, TeacherStage
 from t2g_ray.graph.constrained import close_graph, graph_json_schema
 from t2g_ray.prompts.settings import write_prompt_settings
 from t2g_ray.records.corpus import generate_records
@@ -114,10 +114,10 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(straight: Path, teach
     assert outputs(folder) == outputs(straight)
 
 
-class DeadlyStage(Stage):
+class DeadlyStage(TeacherStage):
     """Asks nothing, and ends its process at one of the records."""
 
-    def requests(self, number: int, record: Record) -> list[Request]:
+    def requests(self, number: int, record: Record) -> list[TeacherRequest]:
         if number == DEADLY:
             os._exit(1)
         return []

@@ -23,16 +23,16 @@ from t2g_ray.data.generate.config import GenerateConfig, SelectionConfig, Teache
 from t2g_ray.data.generate.content.augment import (
     KEY,
     ORIGINAL,
-    Answer,
+    PlainAnswer,
     copies,
     marked,
     paraphrases,
     plain_answer,
 )
 from t2g_ray.data.generate.content.graphs import NoGraph, choose_graph, repair
-from t2g_ray.data.generate.content.texts import Text, read_texts
+from t2g_ray.data.generate.content.texts import SourceText, read_texts
 from t2g_ray.data.generate.shards import Ask, run_stage
-from t2g_ray.data.generate.stages import Stage, StageName
+from t2g_ray.data.generate.stages import StageName, TeacherStage
 from t2g_ray.data.generate.teachers.start import check_teacher
 from t2g_ray.data.generate.teachers.teacher import Outcome
 from t2g_ray.data.importers.row import Rejection
@@ -46,7 +46,7 @@ LOW_AGREEMENT = "samples_disagree"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Loss:
+class RejectedItem:
     """Something that went no further. `value` is the row or record as it was then."""
 
     step: str
@@ -57,7 +57,7 @@ class Loss:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class StepCounts:
     """How many came in and went out of one step."""
 
     name: str
@@ -66,20 +66,20 @@ class Step:
 
 
 @dataclass(slots=True, kw_only=True)
-class Books:
-    """What happened on the way, in order: steps, losses, and what else the card tells."""
+class Tally:
+    """What happened on the way, in order: counts of each step, what it rejected, and the rest of the card."""
 
-    steps: list[Step] = field(default_factory=list)
-    losses: list[Loss] = field(default_factory=list)
+    steps: list[StepCounts] = field(default_factory=list)
+    rejected: list[RejectedItem] = field(default_factory=list)
     agreements: list[float] = field(default_factory=list)
     num_repaired: int = 0
     copies_not_made: Counter[str] = field(default_factory=Counter)
 
-    def lose(self, step: str, record: Record, reason: str, message: str) -> None:
+    def reject(self, step: str, record: Record, reason: str, message: str) -> None:
         place = record.extra[KEY]["source"]
         value = record_to_dict(record)
-        self.losses.append(
-            Loss(step=step, place=place, reason=reason, message=message, value=value)
+        self.rejected.append(
+            RejectedItem(step=step, place=place, reason=reason, message=message, value=value)
         )
 
 
@@ -133,7 +133,7 @@ class Pipeline:
 
     config: GenerateConfig
     ask: Ask
-    books: Books = field(default_factory=Books)
+    tally: Tally = field(default_factory=Tally)
 
     def run(self) -> list[Record]:
         """The records, all of which are without faults.
@@ -153,11 +153,11 @@ class Pipeline:
         varied = [*kept, *self._copies(kept, held_out)]
         return varied if config.reasoner.model is None else self._reasoning(varied)
 
-    def _count_rows(self, texts: Sequence[Text], rejections: Sequence[Rejection]) -> None:
+    def _count_rows(self, texts: Sequence[SourceText], rejections: Sequence[Rejection]) -> None:
         self._step("read", len(texts) + len(rejections), len(texts))
         for row in rejections:
-            self.books.losses.append(
-                Loss(
+            self.tally.rejected.append(
+                RejectedItem(
                     step="read",
                     place=_short(row.place),
                     reason=row.reason,
@@ -166,7 +166,7 @@ class Pipeline:
                 )
             )
 
-    def _graphs(self, texts: Sequence[Text]) -> list[Record]:
+    def _graphs(self, texts: Sequence[SourceText]) -> list[Record]:
         records = [
             marked(text.record, source=_short(text.place), variant=ORIGINAL) for text in texts
         ]
@@ -175,11 +175,11 @@ class Pipeline:
         for record, answers in zip(records, outcomes, strict=True):
             chosen = choose_graph(answers)
             if isinstance(chosen, NoGraph):
-                self.books.lose("graph", record, chosen.reason, chosen.message)
+                self.tally.reject("graph", record, chosen.reason, chosen.message)
                 continue
             graded = replace(record, graph=chosen.graph)
             if chosen.agreement is not None:
-                self.books.agreements.append(chosen.agreement)
+                self.tally.agreements.append(chosen.agreement)
                 graded = marked(graded, agreement=round(chosen.agreement, 4))
             found.append(graded)
         self._step("graph", len(records), len(found))
@@ -192,14 +192,14 @@ class Pipeline:
             agreement = record.extra[KEY].get("agreement", 1.0)
             if agreement < options.min_agreement:
                 message = f"agreement {agreement}, at least {options.min_agreement} is wanted"
-                self.books.lose("select", record, LOW_AGREEMENT, message)
+                self.tally.reject("select", record, LOW_AGREEMENT, message)
                 continue
             mended = repair(record) if options.faulty == "repair" else record
-            self.books.num_repaired += mended.graph != record.graph
+            self.tally.num_repaired += mended.graph != record.graph
             agreed.append(mended)
         selection = select_records(agreed, _options(self.config), held_out=held_out)
         for item in selection.rejected:
-            self.books.lose("select", item.record, item.reason, item.found)
+            self.tally.reject("select", item.record, item.reason, item.found)
         self._step("select", len(records), len(selection.kept))
         return selection.kept
 
@@ -210,13 +210,13 @@ class Pipeline:
             num_asked = config.augment.paraphrases
             outcomes = self._asked("paraphrase", config.teacher, kept, num_asked)
             for record, found in paraphrases(kept, outcomes):
-                if isinstance(found, Answer):
-                    self.books.lose("paraphrase", record, found.reason, found.message)
+                if isinstance(found, PlainAnswer):
+                    self.tally.reject("paraphrase", record, found.reason, found.message)
                 else:
                     made.append(found)
             self._step("paraphrase", len(kept) * num_asked, len(made))
         others, not_made = copies(kept, config.augment, seed=config.seed)
-        self.books.copies_not_made.update(not_made)
+        self.tally.copies_not_made.update(not_made)
         return self._without_leaks([*made, *others], held_out)
 
     def _without_leaks(self, made: list[Record], held_out: Sequence[str]) -> list[Record]:
@@ -230,7 +230,7 @@ class Pipeline:
             if match is None:
                 clean.append(record)
             else:
-                self.books.lose("augment", record, HELD_OUT, held_out[match.index])
+                self.tally.reject("augment", record, HELD_OUT, held_out[match.index])
         self._step("augment", len(made), len(clean))
         return clean
 
@@ -240,7 +240,7 @@ class Pipeline:
         for record, answers in zip(records, outcomes, strict=True):
             answer = plain_answer(answers[0])
             if answer.reason:
-                self.books.lose("reasoning", record, answer.reason, answer.message)
+                self.tally.reject("reasoning", record, answer.reason, answer.message)
                 continue
             extra = {**record.extra, THINKING_KEY: answer.text}
             reasoned.append(replace(record, extra=extra))
@@ -252,7 +252,7 @@ class Pipeline:
     ) -> list[list[Outcome]]:
         style = teacher.style or teacher.own.style
         return run_stage(
-            Stage(name=name, samples=samples, seed=self.config.seed, style=style),
+            TeacherStage(name=name, samples=samples, seed=self.config.seed, style=style),
             teacher,
             records,
             folder=GenerateFiles(path=self.config.run_dir).answers / name,
@@ -261,7 +261,7 @@ class Pipeline:
         )
 
     def _step(self, name: str, num_in: int, num_out: int) -> None:
-        self.books.steps.append(Step(name=name, num_in=num_in, num_out=num_out))
+        self.tally.steps.append(StepCounts(name=name, num_in=num_in, num_out=num_out))
 
 
 def held_out_texts(select: SelectionConfig) -> list[str]:

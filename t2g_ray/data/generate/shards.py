@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from t2g_ray.data.generate.config import TeacherConfig
-from t2g_ray.data.generate.stages import Stage
+from t2g_ray.data.generate.stages import TeacherStage
 from t2g_ray.data.generate.teachers.teacher import Outcome, Teacher, answer_all
 from t2g_ray.records.jsonl import record_from_dict, record_to_dict
 from t2g_ray.run.folder import write_text
@@ -70,7 +70,7 @@ class ShardResult:
         return cls(outcomes=outcomes, **value)
 
 
-Ask = Callable[[Stage, TeacherConfig, Sequence[Shard]], Iterator[ShardResult]]
+Ask = Callable[[TeacherStage, TeacherConfig, Sequence[Shard]], Iterator[ShardResult]]
 """Answers shards somewhere, and yields each result as it is there."""
 
 
@@ -78,7 +78,7 @@ class ShardsMissing(RuntimeError):
     """Some shards have no answers, and those of the others are kept."""
 
 
-def answer_shard(stage: Stage, teacher: Teacher, shard: Shard) -> ShardResult:
+def answer_shard(stage: TeacherStage, teacher: Teacher, shard: Shard) -> ShardResult:
     """What one teacher makes of one shard, as one batch in the order of the records."""
     requests = [
         request
@@ -94,7 +94,7 @@ def answer_shard(stage: Stage, teacher: Teacher, shard: Shard) -> ShardResult:
 
 
 def run_stage(
-    stage: Stage,
+    stage: TeacherStage,
     teacher: TeacherConfig,
     records: Sequence[Record],
     *,
@@ -124,7 +124,7 @@ def run_stage(
 
 
 def _ask_for(
-    stage: Stage,
+    stage: TeacherStage,
     teacher: TeacherConfig,
     missing: Sequence[Shard],
     paths: Mapping[int, Path],
@@ -165,7 +165,7 @@ def _write(path: Path, outcomes: Sequence[Outcome]) -> None:
     write_text(path, "".join(lines))
 
 
-def _file_name(stage: Stage, teacher: TeacherConfig, shard: Shard) -> str:
+def _file_name(stage: TeacherStage, teacher: TeacherConfig, shard: Shard) -> str:
     identity: dict[str, Any] = {"stage": asdict(stage), "teacher": teacher.answering}
     key = json.dumps(identity, sort_keys=True) + shard.to_json()
     digest = hashlib.sha256(key.encode()).hexdigest()[:DIGEST_CHARS]

@@ -45,7 +45,7 @@ Graph:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class TeacherRequest:
     """One question. `number` is that of the record in its stage, `sample` counts its answers."""
 
     number: int
@@ -56,8 +56,8 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
-    """Example: Stage(name="graph", samples=4, seed=0, style="full")."""
+class TeacherStage:
+    """Example: TeacherStage(name="graph", samples=4, seed=0, style="full")."""
 
     name: StageName
     samples: int
@@ -65,14 +65,14 @@ class Stage:
     style: PromptStyle = "full"
     """How the teacher is asked for a graph."""
 
-    def requests(self, number: int, record: Record) -> list[Request]:
+    def requests(self, number: int, record: Record) -> list[TeacherRequest]:
         """The questions about one record."""
         # Texts without a bound: the length limit ends an answer, and its whole items are kept.
         schema = None
         if self.name == "graph":
             schema = graph_json_schema(record.entity_types, record.relation_types)
         return [
-            Request(
+            TeacherRequest(
                 number=number,
                 sample=sample,
                 messages=tuple(self._messages(record)),

@@ -17,8 +17,8 @@ from typing import Any
 from t2g_ray.data.card import COUNTS, file_digest, markdown_table
 from t2g_ray.data.generate.config import GenerateConfig
 from t2g_ray.data.generate.content.augment import KEY
-from t2g_ray.data.generate.pipeline import Books, GenerateFiles, Loss
-from t2g_ray.data.inspect import MAX_SAMPLES, SAMPLE_CHARS, Split
+from t2g_ray.data.generate.pipeline import GenerateFiles, RejectedItem, Tally
+from t2g_ray.data.inspect import MAX_SAMPLES, SAMPLE_CHARS, SplitRecords
 from t2g_ray.records.jsonl import record_to_dict, write_records
 from t2g_ray.run.folder import write_json, write_text
 from t2g_ray.types import Record
@@ -29,22 +29,22 @@ UNTOLD = ("parallel_requests", "timeout_s", "actors", "threads", "gpus")
 
 
 def write_generated(
-    config: GenerateConfig, records: Sequence[Record], books: Books
+    config: GenerateConfig, records: Sequence[Record], tally: Tally
 ) -> dict[str, Any]:
     """Write all files of a run and return its card."""
     files = GenerateFiles(path=config.run_dir)
     write_records(files.records, records)
-    lines = (json.dumps(asdict(loss), ensure_ascii=False) + "\n" for loss in books.losses)
+    lines = (json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in tally.rejected)
     write_text(files.rejects, "".join(lines))
-    card = make_card(config, records, books)
+    card = make_card(config, records, tally)
     write_json(files.card_json, card)
     write_text(files.card_page, card_page(card))
     return card
 
 
-def make_card(config: GenerateConfig, records: Sequence[Record], books: Books) -> dict[str, Any]:
+def make_card(config: GenerateConfig, records: Sequence[Record], tally: Tally) -> dict[str, Any]:
     """What was asked of whom, what came out of each step, and why the rest did not."""
-    split = Split(name="", records=list(records))
+    split = SplitRecords(name="", records=list(records))
     source = Path(config.source.name)
     return {
         "settings": _settings(config),
@@ -61,14 +61,14 @@ def make_card(config: GenerateConfig, records: Sequence[Record], books: Books) -
                 "step": step.name,
                 "in": step.num_in,
                 "out": step.num_out,
-                "rejected": _reasons([loss for loss in books.losses if loss.step == step.name]),
+                "rejected": _reasons([item for item in tally.rejected if item.step == step.name]),
             }
-            for step in books.steps
+            for step in tally.steps
         ],
-        "agreement": _agreement(books.agreements),
-        "graphs_repaired": books.num_repaired,
+        "agreement": _agreement(tally.agreements),
+        "graphs_repaired": tally.num_repaired,
         "variants": dict(Counter(record.extra[KEY]["variant"] for record in records)),
-        "copies_not_made": dict(sorted(books.copies_not_made.items())),
+        "copies_not_made": dict(sorted(tally.copies_not_made.items())),
         "records": {**split.counts(), "types": split.types(), "text_chars": split.lengths()},
         "samples": [record_to_dict(record) for record in records[:MAX_RECORDS_SHOWN]],
     }
@@ -81,14 +81,14 @@ def _settings(config: GenerateConfig) -> dict[str, Any]:
     return settings
 
 
-def _reasons(losses: Sequence[Loss]) -> dict[str, dict[str, Any]]:
+def _reasons(rejected: Sequence[RejectedItem]) -> dict[str, dict[str, Any]]:
     reasons: dict[str, dict[str, Any]] = {}
-    for loss in losses:
-        item = reasons.setdefault(loss.reason, {"count": 0, "samples": []})
-        item["count"] += 1
-        if len(item["samples"]) < MAX_SAMPLES:
-            sample = {"place": loss.place, "message": loss.message[:SAMPLE_CHARS]}
-            item["samples"].append(sample)
+    for item in rejected:
+        found = reasons.setdefault(item.reason, {"count": 0, "samples": []})
+        found["count"] += 1
+        if len(found["samples"]) < MAX_SAMPLES:
+            sample = {"place": item.place, "message": item.message[:SAMPLE_CHARS]}
+            found["samples"].append(sample)
     return dict(sorted(reasons.items(), key=lambda pair: (-pair[1]["count"], pair[0])))
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Lines = Sequence[Mapping[str, Any]]
-Trace = dict[str, Any]
+PlotlyTrace = dict[str, Any]
 
 MAX_POINTS = 1000
 SMOOTHED_FROM_POINTS = 40
@@ -102,7 +102,7 @@ def figures(metrics: Lines, evals: Lines) -> list[dict[str, Any]]:
 
 
 def _figure(chart: Chart, metrics: Lines, held_out: Lines) -> dict[str, Any]:
-    data: list[Trace] = []
+    data: list[PlotlyTrace] = []
     for index, (key, label) in enumerate(_expanded(chart.series, metrics).items()):
         style = {"color": COLOURS[index % 6], "dash": DASHES[index % 6], "width": 2}
         xs, ys = points(metrics, key)
@@ -149,9 +149,11 @@ def _is_finite(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def _curve(label: str, xs: list[float], ys: list[float], style: dict[str, Any]) -> list[Trace]:
+def _curve(
+    label: str, xs: list[float], ys: list[float], style: dict[str, Any]
+) -> list[PlotlyTrace]:
     """The values; over a long noisy run faintly, with their running mean on top."""
-    curve: Trace = {"x": xs, "y": ys, "name": label, "mode": "lines", "line": style}
+    curve: PlotlyTrace = {"x": xs, "y": ys, "name": label, "mode": "lines", "line": style}
     if len(xs) == 1:
         curve["mode"] = "markers"
     if len(xs) < SMOOTHED_FROM_POINTS:
@@ -175,12 +177,12 @@ def running_mean(values: Sequence[float], width: int) -> list[float]:
     return means
 
 
-def _bars(label: str, xs: list[float], ys: list[float], style: dict[str, Any]) -> list[Trace]:
+def _bars(label: str, xs: list[float], ys: list[float], style: dict[str, Any]) -> list[PlotlyTrace]:
     marker = {"color": style["color"], "line": {"width": 0}}
     return [{"type": "bar", "x": xs, "y": ys, "name": label, "marker": marker}]
 
 
-def _markers(label: str, held_out: Lines, key: str, style: dict[str, Any]) -> list[Trace]:
+def _markers(label: str, held_out: Lines, key: str, style: dict[str, Any]) -> list[PlotlyTrace]:
     xs, ys = points(held_out, key)
     marker = {
         "size": 9,
@@ -189,7 +191,7 @@ def _markers(label: str, held_out: Lines, key: str, style: dict[str, Any]) -> li
         "line": {"width": 1.5, "color": "#ffffff"},
     }
     line = {"color": style["color"], "dash": style["dash"], "width": 3}
-    trace: Trace = {
+    trace: PlotlyTrace = {
         "x": xs,
         "y": ys,
         "name": label,

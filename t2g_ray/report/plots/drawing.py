@@ -14,7 +14,7 @@ import networkx as nx
 from markupsafe import Markup
 
 from t2g_ray.graph.counts import ItemKey
-from t2g_ray.report.compare import MARKS, Side, Status
+from t2g_ray.report.compare import MARKS, ItemStatus, MarkedGraph
 
 WIDTH = 540.0
 NODE_HEIGHT = 38.0
@@ -46,7 +46,7 @@ class Box:
         return self.x + dx / scale, self.y + dy / scale
 
 
-def draw_both(gold: Side, predicted: Side) -> tuple[Markup, Markup]:
+def draw_both(gold: MarkedGraph, predicted: MarkedGraph) -> tuple[Markup, Markup]:
     """SVG of the gold and of the predicted graph; at most MAX_NODES texts are drawn."""
     texts = list(dict.fromkeys(gold.texts() + predicted.texts()))[:MAX_NODES]
     edges = [(head, tail) for head, tail, _ in [*gold.relations, *predicted.relations]]
@@ -55,12 +55,12 @@ def draw_both(gold: Side, predicted: Side) -> tuple[Markup, Markup]:
     return _svg(gold, boxes, height, "gold graph"), _svg(predicted, boxes, height, "predicted")
 
 
-def _types_label(text: str, gold: Side, predicted: Side) -> str:
+def _types_label(text: str, gold: MarkedGraph, predicted: MarkedGraph) -> str:
     """The longer of the two sides' labels: it decides the width of the box."""
     return max((_own_types(side, text)[0] for side in (gold, predicted)), key=len)
 
 
-def _own_types(side: Side, text: str) -> tuple[str, Status | None]:
+def _own_types(side: MarkedGraph, text: str) -> tuple[str, ItemStatus | None]:
     """Types with their marks and the worst status; None when the text is no entity here."""
     found = [(type_, status) for (own, type_), status in side.entities.items() if own == text]
     if not found:
@@ -123,7 +123,7 @@ def _separated(boxes: dict[str, Box], height: float) -> dict[str, Box]:
     return boxes
 
 
-def _svg(side: Side, boxes: Mapping[str, Box], height: float, title: str) -> Markup:
+def _svg(side: MarkedGraph, boxes: Mapping[str, Box], height: float, title: str) -> Markup:
     own = {text: boxes[text] for text in side.texts() if text in boxes}
     taken = list(own.values())
     edges = Markup("").join(_edges(side, own, taken))
@@ -137,7 +137,7 @@ def _svg(side: Side, boxes: Mapping[str, Box], height: float, title: str) -> Mar
     ).format(WIDTH, height, title, edges, nodes)
 
 
-def _node(side: Side, text: str, box: Box) -> Markup:
+def _node(side: MarkedGraph, text: str, box: Box) -> Markup:
     label, status = _own_types(side, text)
     return Markup(
         '<g class="node {}"><title>{}: {}</title>'
@@ -150,7 +150,7 @@ def _node(side: Side, text: str, box: Box) -> Markup:
     )
 
 
-def _edges(side: Side, boxes: Mapping[str, Box], taken: list[Box]) -> Iterable[Markup]:
+def _edges(side: MarkedGraph, boxes: Mapping[str, Box], taken: list[Box]) -> Iterable[Markup]:
     """Arrows with labels; the arrows between two boxes fan out. `taken` gains the labels."""
     bundles: dict[tuple[str, ...], list[ItemKey]] = {}
     for key in side.relations:
@@ -164,7 +164,7 @@ def _edges(side: Side, boxes: Mapping[str, Box], taken: list[Box]) -> Iterable[M
 
 
 def _edge(
-    key: ItemKey, status: Status, boxes: Mapping[str, Box], bend: float, taken: list[Box]
+    key: ItemKey, status: ItemStatus, boxes: Mapping[str, Box], bend: float, taken: list[Box]
 ) -> Markup:
     head, tail = boxes[key[0]], boxes[key[1]]
     if head == tail:

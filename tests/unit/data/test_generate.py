@@ -16,7 +16,7 @@ from t2g_ray.data.generate.config import GenerateConfig, TeacherConfig
 from t2g_ray.data.generate.content.graphs import Chosen, NoGraph, choose_graph, repair
 from t2g_ray.data.generate.pipeline import Pipeline
 from t2g_ray.data.generate.shards import Shard, ShardResult, ShardsMissing, answer_shard
-from t2g_ray.data.generate.stages import Request, Stage
+from t2g_ray.data.generate.stages import TeacherRequest, TeacherStage
 from t2g_ray.data.generate.teachers.teacher import Outcome, TeacherUnavailable, answer_all
 from t2g_ray.data.generate.write import write_generated
 from t2g_ray.graph import Entity, Graph, Relation
@@ -34,13 +34,13 @@ class PerfectTeacher:
     """Knows the gold graphs of the embedded world, and says something about every other request."""
 
     def __init__(self) -> None:
-        self.requests: list[Request] = []
+        self.requests: list[TeacherRequest] = []
 
-    def answer(self, requests: Sequence[Request]) -> list[Outcome]:
+    def answer(self, requests: Sequence[TeacherRequest]) -> list[Outcome]:
         self.requests += requests
         return [outcome(request, self.text_for(request)) for request in requests]
 
-    def text_for(self, request: Request) -> str:
+    def text_for(self, request: TeacherRequest) -> str:
         content = request.messages[-1]["content"]
         if request.json_schema is not None:
             return GOLD[content.partition("Text:\n")[2]].graph.to_json()
@@ -49,17 +49,19 @@ class PerfectTeacher:
         return "<think>hm</think>The first name is a person."
 
 
-def outcome(request: Request, text: str) -> Outcome:
+def outcome(request: TeacherRequest, text: str) -> Outcome:
     return Outcome(number=request.number, sample=request.sample, text=text)
 
 
-Ask = Callable[[Stage, TeacherConfig, Sequence[Shard]], Iterator[ShardResult]]
+Ask = Callable[[TeacherStage, TeacherConfig, Sequence[Shard]], Iterator[ShardResult]]
 
 
 def asking(teacher: Any, *, stop_after: int | None = None) -> Ask:
     """Answers shards from the last to the first; a stop is what a killed driver sees: nothing."""
 
-    def ask(stage: Stage, _: TeacherConfig, shards: Sequence[Shard]) -> Iterator[ShardResult]:
+    def ask(
+        stage: TeacherStage, _: TeacherConfig, shards: Sequence[Shard]
+    ) -> Iterator[ShardResult]:
         for shard in list(reversed(shards))[:stop_after]:
             asked = Shard.from_json(shard.to_json())
             yield ShardResult.from_json(answer_shard(stage, teacher, asked).to_json())
@@ -84,7 +86,7 @@ def no_real_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def generate(settings: GenerateConfig, ask: Ask) -> dict[str, Any]:
     run = Pipeline(config=settings, ask=ask)
-    return write_generated(settings, run.run(), run.books)
+    return write_generated(settings, run.run(), run.tally)
 
 
 def rejects(settings: GenerateConfig) -> list[dict[str, Any]]:
@@ -181,7 +183,7 @@ class OddTeacher(PerfectTeacher):
 
     bad = list(GOLD)[5]
 
-    def text_for(self, request: Request) -> str:
+    def text_for(self, request: TeacherRequest) -> str:
         if self.bad in request.messages[-1]["content"]:
             raise KeyError("no such token")
         return super().text_for(request)
@@ -201,7 +203,7 @@ class AbsentTeacher:
     def __init__(self) -> None:
         self.num_calls = 0
 
-    def answer(self, requests: Sequence[Request]) -> list[Outcome]:
+    def answer(self, requests: Sequence[TeacherRequest]) -> list[Outcome]:
         self.num_calls += 1
         raise TeacherUnavailable("connection refused")
 
@@ -218,10 +220,10 @@ def test_a_teacher_that_is_gone_stops_the_run_early_and_rejects_nothing(tmp_path
 
 def test_a_batch_of_which_nothing_succeeds_is_not_written_down_as_failed() -> None:
     class BrokenTeacher:
-        def answer(self, requests: Sequence[Request]) -> list[Outcome]:
+        def answer(self, requests: Sequence[TeacherRequest]) -> list[Outcome]:
             raise RuntimeError("engine died")
 
-    stage = Stage(name="graph", samples=2, seed=0)
+    stage = TeacherStage(name="graph", samples=2, seed=0)
     shard = Shard(number=3, first=6, records=tuple(GOLD.values())[:2])
     result = answer_shard(stage, BrokenTeacher(), shard)
     assert (result.number, result.outcomes) == (3, ())
@@ -238,7 +240,7 @@ def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
 
 def test_samples_that_disagree_and_held_out_texts_are_left_out(tmp_path: Path) -> None:
     class WaveringTeacher(PerfectTeacher):
-        def text_for(self, request: Request) -> str:
+        def text_for(self, request: TeacherRequest) -> str:
             is_odd = request.json_schema is not None and request.number == 2
             if is_odd and request.sample == 1:
                 return '{"entities":[],"relations":[]}'
@@ -339,13 +341,13 @@ def test_repair_drops_what_the_text_does_not_hold_and_what_hangs_on_it() -> None
 
 def test_seeds_depend_on_the_run_the_stage_the_record_and_the_sample_alone() -> None:
     record = next(iter(GOLD.values()))
-    stage = Stage(name="graph", samples=3, seed=5)
+    stage = TeacherStage(name="graph", samples=3, seed=5)
     seeds = [request.seed for request in stage.requests(7, record)]
     assert seeds == [request.seed for request in stage.requests(7, record)]
     others = [
-        *Stage(name="graph", samples=3, seed=6).requests(7, record),
-        *Stage(name="graph", samples=3, seed=5).requests(8, record),
-        *Stage(name="reasoning", samples=3, seed=5).requests(7, record),
+        *TeacherStage(name="graph", samples=3, seed=6).requests(7, record),
+        *TeacherStage(name="graph", samples=3, seed=5).requests(8, record),
+        *TeacherStage(name="reasoning", samples=3, seed=5).requests(7, record),
     ]
     assert len({*seeds, *(request.seed for request in others)}) == 12
 
@@ -355,7 +357,7 @@ def test_requests_show_the_text_the_types_and_what_the_stage_adds() -> None:
     names = [entity.text for entity in record.graph.entities]
 
     def content(name: Any) -> str:
-        (request,) = Stage(name=name, samples=1, seed=0).requests(0, record)
+        (request,) = TeacherStage(name=name, samples=1, seed=0).requests(0, record)
         assert (request.json_schema is None) == (name != "graph")
         return request.messages[-1]["content"]
 
@@ -367,7 +369,7 @@ def test_requests_show_the_text_the_types_and_what_the_stage_adds() -> None:
 
 def test_the_compact_style_fits_the_tokenizer_of_the_tiny_policy() -> None:
     record = next(iter(GOLD.values()))
-    (request,) = Stage(name="graph", samples=1, seed=0, style="compact").requests(0, record)
+    (request,) = TeacherStage(name="graph", samples=1, seed=0, style="compact").requests(0, record)
     ids = build_tokenizer().apply_chat_template(
         list(request.messages), add_generation_prompt=True, return_dict=False
     )

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from t2g_ray.data.generate.config import TeacherConfig
-from t2g_ray.data.generate.stages import Stage
+from t2g_ray.data.generate.stages import TeacherStage
 from t2g_ray.data.generate.teachers import endpoint
 from t2g_ray.data.generate.teachers.endpoint import EndpointTeacher, check_endpoint
 from t2g_ray.data.generate.teachers.start import check_teacher, start_teacher
@@ -24,7 +24,7 @@ RECORDS = generate_records("train", 3, seed=0)
 REQUESTS = [
     request
     for number, record in enumerate(RECORDS)
-    for request in Stage(name="graph", samples=2, seed=0).requests(number, record)
+    for request in TeacherStage(name="graph", samples=2, seed=0).requests(number, record)
 ]
 
 

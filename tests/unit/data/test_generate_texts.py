@@ -10,7 +10,7 @@ import datasets
 import pytest
 
 from t2g_ray.data.generate.config import SourceConfig
-from t2g_ray.data.generate.content.texts import Text, ask_for_more, read_texts
+from t2g_ray.data.generate.content.texts import SourceText, ask_for_more, read_texts
 from t2g_ray.graph import Graph
 from t2g_ray.records.corpus import ENTITY_TYPES, generate_records
 from t2g_ray.records.jsonl import record_to_dict
@@ -19,7 +19,7 @@ from t2g_ray.types import Record
 TYPES: dict[str, Any] = {"entity_types": ["person"], "relation_types": ["knows"]}
 
 
-def read(name: object, **tree: Any) -> tuple[list[Text], list[Any]]:
+def read(name: object, **tree: Any) -> tuple[list[SourceText], list[Any]]:
     return read_texts(SourceConfig(name=str(name), **tree), seed=0)
 
 
@@ -135,11 +135,11 @@ def test_a_source_that_is_not_there_and_types_that_the_world_lacks_are_errors() 
 
 
 def test_types_of_other_texts_are_asked_for_too_and_never_twice() -> None:
-    def text(*entity_types: str) -> Text:
+    def text(*entity_types: str) -> SourceText:
         record = Record(
             text="Ann.", entity_types=entity_types, relation_types=(), graph=Graph((), ())
         )
-        return Text(place="here", record=record)
+        return SourceText(place="here", record=record)
 
     texts = [text("person"), text("person", "city"), text("drug")]
     asked = ask_for_more(texts, 1, seed=0)

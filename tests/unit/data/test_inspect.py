@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from t2g_ray.cli.data_commands import data_app
 from t2g_ray.data.checks import FAULTS, faults_of
-from t2g_ray.data.inspect import Split, find_leaks, find_repeats, inspect_files
+from t2g_ray.data.inspect import SplitRecords, find_leaks, find_repeats, inspect_files
 from t2g_ray.data.near_texts import TextIndex
 from t2g_ray.graph import Entity, Graph, Relation
 from t2g_ray.records.jsonl import write_records
@@ -38,8 +38,8 @@ def record(
     )
 
 
-def split(name: str, *texts: str) -> Split:
-    return Split(name=name, records=[record(text) for text in texts])
+def split(name: str, *texts: str) -> SplitRecords:
+    return SplitRecords(name=name, records=[record(text) for text in texts])
 
 
 def test_every_kind_of_fault_is_found_once_where_it_is() -> None:
@@ -66,7 +66,7 @@ def test_every_kind_of_fault_is_found_once_where_it_is() -> None:
 
 
 def test_counts_types_and_lengths_are_those_of_the_records() -> None:
-    part = Split(
+    part = SplitRecords(
         name="a",
         records=[
             record("x" * 10),

@@ -35,7 +35,7 @@ _KINDS = (SUB_SCHEMA, NAME_SWAP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class PlainAnswer:
     """The plain text of an answer, or the reason why it cannot be used."""
 
     text: str = ""
@@ -80,7 +80,7 @@ def _identity(record: Record) -> tuple[Any, ...]:
 
 def paraphrases(
     records: Sequence[Record], outcomes: Sequence[Sequence[Outcome]]
-) -> Iterator[tuple[Record, Record | Answer]]:
+) -> Iterator[tuple[Record, Record | PlainAnswer]]:
     """Each record with each of its paraphrases, or with the reason why one cannot be used."""
     for record, answers in zip(records, outcomes, strict=True):
         seen = {plain_text(record.text)}
@@ -92,23 +92,23 @@ def paraphrases(
             new = replace(record, text=answer.text)
             lost = [fault.found for fault in faults_of(new) if fault.kind == NOT_IN_TEXT]
             if plain_text(new.text) in seen:
-                yield record, Answer(reason=SAME_TEXT, message=new.text)
+                yield record, PlainAnswer(reason=SAME_TEXT, message=new.text)
             elif lost:
-                yield record, Answer(reason=LOST_NAME, message=f"{lost[0]} in {new.text}")
+                yield record, PlainAnswer(reason=LOST_NAME, message=f"{lost[0]} in {new.text}")
             else:
                 seen.add(plain_text(new.text))
                 yield record, marked(new, variant=PARAPHRASE)
 
 
-def plain_answer(outcome: Outcome) -> Answer:
+def plain_answer(outcome: Outcome) -> PlainAnswer:
     """What a teacher says after it has thought, else what it thought; no tags are left."""
     if outcome.reason:
-        return Answer(reason=outcome.reason, message=outcome.message)
+        return PlainAnswer(reason=outcome.reason, message=outcome.message)
     if outcome.is_cut:
-        return Answer(reason=CUT, message="the answer reached its length limit; raise it")
+        return PlainAnswer(reason=CUT, message="the answer reached its length limit; raise it")
     thought, _, said = outcome.text.rpartition(THINK_CLOSE)
     text = said if said.strip() else thought
     text = text.replace(THINK_OPEN, "").replace(THINK_CLOSE, "").strip()
     if not text:
-        return Answer(reason=EMPTY, message="the answer holds no text")
-    return Answer(text=text)
+        return PlainAnswer(reason=EMPTY, message="the answer holds no text")
+    return PlainAnswer(text=text)

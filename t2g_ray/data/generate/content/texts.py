@@ -30,24 +30,24 @@ NOT_A_ROW, NO_TEXT, NO_TYPES = "row_is_no_object", "text_missing", "types_missin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Text:
+class SourceText:
     """A text to be turned into a graph. Its record holds the wanted types and an empty graph."""
 
     place: str
     record: Record
 
 
-def read_texts(config: SourceConfig, *, seed: int) -> tuple[list[Text], list[Rejection]]:
+def read_texts(config: SourceConfig, *, seed: int) -> tuple[list[SourceText], list[Rejection]]:
     """Texts and rejections, each in the order of the source.
 
     Raises ValueError for a source that cannot be read, for one without rows, and when no row
     becomes a text.
     """
-    texts: list[Text] = []
+    texts: list[SourceText] = []
     rejections: list[Rejection] = []
     for row in islice(_rows(config, seed), config.limit):
         found = row if isinstance(row, Rejection) else _to_text(row, config)
-        if isinstance(found, Text):
+        if isinstance(found, SourceText):
             texts.append(found)
         else:
             rejections.append(found)
@@ -112,7 +112,7 @@ def _text_rows(path: Path, config: SourceConfig) -> Iterator[Row]:
         yield Row(place=f"{path}:{group[0][0]}", value={config.text_field: text})
 
 
-def _to_text(row: Row, config: SourceConfig) -> Text | Rejection:
+def _to_text(row: Row, config: SourceConfig) -> SourceText | Rejection:
     value = row.value
     if not isinstance(value, dict):
         return _reject(row, NOT_A_ROW, f"a row must be an object, found {type(value).__name__}")
@@ -133,7 +133,7 @@ def _to_text(row: Row, config: SourceConfig) -> Text | Rejection:
         **{key: item for key, item in value.items() if key not in own},
     }
     try:
-        return Text(place=row.place, record=record_from_dict(plain))
+        return SourceText(place=row.place, record=record_from_dict(plain))
     except ValueError as error:
         return _reject(row, NO_TEXT, str(error))
 
@@ -157,7 +157,7 @@ def _reject(row: Row, reason: str, message: str) -> Rejection:
     return Rejection(place=row.place, reason=reason, message=message, value=row.value)
 
 
-def ask_for_more(texts: Sequence[Text], num_types: int, *, seed: int) -> list[Text]:
+def ask_for_more(texts: Sequence[SourceText], num_types: int, *, seed: int) -> list[SourceText]:
     """Add up to `num_types` types of other texts to what each is asked for, in random places.
 
     The teacher is asked for them as well, so a type that stays without gold is truly negative.
@@ -168,7 +168,7 @@ def ask_for_more(texts: Sequence[Text], num_types: int, *, seed: int) -> list[Te
         *(("entity", name) for name in _union([t.record.entity_types for t in texts])),
         *(("relation", name) for name in _union([t.record.relation_types for t in texts])),
     ]
-    asked: list[Text] = []
+    asked: list[SourceText] = []
     for number, text in enumerate(texts):
         rng = np.random.default_rng((seed, number))
         record = text.record

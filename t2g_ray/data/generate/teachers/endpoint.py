@@ -15,7 +15,7 @@ from typing import Any
 import openai
 
 from t2g_ray.data.generate.config import TeacherConfig
-from t2g_ray.data.generate.stages import Request
+from t2g_ray.data.generate.stages import TeacherRequest
 from t2g_ray.data.generate.teachers.teacher import REFUSED, Outcome, TeacherUnavailable
 
 NO_KEY = "none"
@@ -32,7 +32,7 @@ class EndpointTeacher:
         self._client = _client(config)
         self._pool = ThreadPoolExecutor(config.parallel_requests)
 
-    def answer(self, requests: Sequence[Request]) -> list[Outcome]:
+    def answer(self, requests: Sequence[TeacherRequest]) -> list[Outcome]:
         """Raises TeacherUnavailable; no request is then counted as failed."""
         futures = [self._pool.submit(self._ask, request) for request in requests]
         try:
@@ -41,7 +41,7 @@ class EndpointTeacher:
             for future in futures:
                 future.cancel()
 
-    def _ask(self, request: Request) -> Outcome:
+    def _ask(self, request: TeacherRequest) -> Outcome:
         try:
             answer = self._client.chat.completions.create(**self._arguments(request))
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
@@ -58,7 +58,7 @@ class EndpointTeacher:
             is_cut=choice.finish_reason == "length",
         )
 
-    def _arguments(self, request: Request) -> dict[str, Any]:
+    def _arguments(self, request: TeacherRequest) -> dict[str, Any]:
         form: dict[str, Any] = {}
         if request.json_schema is not None:
             schema = {"name": "graph", "schema": dict(request.json_schema), "strict": True}

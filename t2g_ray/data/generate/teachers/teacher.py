@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from t2g_ray.data.generate.stages import Request
+from t2g_ray.data.generate.stages import TeacherRequest
 
 TOO_LONG, REFUSED, FAILED = "prompt_too_long", "teacher_refused", "teacher_failed"
 
@@ -29,21 +29,21 @@ class Outcome:
     message: str = ""
 
     @classmethod
-    def failure(cls, request: Request, reason: str, message: str) -> Outcome:
+    def failure(cls, request: TeacherRequest, reason: str, message: str) -> Outcome:
         return cls(number=request.number, sample=request.sample, reason=reason, message=message)
 
 
 class Teacher(Protocol):
     """Answers a batch of requests."""
 
-    def answer(self, requests: Sequence[Request]) -> list[Outcome]: ...
+    def answer(self, requests: Sequence[TeacherRequest]) -> list[Outcome]: ...
 
 
 class TeacherUnavailable(RuntimeError):
     """The teacher answers nothing at present; the message says why and what to do."""
 
 
-def answer_all(teacher: Teacher, requests: Sequence[Request]) -> list[Outcome]:
+def answer_all(teacher: Teacher, requests: Sequence[TeacherRequest]) -> list[Outcome]:
     """The outcomes of a batch. When it fails as a whole, each request is tried by itself.
 
     Raises what the teacher raised when no request succeeds alone either.

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from t2g_ray.data.generate.config import TeacherConfig
-from t2g_ray.data.generate.stages import Request
+from t2g_ray.data.generate.stages import TeacherRequest
 from t2g_ray.data.generate.teachers.teacher import TOO_LONG, Outcome
 from t2g_ray.model.tokenizer import load_tokenizer
 from t2g_ray.prompts.messages import PromptTooLong, encode_messages
@@ -30,7 +30,7 @@ class EngineTeacher:
         self._max_new_tokens = config.answer_tokens
         self._engine = GenerationEngine(engine_spec(config))
 
-    def answer(self, requests: Sequence[Request]) -> list[Outcome]:
+    def answer(self, requests: Sequence[TeacherRequest]) -> list[Outcome]:
         """Raises what the engine raises, which then has no open request left."""
         outcomes: dict[int, Outcome] = {}
         try:
@@ -46,7 +46,7 @@ class EngineTeacher:
                 self._engine.abort(self._engine.open_prompts)
         return [outcomes[place] for place in range(len(requests))]
 
-    def _add(self, place: int, request: Request) -> Outcome | None:
+    def _add(self, place: int, request: TeacherRequest) -> Outcome | None:
         try:
             token_ids = encode_messages(
                 self._tokenizer,
@@ -67,7 +67,7 @@ class EngineTeacher:
         self._engine.add(Prompt(index=place, token_ids=token_ids, purpose="eval"), sampling)
         return None
 
-    def _outcome(self, request: Request, completion: Completion) -> Outcome:
+    def _outcome(self, request: TeacherRequest, completion: Completion) -> Outcome:
         return Outcome(
             number=request.number,
             sample=request.sample,

@@ -50,7 +50,7 @@ def run_grpo(config: GrpoConfig) -> RunDir:
     write_text(run.config, dump_config(config))
     try:
         connect(config.deadlines)
-        stage = _Stage(config, run)
+        stage = _GrpoRun(config, run)
     except BaseException:
         # Nothing was trained: the corrected command must find the folder as empty as it was.
         if not is_resumed:
@@ -60,7 +60,7 @@ def run_grpo(config: GrpoConfig) -> RunDir:
     return run
 
 
-class _Stage:
+class _GrpoRun:
     """The parts of one run, wired together."""
 
     def __init__(self, config: GrpoConfig, run: RunDir) -> None:

@@ -23,7 +23,7 @@ from actors.workers.rollout import RolloutActor
 from t2g_ray.config import Deadline, GrpoConfig
 from t2g_ray.grpo.stages import LoopError
 from t2g_ray.weights.manifest import Manifest, WeightSyncError
-from t2g_ray.weights.transport import Meeting
+from t2g_ray.weights.transport import Rendezvous
 
 _WATCH_S = 1.0
 """Between two looks at the receivers while the learner sends."""
@@ -130,16 +130,16 @@ class _Broadcast(_BetweenActors):
         phase = "meeting of learner and samplers"
         sender = self._learners[0]
         address, port = result_of(sender.call(LearnerActor.address), phase, self._deadline)
-        meeting = Meeting(
+        rendezvous = Rendezvous(
             address=address,
             port=port,
             size=1 + self._workers * len(self._fleet),
             timeout_s=self._deadline.seconds,
         )
-        calls = [sender.call(LearnerActor.connect, meeting)]
+        calls = [sender.call(LearnerActor.connect, rendezvous)]
         for number, rollout in enumerate(self._fleet):
             first_rank = 1 + self._workers * number
-            calls.append(rollout.call(RolloutActor.connect, meeting, first_rank))
+            calls.append(rollout.call(RolloutActor.connect, rendezvous, first_rank))
         sync_results(calls, phase, self._deadline)
         self._known = list(self._fleet)
 

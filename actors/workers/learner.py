@@ -25,7 +25,7 @@ from t2g_ray.weights.manifest import (
 from t2g_ray.weights.transport import (
     FlatBucket,
     Link,
-    Meeting,
+    Rendezvous,
     SharedBucket,
     device_key,
     flat_buckets,
@@ -95,10 +95,10 @@ class LearnerActor:
                 entries.extend(part)
         return _manifest(version, entries), references
 
-    def connect(self, meeting: Meeting) -> None:
+    def connect(self, rendezvous: Rendezvous) -> None:
         """Rank 0: open the link over which `broadcast` sends, instead of an earlier one."""
         self._link = None
-        self._link = Link(meeting, rank=0, device=self._device())
+        self._link = Link(rendezvous, rank=0, device=self._device())
 
     def broadcast(self, version: int, bucket_mib: float, is_proven: bool) -> Manifest | None:
         """As `publish`, but send the weights over the link."""

@@ -14,7 +14,7 @@ from t2g_ray.rollout.spec import EngineSpec, Sampling
 from t2g_ray.run.trace import Span
 from t2g_ray.types import Group, Prompt, prompt_key
 from t2g_ray.weights.manifest import Manifest
-from t2g_ray.weights.transport import Meeting
+from t2g_ray.weights.transport import Rendezvous
 
 Result = TypeVar("Result")
 
@@ -44,9 +44,9 @@ class RolloutActor:
         received = ray.get(list(buckets))
         return self._sampler.load(manifest, received, verify=verify)
 
-    def connect(self, meeting: Meeting, first_rank: int) -> None:
+    def connect(self, rendezvous: Rendezvous, first_rank: int) -> None:
         """Join the learner's link; this engine's workers are ranks from `first_rank` on."""
-        self._sampler.call(lambda engine: engine.connect(meeting, first_rank))
+        self._sampler.call(lambda engine: engine.connect(rendezvous, first_rank))
 
     def receive(self, version: int, verify: bool) -> float:
         """Apply what the learner sends over the link; seconds of it."""

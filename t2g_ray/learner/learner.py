@@ -18,7 +18,7 @@ from t2g_ray.algorithm.loss import LossSums, TokenBatch, policy_loss
 from t2g_ray.config import AlgorithmConfig, GrpoConfig
 from t2g_ray.learner.batching import PolicyBatch, collate_policy
 from t2g_ray.learner.deepspeed_rank import DeepSpeedRank, RankSpec
-from t2g_ray.learner.reference import Reference
+from t2g_ray.learner.reference import ReferencePolicy
 from t2g_ray.learner.totals import Totals
 from t2g_ray.model.lora import without_adapters
 from t2g_ray.types import Sample, TrainReport
@@ -54,9 +54,9 @@ class Learner(DeepSpeedRank):
         algorithm = spec.algorithm
         super().__init__(spec, is_start_kept=algorithm.kl_coef > 0)
         self._algorithm, self._temperature = algorithm, spec.temperature
-        self._reference: Reference | None = None
+        self._reference: ReferencePolicy | None = None
         if algorithm.kl_coef and not spec.config.lora.rank:
-            self._reference = Reference(
+            self._reference = ReferencePolicy(
                 spec.model, dtype=self.dtype, device=self.device, is_packed=self.is_packed
             )
 

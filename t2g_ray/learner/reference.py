@@ -16,7 +16,7 @@ from t2g_ray.model.packed_attention import enable_packing
 from t2g_ray.weights.manifest import bytes_of, digest_of
 
 
-class Reference:
+class ReferencePolicy:
     """A whole copy of the starting policy on each learner rank, reading the rows that it reads."""
 
     def __init__(

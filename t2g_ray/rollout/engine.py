@@ -28,7 +28,7 @@ from t2g_ray.vllm_private.engine import (
 )
 from t2g_ray.vllm_private.worker import weight_receiver, worker_device, worker_model
 from t2g_ray.weights.manifest import Bucket, Manifest, WeightSyncError
-from t2g_ray.weights.transport import Meeting, SharedBucket, device_key
+from t2g_ray.weights.transport import Rendezvous, SharedBucket, device_key
 
 if TYPE_CHECKING:
     from vllm.outputs import CompletionOutput, RequestOutput
@@ -181,9 +181,9 @@ class GenerationEngine:
         """`transport.device_key` of the first worker."""
         return str(self._call(_worker_device)[0])
 
-    def connect(self, meeting: Meeting, first_rank: int) -> None:
+    def connect(self, rendezvous: Rendezvous, first_rank: int) -> None:
         """Join the link over which `receive` gets weights."""
-        init = {"meeting": meeting, "first_rank": first_rank}
+        init = {"rendezvous": rendezvous, "first_rank": first_rank}
         self._call("init_weight_transfer_engine", init)
 
     def receive(self, version: int, *, verify: bool) -> None:

@@ -40,7 +40,7 @@ _Out = queue.SimpleQueue[Group | BaseException | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Request:
+class _GroupRequest:
     prompt: Prompt
     sampling: Sampling
     min_version: int
@@ -55,7 +55,7 @@ class SamplerThread:
     ) -> None:
         self._tracer = Tracer(f"rollout/{spec.sampler}")
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._held: list[_Request] = []
+        self._held: list[_GroupRequest] = []
         self._outs: dict[str, _Out] = {}
         """Key of an open prompt -> where its group goes."""
         self._end: BaseException | None = None
@@ -85,7 +85,7 @@ class SamplerThread:
         """
         out: _Out = queue.SimpleQueue()
         requests = [
-            _Request(prompt=prompt, sampling=sampling, min_version=min_version, out=out)
+            _GroupRequest(prompt=prompt, sampling=sampling, min_version=min_version, out=out)
             for prompt in prompts
         ]
         # One message for all of them: a synchronous step then always runs as the same batch.
@@ -248,7 +248,7 @@ class SamplerThread:
             else:
                 self._outs[request.prompt.key] = request.out
 
-    def _refuse(self, request: _Request, error: Exception) -> None:
+    def _refuse(self, request: _GroupRequest, error: Exception) -> None:
         # Nobody waits for the rest of the call.
         keys = [key for key, out in self._outs.items() if out is request.out]
         for key in self._engine.abort(keys):

@@ -33,10 +33,10 @@ class CheckpointError(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class FoundCheckpoint:
     """The checkpoint to continue from.
 
-    Example: Found(path=Path(".../step_000050"), step=50, state={"time_s": 8.1},
+    Example: FoundCheckpoint(path=Path(".../step_000050"), step=50, state={"time_s": 8.1},
     rejected=("step_000100 is not whole: state.json is missing",)).
     """
 
@@ -97,7 +97,7 @@ def write_checkpoint(folder: Path, fill: Callable[[Path], None], state: Mapping[
     finish(folder, state)
 
 
-def find_checkpoint(checkpoints: Path) -> Found | None:
+def find_checkpoint(checkpoints: Path) -> FoundCheckpoint | None:
     """The newest checkpoint that is whole, or None when there is none at all.
 
     Raises CheckpointError when there are some and each is damaged: to start again from nothing
@@ -108,7 +108,7 @@ def find_checkpoint(checkpoints: Path) -> Found | None:
         flaw = _flaw(folder)
         if flaw is None:
             state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-            return Found(path=folder, step=step, state=state, rejected=tuple(rejected))
+            return FoundCheckpoint(path=folder, step=step, state=state, rejected=tuple(rejected))
         rejected.append(f"{folder.name} is not whole: {flaw}")
     if rejected:
         raise CheckpointError(

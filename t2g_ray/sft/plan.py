@@ -26,7 +26,7 @@ class SftPlan:
     heldout: Sequence[Record]
     """Empty where the run does not evaluate."""
     is_new: bool
-    start: checkpoint.Found | None
+    start: checkpoint.FoundCheckpoint | None
     """The checkpoint to continue from."""
 
     @property

@@ -5,7 +5,7 @@ NCCL between GPUs, Gloo between CPUs. A `SharedBucket` is memory that a process 
 opens: CUDA IPC, and on a CPU the file of a memory area.
 
 Invariant: a stream says itself what comes, so that sender and receivers make the same calls; who
-fails leaves it, and the others fail too, at the latest after the seconds of the `Meeting`.
+fails leaves it, and the others fail too, at the latest after the seconds of the `Rendezvous`.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def device_key(device: torch.device) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Meeting:
+class Rendezvous:
     """Where the processes of a link find each other."""
 
     address: str
@@ -125,18 +125,22 @@ class Meeting:
 class Link:
     """This process's end. Raises torch's DistError or RuntimeError where another end is gone."""
 
-    def __init__(self, meeting: Meeting, *, rank: int, device: torch.device) -> None:
-        timeout = timedelta(seconds=meeting.timeout_s)
+    def __init__(self, rendezvous: Rendezvous, *, rank: int, device: torch.device) -> None:
+        timeout = timedelta(seconds=rendezvous.timeout_s)
         store = dist.TCPStore(  # type: ignore[attr-defined]
-            meeting.address, meeting.port, meeting.size, is_master=rank == 0, timeout=timeout
+            rendezvous.address,
+            rendezvous.port,
+            rendezvous.size,
+            is_master=rank == 0,
+            timeout=timeout,
         )
         # A group of its own, beside the default one that both DeepSpeed and vLLM claim.
         if device.type == "cuda":
             options = dist.ProcessGroupNCCL.Options()
             options._timeout = timeout
-            self._group: Any = dist.ProcessGroupNCCL(store, rank, meeting.size, options)
+            self._group: Any = dist.ProcessGroupNCCL(store, rank, rendezvous.size, options)
         else:
-            self._group = dist.ProcessGroupGloo(store, rank, meeting.size, timeout)
+            self._group = dist.ProcessGroupGloo(store, rank, rendezvous.size, timeout)
         self._device = device
 
     def send(self, buckets: Iterable[FlatBucket]) -> Iterator[tuple[TensorEntry, ...]]:

@@ -48,7 +48,7 @@ from t2g_ray.weights.manifest import (
     right_probe,
     tensor_from_bytes,
 )
-from t2g_ray.weights.transport import Link, Meeting, SharedBucket, unflatten
+from t2g_ray.weights.transport import Link, Rendezvous, SharedBucket, unflatten
 
 BACKEND = "t2g_buckets"
 
@@ -60,7 +60,7 @@ _SKETCH_TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 5
 class BucketInitInfo(WeightTransferInitInfo):
     """The link over which streams come; without one, buckets come with the calls."""
 
-    meeting: Meeting
+    rendezvous: Rendezvous
     first_rank: int
     """In the link, of the first worker of this engine."""
 
@@ -92,7 +92,7 @@ class BucketWeightTransferEngine(WeightTransferEngine[BucketInitInfo, BucketUpda
         """Meet the learner and the other samplers, instead of those met before."""
         self._link = None
         rank = init_info.first_rank + self.parallel_config.rank
-        self._link = Link(init_info.meeting, rank=rank, device=self.device)
+        self._link = Link(init_info.rendezvous, rank=rank, device=self.device)
 
     def start_weight_update(self) -> None:
         """Give every packed layer a full parameter again."""

@@ -67,7 +67,7 @@ class StepCounts:
 
 @dataclass(slots=True, kw_only=True)
 class Tally:
-    """What happened on the way, in order: counts of each step, what it rejected, and the rest of the card."""
+    """What happened on the way, in order: what each step let through and rejected, and more."""
 
     steps: list[StepCounts] = field(default_factory=list)
     rejected: list[RejectedItem] = field(default_factory=list)

@@ -10,7 +10,7 @@ import torch
 
 from t2g_ray.learner.batching import collate
 from t2g_ray.learner.logprobs import TokenLogProbs
-from t2g_ray.learner.reference import Reference, check_same_start, digest_of_policy
+from t2g_ray.learner.reference import ReferencePolicy, check_same_start, digest_of_policy
 from t2g_ray.model.packed_attention import enable_packing
 from t2g_ray.model.policy import build_tiny_policy, save_policy
 from t2g_ray.records.corpus import build_tokenizer
@@ -19,10 +19,10 @@ from t2g_ray.types import Sample
 CPU = torch.device("cpu")
 
 
-def reference_of(folder: Path, *, seed: int) -> Reference:
+def reference_of(folder: Path, *, seed: int) -> ReferencePolicy:
     tokenizer = build_tokenizer()
     save_policy(build_tiny_policy(tokenizer, seed=seed), tokenizer, folder)
-    return Reference(str(folder), dtype=torch.float32, device=CPU, is_packed=True)
+    return ReferencePolicy(str(folder), dtype=torch.float32, device=CPU, is_packed=True)
 
 
 def test_a_reference_gives_the_log_probs_of_its_policy_without_gradient(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from t2g_ray.weights.transport import (
     ALIGNMENT,
     FlatBucket,
     Link,
-    Meeting,
+    Rendezvous,
     device_key,
     flat_buckets,
     offer,
@@ -71,11 +71,11 @@ def test_only_proven_entries_have_a_digest() -> None:
 
 def links(size: int, *, timeout_s: float = 20) -> list[Link]:
     """All ends of a link, in this process."""
-    meeting = Meeting(address="127.0.0.1", port=free_port(), size=size, timeout_s=timeout_s)
+    rendezvous = Rendezvous(address="127.0.0.1", port=free_port(), size=size, timeout_s=timeout_s)
     ends: dict[int, Link] = {}
 
     def join(rank: int) -> None:
-        ends[rank] = Link(meeting, rank=rank, device=CPU)
+        ends[rank] = Link(rendezvous, rank=rank, device=CPU)
 
     threads = [threading.Thread(target=join, args=(rank,)) for rank in range(size)]
     for thread in threads:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from benchmarks.inputs.policy import Policy, measured_config, trained_model
-from benchmarks.result import Row, report
+from benchmarks.inputs.policy import PolicySource, measured_config, trained_model
+from benchmarks.result import ResultRow, report
 
 if TYPE_CHECKING:
     from t2g_ray.config import GrpoConfig
@@ -35,7 +35,7 @@ DEMO = Path(__file__).resolve().parents[1] / "configs" / "demo_grpo.yaml"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shared:
+class SharedOptions:
     """The options that most benchmarks have."""
 
     overrides: Annotated[
@@ -71,9 +71,9 @@ class Shared:
     ] = DEMO
 
     @property
-    def policy(self) -> Policy:
+    def policy(self) -> PolicySource:
         """The model to measure with."""
-        return Policy(model=self.model, cache=self.cache, steps=self.policy_steps)
+        return PolicySource(model=self.model, cache=self.cache, steps=self.policy_steps)
 
     def settings(self, *, is_trained: bool = True) -> GrpoConfig:
         """The configuration to measure; where not `is_trained` only sizes matter."""
@@ -81,7 +81,7 @@ class Shared:
         return measured_config(self.policy, self.config, overrides, is_trained=is_trained)
 
 
-Measure = Callable[..., Sequence[Row]]
+Measure = Callable[..., Sequence[ResultRow]]
 
 
 def _bench(*, without: Collection[str] = ()) -> Callable[[Measure], Measure]:
@@ -92,12 +92,12 @@ def _bench(*, without: Collection[str] = ()) -> Callable[[Measure], Measure]:
 
     def register(measure: Measure) -> Measure:
         name = measure.__name__
-        common = signature(Shared, eval_str=True).parameters
+        common = signature(SharedOptions, eval_str=True).parameters
         shared = [option for option in common.values() if option.name not in without]
         own = list(signature(measure, eval_str=True).parameters.values())[1:]
 
         def command(**options: Any) -> None:
-            given = Shared(**{option.name: options.pop(option.name) for option in shared})
+            given = SharedOptions(**{option.name: options.pop(option.name) for option in shared})
             line = shlex.join(["t2g", *sys.argv[1:]])
             verdicts = report(name, measure(given, **options), line, given.json_out)
             if given.check and any(verdict.is_ok is False for verdict in verdicts):
@@ -121,10 +121,10 @@ def _numbers(text: str) -> list[int]:
 
 @_bench()
 def rollout(
-    shared: Shared,
+    shared: SharedOptions,
     runs: Runs = 5,
     calls: Annotated[int, typer.Option(min=1, help="Steps' worth of prompts a run.")] = 4,
-) -> Sequence[Row]:
+) -> Sequence[ResultRow]:
     """Generated tokens a second: a rollout actor against vLLM called directly."""
     settings = shared.settings()
     from benchmarks.speed import rollout as bench
@@ -134,12 +134,12 @@ def rollout(
 
 @_bench()
 def rewards(
-    shared: Shared,
+    shared: SharedOptions,
     runs: Runs = 5,
     steps: Annotated[
         int, typer.Option(min=0, help="Steps of the run that gives their share; 0: no run.")
     ] = 10,
-) -> Sequence[Row]:
+) -> Sequence[ResultRow]:
     """Completions graded a second by one thread, and the share of a GRPO step that this is."""
     settings = shared.settings(is_trained=steps > 0)
     from benchmarks.speed import rewards as bench
@@ -150,12 +150,12 @@ def rewards(
 
 @_bench(without=MODEL)
 def sync(
-    shared: Shared,
+    shared: SharedOptions,
     runs: Runs = 5,
     sizes: Annotated[
         str, typer.Option(help="Random models to send: demo, 10m, 100m, 500m parameters.")
     ] = "demo,10m,100m,500m",
-) -> Sequence[Row]:
+) -> Sequence[ResultRow]:
     """Learner tensors to loaded sampler: bytes a second, messages, and where the time goes."""
     settings = shared.settings(is_trained=False)
     from benchmarks.speed import sync as bench
@@ -164,7 +164,7 @@ def sync(
 
 
 @_bench(without=("policy_steps",))
-def learner(shared: Shared, runs: Runs = 5, steps: Steps = 5) -> Sequence[Row]:
+def learner(shared: SharedOptions, runs: Runs = 5, steps: Steps = 5) -> Sequence[ResultRow]:
     """Tokens a second of the optimiser step in both layouts, padding, share of the peak."""
     settings = shared.settings(is_trained=False)
     from benchmarks.speed import learner as bench
@@ -174,7 +174,7 @@ def learner(shared: Shared, runs: Runs = 5, steps: Steps = 5) -> Sequence[Row]:
 
 @_bench()
 def loop(
-    shared: Shared,
+    shared: SharedOptions,
     runs: Runs = 3,
     steps: Steps = 40,
     staleness: Staleness = "1,2",
@@ -185,7 +185,7 @@ def loop(
         int, typer.Option(min=0, help="Steps of the runs compared at equal F1; 0: none.")
     ] = 150,
     f1_every: Annotated[int, typer.Option(min=2, help="Steps between their evaluations.")] = 10,
-) -> Sequence[Row]:
+) -> Sequence[ResultRow]:
     """Whole GRPO runs, synchronous and asynchronous: wall-clock, idle shares, equal F1."""
     settings = shared.settings()
     from benchmarks.speed import loop as bench
@@ -202,14 +202,14 @@ def loop(
 
 @_bench()
 def peers(
-    shared: Shared,
+    shared: SharedOptions,
     runs: Runs = 3,
     steps: Steps = 20,
     staleness: Staleness = "0,1",
     trl_threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of TRL; all cores by default.")
     ] = None,
-) -> Sequence[Row]:
+) -> Sequence[ResultRow]:
     """Completions consumed a second, against TRL's GRPOTrainer on the same work."""
     settings = shared.settings()
     from benchmarks.peers import compare as bench
@@ -221,13 +221,13 @@ def peers(
 
 @_bench(without=MODEL)
 def scale(
-    shared: Shared,
+    shared: SharedOptions,
     runs: Runs = 3,
     sizes: Annotated[str, typer.Option(help="Numbers of rollout actors.")] = "1,4,16,64",
     group_s: Annotated[float, typer.Option(min=0.001, help="Seconds of a simulated group.")] = 0.5,
     prompts: Annotated[int, typer.Option(min=1, help="Prompts of an actor and a step.")] = 4,
     rounds: Annotated[int, typer.Option(min=1, help="Steps of a run.")] = 5,
-) -> Sequence[Row]:
+) -> Sequence[ResultRow]:
     """1 to 64 rollout actors of known speed: what arrives, and what the driver pays a group."""
     settings = shared.settings(is_trained=False)
     from benchmarks.speed import scale as bench
@@ -244,11 +244,11 @@ def scale(
 
 @_bench(without=CONFIG)
 def serve(
-    shared: Shared,
+    shared: SharedOptions,
     runs: Runs = 3,
     clients: Annotated[int, typer.Option(min=1, help="Requests in flight.")] = 16,
     requests: Annotated[int, typer.Option(min=1, help="Requests of each run.")] = 160,
-) -> Sequence[Row]:
+) -> Sequence[ResultRow]:
     """Requests a second of `t2g serve`, and their latency, against vLLM called directly."""
     model = trained_model(shared.policy)
     from benchmarks.speed import serve as bench

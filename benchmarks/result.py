@@ -41,8 +41,8 @@ Bounds = tuple[float | None, float | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One metric over all runs. Example: Row(metric="actor_over_vllm", median=0.97, ...)."""
+class ResultRow:
+    """One metric over all runs. Example: ResultRow(metric="actor_over_vllm", median=0.97, ...)."""
 
     metric: str
     median: float
@@ -56,17 +56,17 @@ class Row:
 class Verdict:
     """A row beside what it is held against; `is_ok` is None where nothing was comparable."""
 
-    row: Row
+    row: ResultRow
     baseline: float | None
     expected: str
     is_ok: bool | None
 
 
-def make_row(metric: str, values: Sequence[float], unit: str) -> Row:
+def make_row(metric: str, values: Sequence[float], unit: str) -> ResultRow:
     """The row of one value a run. Raises ValueError without values or with one not finite."""
     if not values or not all(math.isfinite(value) for value in values):
         raise ValueError(f"{metric} needs a finite value of each run, found {list(values)}")
-    return Row(
+    return ResultRow(
         metric=metric,
         median=float(median(values)),
         min=float(min(values)),
@@ -76,18 +76,20 @@ def make_row(metric: str, values: Sequence[float], unit: str) -> Row:
     )
 
 
-def ratio_row(metric: str, above: Sequence[float], below: Sequence[float]) -> Row:
+def ratio_row(metric: str, above: Sequence[float], below: Sequence[float]) -> ResultRow:
     """The row of above / below, run by run: alternating runs share what disturbs the machine."""
     return make_row(metric, [a / b for a, b in zip(above, below, strict=True)], "ratio")
 
 
-def document(bench: str, rows: Sequence[Row], command: str) -> dict[str, Any]:
+def document(bench: str, rows: Sequence[ResultRow], command: str) -> dict[str, Any]:
     """The JSON form of a result, with the command line that made it."""
     facts = {"bench": bench, "command": command, **describe_machine()}
     return {**facts, "rows": [asdict(row) for row in rows]}
 
 
-def report(bench: str, rows: Sequence[Row], command: str, json_out: Path | None) -> list[Verdict]:
+def report(
+    bench: str, rows: Sequence[ResultRow], command: str, json_out: Path | None
+) -> list[Verdict]:
     """Print the table, write the file if wanted, and return what the limits say."""
     result = document(bench, rows, command)
     verdicts = _verdicts(result)
@@ -116,14 +118,14 @@ def compare(
     known = {row["metric"]: row["median"] for row in baseline.get("rows", ())}
     verdicts = []
     for fields in result["rows"]:
-        row = Row(**fields)
+        row = ResultRow(**fields)
         is_comparable = is_same_machine or row.unit in PORTABLE_UNITS
         reference = known.get(row.metric) if is_comparable else None
         verdicts.append(_judge(row, reference, limits.get(row.metric, {})))
     return verdicts
 
 
-def _judge(row: Row, reference: float | None, limit: Mapping[str, Bounds]) -> Verdict:
+def _judge(row: ResultRow, reference: float | None, limit: Mapping[str, Bounds]) -> Verdict:
     checks: list[tuple[str, bool]] = []
     if "goal" in limit:
         checks.append((_words(limit["goal"]), _within(row.median, limit["goal"])))

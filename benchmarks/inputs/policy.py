@@ -17,7 +17,7 @@ DEMO_SFT = Path(__file__).resolve().parents[2] / "configs" / "demo_sft.yaml"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class PolicySource:
     """Where the measured model comes from: a folder, else SFT of `steps` steps below `cache`."""
 
     model: Path | None
@@ -27,7 +27,7 @@ class Policy:
 
 
 def measured_config(
-    policy: Policy, path: Path, overrides: Sequence[str], *, is_trained: bool
+    policy: PolicySource, path: Path, overrides: Sequence[str], *, is_trained: bool
 ) -> GrpoConfig:
     """The GRPO configuration at `path` with the model to measure filled in.
 
@@ -41,7 +41,7 @@ def measured_config(
     )
 
 
-def trained_model(policy: Policy) -> str:
+def trained_model(policy: PolicySource) -> str:
     """The folder of the policy; trains it where it is not there yet."""
     if policy.model is not None:
         return str(policy.model.resolve())

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from benchmarks.inputs.workload import first_prompts
 from benchmarks.peers.trl_side import TrlWork
-from benchmarks.result import Row, make_row, ratio_row
+from benchmarks.result import ResultRow, make_row, ratio_row
 from benchmarks.speed.loop import WARM_UP_STEPS, LoopMode, throughput_run
 from t2g_ray.config import GrpoConfig
 from t2g_ray.model.policy import resolve_model
@@ -37,7 +37,7 @@ def run(
     steps: int = 20,
     staleness: Sequence[int] = (0, 1),
     trl_threads: int | None = None,
-) -> list[Row]:
+) -> list[ResultRow]:
     """Rows of TRL and of each staleness; `ratio_vs_trl` is that of the configuration as it is.
 
     `trl_threads` is None for all cores. Raises ValueError where TRL is not installed.
@@ -58,7 +58,7 @@ def run(
     return _rows(figures, shipped=LoopMode(max_staleness=config.max_staleness).name)
 
 
-def _rows(figures: Mapping[str, Sequence[Figures]], shipped: str) -> list[Row]:
+def _rows(figures: Mapping[str, Sequence[Figures]], shipped: str) -> list[ResultRow]:
     units = {
         "completions_per_s": "completions/s",
         "tokens_per_completion": "tokens",

@@ -11,7 +11,7 @@ from benchmarks.result import place_of
 from t2g_ray.evaluation.intervals import mean_paired_interval
 from t2g_ray.graph.counts import GraphCounts
 
-Results = Mapping[str, Mapping[int, Mapping[str, Any]]]
+VariantResults = Mapping[str, Mapping[int, Mapping[str, Any]]]
 """Variant -> seed -> figures, with "by_record": the exact counts of each held-out record."""
 
 HEAD = (
@@ -20,13 +20,13 @@ HEAD = (
 )
 
 
-def table(results: Results) -> str:
+def table(results: VariantResults) -> str:
     """One row a variant that has a result: means over its seeds."""
     rows = [_row(name, results) for name, by_seed in results.items() if by_seed]
     return "\n".join([HEAD, *rows]) + "\n"
 
 
-def _row(name: str, results: Results) -> str:
+def _row(name: str, results: VariantResults) -> str:
     runs = results[name]
     first = next(iter(runs.values()))
     changes = "SFT goes on as long" if name == SFT else " ".join(first["made_by"]["changes"])
@@ -68,7 +68,7 @@ def _counts(run: Mapping[str, Any]) -> list[GraphCounts]:
     return [GraphCounts.from_row(row) for row in run["by_record"]]
 
 
-def section(results: Results, failed: Sequence[str], command: str) -> str:
+def section(results: VariantResults, failed: Sequence[str], command: str) -> str:
     """The table with what is in it and what made it."""
     made_by = next(iter(results[DEFAULT].values()))["made_by"]
     failures = "\n".join(

@@ -32,11 +32,11 @@ from t2g_ray.run.metrics import last_time_s
 
 ROOT = DEMO_SFT.parents[1]
 DEMO_GRPO = DEMO_SFT.with_name("demo_grpo.yaml")
-Result = dict[str, Any]
+VariantResult = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class AblationSettings:
     """What all variants of a table have in common."""
 
     out: Path
@@ -51,7 +51,7 @@ class Settings:
         return self.out / f"seed_{seed}" / variant
 
 
-def sft_run(settings: Settings, seed: int, variant: str) -> RunDir:
+def sft_run(settings: AblationSettings, seed: int, variant: str) -> RunDir:
     """The supervised run that a variant starts from, trained where there is none."""
     changes = SFT_CHANGES.get(variant, ())
     name = f"policy_{variant}" if changes else "policy"
@@ -64,7 +64,7 @@ def sft_run(settings: Settings, seed: int, variant: str) -> RunDir:
     return run
 
 
-def run_variant(settings: Settings, seed: int, name: str) -> Result:
+def run_variant(settings: AblationSettings, seed: int, name: str) -> VariantResult:
     """Train and evaluate one variant, unless its result is there already.
 
     Raises ValueError when that result was made by something else, and CalledProcessError when a
@@ -76,7 +76,7 @@ def run_variant(settings: Settings, seed: int, name: str) -> Result:
     path = settings.folder(seed, name).with_suffix(".json")
     made_by = _made_by(settings, seed, name, sft)
     if path.is_file():
-        result: Result = json.loads(path.read_text(encoding="utf-8"))
+        result: VariantResult = json.loads(path.read_text(encoding="utf-8"))
         _check_same(path, result["made_by"], made_by)
         return result
     if start:
@@ -92,7 +92,7 @@ def run_variant(settings: Settings, seed: int, name: str) -> Result:
     return result
 
 
-def _train(settings: Settings, seed: int, name: str, sft: RunDir) -> None:
+def _train(settings: AblationSettings, seed: int, name: str, sft: RunDir) -> None:
     common = (
         f"run_dir={settings.folder(seed, name)}",
         f"model={sft.model}",
@@ -107,20 +107,20 @@ def _train(settings: Settings, seed: int, name: str, sft: RunDir) -> None:
     run_t2g("grpo", str(DEMO_GRPO), *common, *sizes, *settings.overrides, *VARIANTS[name])
 
 
-def _evaluated(folder: Path, number: int) -> Result:
+def _evaluated(folder: Path, number: int) -> VariantResult:
     """What the run itself found at one of its evaluations: 0 the first, -1 the last."""
     lines = [one for one in read_json_lines(RunDir(folder).evals) if one["split"] == "heldout"]
     return {key: lines[number][key] for key in (*FIGURES, "by_record")}
 
 
-def _evaluate(settings: Settings, seed: int, folder: Path) -> Result:
+def _evaluate(settings: AblationSettings, seed: int, folder: Path) -> VariantResult:
     out, by_record = folder / "eval.json", folder / "eval.jsonl"
     run_t2g(
         *("eval", "--model", str(RunDir(folder).model), "--data", "embedded", "--seed", str(seed)),
         *("--max-records", str(settings.records), "--json", str(out)),
         *("--per-record", str(by_record)),
     )
-    figures: Result = json.loads(out.read_text(encoding="utf-8"))
+    figures: VariantResult = json.loads(out.read_text(encoding="utf-8"))
     lines = [json.loads(line) for line in by_record.read_text(encoding="utf-8").splitlines()]
     return {
         **{key: figures[key] for key in FIGURES},
@@ -128,7 +128,7 @@ def _evaluate(settings: Settings, seed: int, folder: Path) -> Result:
     }
 
 
-def _made_by(settings: Settings, seed: int, name: str, sft: RunDir) -> dict[str, Any]:
+def _made_by(settings: AblationSettings, seed: int, name: str, sft: RunDir) -> dict[str, Any]:
     """Everything that a result depends on, as JSON gives it back."""
     weights = sorted(sft.model.glob("*.safetensors"))
     sources = [p for part in ("t2g_ray", "actors") for p in sorted((ROOT / part).rglob("*.py"))]
@@ -161,10 +161,10 @@ def _check_same(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any])
 
 
 def _results(
-    settings: Settings, seeds: Sequence[int], names: Sequence[str]
-) -> tuple[dict[str, dict[int, Result]], list[str]]:
+    settings: AblationSettings, seeds: Sequence[int], names: Sequence[str]
+) -> tuple[dict[str, dict[int, VariantResult]], list[str]]:
     """Results by variant and seed, and what failed; the first seed is complete first."""
-    results: dict[str, dict[int, Result]] = {name: {} for name in names}
+    results: dict[str, dict[int, VariantResult]] = {name: {} for name in names}
     failed = []
     for seed in seeds:
         for name in names:
@@ -191,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="for all GRPO runs"
     )
     options = parser.parse_args(arguments)
-    settings = Settings(
+    settings = AblationSettings(
         out=options.out.resolve(),
         policies=options.policies.resolve(),
         steps=options.steps,

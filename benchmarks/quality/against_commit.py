@@ -18,9 +18,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.inputs.policy import DEMO_SFT, Policy, trained_model
+from benchmarks.inputs.policy import DEMO_SFT, PolicySource, trained_model
 from benchmarks.quality.seeds import seconds_per_step_in
-from benchmarks.result import Row, make_row, ratio_row, report
+from benchmarks.result import ResultRow, make_row, ratio_row, report
 from benchmarks.speed.loop import WARM_UP_STEPS
 from t2g_ray.run.metrics import read_metrics
 
@@ -55,7 +55,7 @@ def seconds_per_step(tree: Path, stage: str, overrides: Sequence[str]) -> float:
     return seconds_per_step_in(lines[WARM_UP_STEPS - 1 :])
 
 
-def run(commit: str, *, runs: int, steps: dict[str, int], model: str) -> list[Row]:
+def run(commit: str, *, runs: int, steps: dict[str, int], model: str) -> list[ResultRow]:
     """Rows of both stages; the sides take turns."""
     overrides = {
         "sft": ("batch_size=32", "data.train_records=4500", f"steps={steps['sft']}"),
@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("runs/bench"))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    policy = Policy(model=options.model, cache=options.cache, steps=None)
+    policy = PolicySource(model=options.model, cache=options.cache, steps=None)
     steps = {"sft": options.sft_steps, "grpo": options.grpo_steps}
     rows = run(options.commit, runs=options.runs, steps=steps, model=trained_model(policy))
     line = shlex.join(["python", "-m", "benchmarks.quality.against_commit", *sys.argv[1:]])

@@ -17,7 +17,7 @@ import ray
 from actors.cluster.placement import connect
 from actors.workers.learner import LearnerActor
 from benchmarks.inputs.workload import first_prompts, written_groups
-from benchmarks.result import Row, make_row, ratio_row
+from benchmarks.result import ResultRow, make_row, ratio_row
 from t2g_ray.algorithm.loss import loss_divisor
 from t2g_ray.algorithm.samples import to_samples
 from t2g_ray.config import GrpoConfig
@@ -63,7 +63,7 @@ class MeasuredLearner(LearnerActor):
         return num_all - num_tied, head, width
 
 
-def run(config: GrpoConfig, *, runs: int, steps: int = 5) -> list[Row]:
+def run(config: GrpoConfig, *, runs: int, steps: int = 5) -> list[ResultRow]:
     """Rows of both layouts; each run takes `steps` optimiser steps with either."""
     connect()
     model = resolve_model(config, RunDir(config.run_dir))
@@ -103,7 +103,7 @@ def _rows_of_layout(
     shares: Sequence[Sequence[Group]],
     seconds: Sequence[float],
     num_tokens: int,
-) -> list[Row]:
+) -> list[ResultRow]:
     micros = _micros(config, shares, is_packed)
     computed = sum(micro.num_tokens for micro in micros)
     slots = sum(micro.num_slots for micro in micros)

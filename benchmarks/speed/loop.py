@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from benchmarks.result import Row, make_row, ratio_row
+from benchmarks.result import ResultRow, make_row, ratio_row
 from t2g_ray.config import GrpoConfig
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.jsonlines import read_json_lines
@@ -72,7 +72,7 @@ def run(
     modes: Sequence[LoopMode] = tuple(modes_of((1, 2))),
     f1_steps: int = 150,
     f1_every: int = 10,
-) -> list[Row]:
+) -> list[ResultRow]:
     """Rows of all modes; `f1_steps` 0 leaves out the comparison at equal F1, which is of the
     largest staleness."""
     figures: dict[str, list[Mapping[str, float]]] = {mode.name: [] for mode in modes}
@@ -94,7 +94,7 @@ def run(
     return rows
 
 
-def _speed_row(mode: LoopMode, figures: Mapping[str, Sequence[Mapping[str, float]]]) -> Row:
+def _speed_row(mode: LoopMode, figures: Mapping[str, Sequence[Mapping[str, float]]]) -> ResultRow:
     sync = LoopMode(max_staleness=0, is_fixed=mode.is_fixed)
     walls = {
         name: [of_run["wall_s_per_step"] for of_run in figures[name]]
@@ -143,7 +143,7 @@ def loop_figures(lines: Sequence[MetricsLine]) -> dict[str, float]:
 
 def _equal_f1_rows(
     config: GrpoConfig, max_staleness: int, *, runs: int, steps: int, every: int
-) -> list[Row]:
+) -> list[ResultRow]:
     """Wall-clock to the same held-out F1, asynchronous over synchronous, a seed a run."""
     of_runs = []
     for number in range(runs):

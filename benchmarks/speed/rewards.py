@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from benchmarks.inputs.workload import completion_of, written_groups
-from benchmarks.result import Row, make_row
+from benchmarks.result import ResultRow, make_row
 from benchmarks.speed.loop import LoopMode, throughput_run
 from t2g_ray.config import GrpoConfig, RewardSpec
 from t2g_ray.graph import Entity, Graph
@@ -24,7 +24,7 @@ NUM_TOKENS = 100
 """Mean length of the completions, roughly; the row completion_tokens has it exactly."""
 
 
-def run(config: GrpoConfig, *, runs: int, num_groups: int = 200) -> list[Row]:
+def run(config: GrpoConfig, *, runs: int, num_groups: int = 200) -> list[ResultRow]:
     """The grader's speed on groups of `config.group_size` completions of about NUM_TOKENS."""
     tokenizer = build_tokenizer()
     groups = hundred_token_groups(config, tokenizer, num_groups)
@@ -40,7 +40,7 @@ def run(config: GrpoConfig, *, runs: int, num_groups: int = 200) -> list[Row]:
     ]
 
 
-def share_of_step(config: GrpoConfig, *, steps: int) -> Row:
+def share_of_step(config: GrpoConfig, *, steps: int) -> ResultRow:
     """Share of the wall-clock of a run's steps in which a reward actor was scoring."""
     lines = throughput_run(
         config, LoopMode(max_staleness=config.max_staleness), steps=steps, seed=config.seed

@@ -18,7 +18,7 @@ import ray
 from actors.cluster.placement import connect
 from actors.workers.rollout import RolloutActor
 from benchmarks.inputs.workload import first_prompts, sampling_of
-from benchmarks.result import Row, make_row, ratio_row
+from benchmarks.result import ResultRow, make_row, ratio_row
 from t2g_ray.config import GrpoConfig
 from t2g_ray.model.policy import resolve_model
 from t2g_ray.model.tokenizer import load_tokenizer
@@ -59,7 +59,7 @@ class BareVllm:
         return sum(len(one.token_ids) for output in outputs for one in output.outputs), seconds
 
 
-def run(config: GrpoConfig, *, runs: int, calls: int = 4) -> list[Row]:
+def run(config: GrpoConfig, *, runs: int, calls: int = 4) -> list[ResultRow]:
     """Speed of one rollout actor and of bare vLLM, `calls` steps of prompts in each run.
 
     The rows with guesses are left out where the configuration allows none (GPUs).

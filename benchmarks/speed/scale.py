@@ -24,7 +24,7 @@ from actors.stages.groups import RayGroups
 from actors.workers.reward import GoldRecords, RewardActor
 from actors.workers.rollout import RolloutActor
 from benchmarks.inputs.workload import completion_of
-from benchmarks.result import Row, make_row
+from benchmarks.result import ResultRow, make_row
 from t2g_ray.config import GrpoConfig
 from t2g_ray.graph import Graph
 from t2g_ray.rewards.group import summarise
@@ -124,7 +124,7 @@ def run(
     group_s: float = 0.5,
     a_call: int = 4,
     rounds: int = 5,
-) -> list[Row]:
+) -> list[ResultRow]:
     """Rows of each size; a run is `rounds` steps, each with `a_call` prompts for every actor.
 
     Raises ValueError where the machine's free memory cannot hold so many processes.
@@ -142,7 +142,7 @@ def run(
             rollout.kill()
         for reward in rewards:
             reward.kill()
-    rows: list[Row] = []
+    rows: list[ResultRow] = []
     for size, (rates, costs_ms) in figures.items():
         ideal = size / group_s
         rows += [

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import ray
 
 from actors.serve import ServeSettings, start_server, stop_server, url_of
-from benchmarks.result import Row, make_row, ratio_row
+from benchmarks.result import ResultRow, make_row, ratio_row
 from benchmarks.speed.rollout import BareVllm
 from t2g_ray.graph.constrained import graph_json_schema
 from t2g_ray.model.tokenizer import load_tokenizer
@@ -59,7 +59,7 @@ class BareAnswers(BareVllm):
         return time.perf_counter() - started
 
 
-def run(model: str, *, runs: int, clients: int, requests: int) -> list[Row]:
+def run(model: str, *, runs: int, clients: int, requests: int) -> list[ResultRow]:
     """Speed of both sides over `runs` rounds of `requests` each; times as the clients see them."""
     records = generate_records("heldout", (runs + 1) * requests, seed=0)
     settings = ServeSettings(model=model, port=PORT, max_ongoing=clients)

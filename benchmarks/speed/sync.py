@@ -24,7 +24,7 @@ from actors.stages.weights import RayWeights
 from actors.workers.learner import LearnerActor
 from actors.workers.rollout import RolloutActor
 from benchmarks.inputs.random_model import SIZES, write_random_model
-from benchmarks.result import Row, make_row
+from benchmarks.result import ResultRow, make_row
 from t2g_ray.config import GrpoConfig
 from t2g_ray.rollout.spec import rollout_spec
 from t2g_ray.weights.manifest import (
@@ -40,7 +40,7 @@ PARTS = ("pack", "put", "get", "digest", "load", "pack_kernels", "verify")
 MESSAGES = {"store": 2, "broadcast": 3, "ipc": 2}
 """What a bucket is beside the calls: put and fetched, or told of, described and sent."""
 
-Figures = dict[str, list[float]]
+Timings = dict[str, list[float]]
 
 
 class _Tensors:
@@ -131,11 +131,11 @@ class _CountingHandle:
         return getattr(self._actor, name)
 
 
-def run(config: GrpoConfig, *, runs: int, sizes: Sequence[str] = tuple(SIZES)) -> list[Row]:
+def run(config: GrpoConfig, *, runs: int, sizes: Sequence[str] = tuple(SIZES)) -> list[ResultRow]:
     """Rows for each size, smallest first; the rows without a size are of the largest one."""
     connect()
-    rows: list[Row] = []
-    figures: Figures = {}
+    rows: list[ResultRow] = []
+    figures: Timings = {}
     for size in sizes:
         # One size at a time: a large model is in memory four times, and the next one with it
         # would be too much for a small machine.
@@ -152,7 +152,7 @@ def run(config: GrpoConfig, *, runs: int, sizes: Sequence[str] = tuple(SIZES)) -
     ]
 
 
-def _rows_of_size(size: str, figures: Figures) -> list[Row]:
+def _rows_of_size(size: str, figures: Timings) -> list[ResultRow]:
     units = {"gb_per_s": "GB/s", "messages": "count", "driver_rss_growth_mib": "MiB"}
     return [
         make_row(f"{name}/{size}", values, units.get(name, "ms"))
@@ -160,7 +160,7 @@ def _rows_of_size(size: str, figures: Figures) -> list[Row]:
     ]
 
 
-def _measure(config: GrpoConfig, model: str, runs: int) -> Figures:
+def _measure(config: GrpoConfig, model: str, runs: int) -> Timings:
     threads = {"OMP_NUM_THREADS": str(config.rollout.threads)}
     options = {"num_cpus": 0, "runtime_env": {"env_vars": threads}}
     source: Any = ray.remote(WeightSource).options(**options)
@@ -179,7 +179,7 @@ def _measure(config: GrpoConfig, model: str, runs: int) -> Figures:
     return figures
 
 
-def _time_publish(config: GrpoConfig, learner: Any, rollout: Any, runs: int) -> Figures:
+def _time_publish(config: GrpoConfig, learner: Any, rollout: Any, runs: int) -> Timings:
     calls: list[str] = []
     weights = RayWeights(
         config.model_copy(update={"max_staleness": 0}),
@@ -191,7 +191,7 @@ def _time_publish(config: GrpoConfig, learner: Any, rollout: Any, runs: int) -> 
     for _ in range(2):
         weights.publish(next(versions))
     names = ("ms", "gb_per_s", "messages", "driver_rss_growth_mib")
-    figures: Figures = {name: [] for name in names}
+    figures: Timings = {name: [] for name in names}
     before = psutil.Process().memory_info().rss
     for _ in range(runs):
         calls.clear()
@@ -207,8 +207,8 @@ def _time_publish(config: GrpoConfig, learner: Any, rollout: Any, runs: int) -> 
     return figures
 
 
-def _time_parts(config: GrpoConfig, learner: Any, rollout: Any, runs: int) -> Figures:
-    figures: Figures = {f"{part}_ms": [] for part in PARTS}
+def _time_parts(config: GrpoConfig, learner: Any, rollout: Any, runs: int) -> Timings:
+    figures: Timings = {f"{part}_ms": [] for part in PARTS}
     for number in range(runs):
         version = 10**9 + number
         call = learner.timed_publish.remote(version, config.sync.bucket_mib)

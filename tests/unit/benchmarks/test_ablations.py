@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.quality import ablations
 from benchmarks.quality.ablation_table import section, table
-from benchmarks.quality.ablations import Settings, main, run_variant
+from benchmarks.quality.ablations import AblationSettings, main, run_variant
 from benchmarks.quality.variants import DEFAULT, SFT, VARIANTS
 from t2g_ray.config import GrpoConfig, load_config
 
@@ -77,9 +77,9 @@ def product(monkeypatch: pytest.MonkeyPatch) -> Product:
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def settings(tmp_path: Path) -> AblationSettings:
     write_run(tmp_path / "seeds" / "seed_3" / "sft", wall_s=60.0)
-    return Settings(out=tmp_path / "out", policies=tmp_path / "seeds", steps=9, records=5)
+    return AblationSettings(out=tmp_path / "out", policies=tmp_path / "seeds", steps=9, records=5)
 
 
 def test_every_variant_is_a_valid_configuration_of_the_same_completions_a_step() -> None:
@@ -89,7 +89,7 @@ def test_every_variant_is_a_valid_configuration_of_the_same_completions_a_step()
 
 
 def test_a_variant_trains_from_the_policy_of_its_seed_and_counts_what_its_run_found_last(
-    product: Product, settings: Settings
+    product: Product, settings: AblationSettings
 ) -> None:
     result = run_variant(settings, 3, "async_1")
     (train,) = product.commands
@@ -101,7 +101,7 @@ def test_a_variant_trains_from_the_policy_of_its_seed_and_counts_what_its_run_fo
 
 
 def test_the_policy_before_counts_as_a_variant_without_a_run_of_its_own(
-    product: Product, settings: Settings
+    product: Product, settings: AblationSettings
 ) -> None:
     result = run_variant(settings, 3, "sft")
     assert (result["wall_s"], result["by_record"]) == (0.0, [MISSED])
@@ -110,7 +110,7 @@ def test_the_policy_before_counts_as_a_variant_without_a_run_of_its_own(
 
 
 def test_thinking_starts_from_a_policy_that_learned_to_think(
-    product: Product, settings: Settings
+    product: Product, settings: AblationSettings
 ) -> None:
     run_variant(settings, 3, "sft_thinking")
     run_variant(settings, 3, "thinking")
@@ -121,7 +121,7 @@ def test_thinking_starts_from_a_policy_that_learned_to_think(
 
 
 def test_sft_goes_on_from_its_own_policy_and_is_evaluated_by_its_own_model(
-    product: Product, settings: Settings
+    product: Product, settings: AblationSettings
 ) -> None:
     result = run_variant(settings, 3, SFT)
     evaluate = product.commands[-1]
@@ -131,7 +131,7 @@ def test_sft_goes_on_from_its_own_policy_and_is_evaluated_by_its_own_model(
 
 
 def test_what_is_finished_is_not_run_again_and_what_is_not_starts_afresh(
-    product: Product, settings: Settings
+    product: Product, settings: AblationSettings
 ) -> None:
     first = run_variant(settings, 3, DEFAULT)
     num_commands = len(product.commands)
@@ -145,10 +145,10 @@ def test_what_is_finished_is_not_run_again_and_what_is_not_starts_afresh(
 
 
 def test_results_of_other_settings_or_another_policy_are_refused(
-    product: Product, settings: Settings, tmp_path: Path
+    product: Product, settings: AblationSettings, tmp_path: Path
 ) -> None:
     run_variant(settings, 3, DEFAULT)
-    longer = Settings(out=settings.out, policies=settings.policies, steps=10, records=5)
+    longer = AblationSettings(out=settings.out, policies=settings.policies, steps=10, records=5)
     with pytest.raises(ValueError, match=r"different steps, .*steps: 9 and 10.*another --out"):
         run_variant(longer, 3, DEFAULT)
     weights = settings.policies / "seed_3" / "sft" / "model" / "model.safetensors"
@@ -157,21 +157,25 @@ def test_results_of_other_settings_or_another_policy_are_refused(
         run_variant(settings, 3, DEFAULT)
 
 
-def test_sft_goes_on_for_as_long_as_the_default_took(product: Product, settings: Settings) -> None:
+def test_sft_goes_on_for_as_long_as_the_default_took(
+    product: Product, settings: AblationSettings
+) -> None:
     run_variant(settings, 3, SFT)
     (command,) = [c for c in product.commands if c[0] == "sft"]
     # The default took 30 s; SFT took 60 s for 60 steps.
     assert "steps=30" in command
 
 
-def test_a_policy_that_is_not_there_is_trained_once(product: Product, settings: Settings) -> None:
+def test_a_policy_that_is_not_there_is_trained_once(
+    product: Product, settings: AblationSettings
+) -> None:
     run_variant(settings, 4, DEFAULT)
     run_variant(settings, 4, "async_1")
     assert [command[0] for command in product.commands] == ["sft", "grpo", "grpo"]
 
 
 def test_a_variant_that_fails_leaves_the_others_and_an_exit_code(
-    product: Product, settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    product: Product, settings: AblationSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     product.failing = "max_staleness=1"
     page_path = tmp_path / "ablations.md"

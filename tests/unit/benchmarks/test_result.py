@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.result import (
     BASELINES,
-    Row,
+    ResultRow,
     compare,
     document,
     main,
@@ -36,7 +36,7 @@ def row(metric: str, median: float, unit: str = "tokens/s") -> dict[str, Any]:
 
 
 def test_a_row_has_the_median_and_the_ends_of_all_runs() -> None:
-    assert make_row("speed", [3.0, 9.0, 4.0], "tokens/s") == Row(
+    assert make_row("speed", [3.0, 9.0, 4.0], "tokens/s") == ResultRow(
         metric="speed", median=4.0, min=3.0, max=9.0, unit="tokens/s", runs=3
     )
 

@@ -161,16 +161,18 @@ class _Ipc(_BetweenActors):
 
     def _pair(self) -> None:
         phase = "question for the devices"
-        asked = call_all(self._fleet, RolloutActor.place)
-        places = sync_results(call_all(self._learners, LearnerActor.place), phase, self._deadline)
+        asked = call_all(self._fleet, RolloutActor.device_key)
+        keys = sync_results(
+            call_all(self._learners, LearnerActor.device_key), phase, self._deadline
+        )
         found = sync_results(asked, phase, self._deadline)
-        for rollout, place in zip(self._fleet, found, strict=True):
-            if place not in places:
+        for rollout, key in zip(self._fleet, found, strict=True):
+            if key not in keys:
                 raise LoopError(
                     f"sync.transport=ipc needs a learner rank on the device of every rollout "
-                    f"actor, found none on that of {rollout.name} ({place}) among {places}; place "
+                    f"actor, found none on that of {rollout.name} ({key}) among {keys}; place "
                     "both on one GPU by shares, as rollout.gpus=0.5 learner.gpus=0.5, or choose "
                     "sync.transport=broadcast"
                 )
-        self._sources = [places.index(place) for place in found]
+        self._sources = [keys.index(key) for key in found]
         self._known = list(self._fleet)

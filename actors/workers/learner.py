@@ -143,7 +143,7 @@ class LearnerActor:
         for _ in self._learner.named_tensors():
             pass
 
-    def place(self) -> str:
+    def device_key(self) -> str:
         """The same as a rollout actor's if, and only if, both compute on one device."""
         return f"{self.node()}/{device_key(self._device())}"
 

@@ -64,7 +64,7 @@ class RolloutActor:
         """Release the engine."""
         self._sampler.close()
 
-    def place(self) -> str:
+    def device_key(self) -> str:
         """The same as a learner rank's if, and only if, both compute on one device."""
         return f"{self.node()}/{self._sampler.call(GenerationEngine.device_key)}"
 

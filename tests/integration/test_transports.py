@@ -107,14 +107,14 @@ class Elsewhere(RolloutActor):
     def __init__(self) -> None:
         """Without an engine."""
 
-    def place(self) -> str:
+    def device_key(self) -> str:
         return "node/GPU-1"
 
 
 class Learner:
     """Answers where it is."""
 
-    def place(self) -> str:
+    def device_key(self) -> str:
         return "node/GPU-0"
 
 

@@ -237,7 +237,7 @@ def scale(
         runs=runs,
         sizes=_numbers(sizes),
         group_s=group_s,
-        a_call=prompts,
+        prompts_per_actor=prompts,
         rounds=rounds,
     )
 

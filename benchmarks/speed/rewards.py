@@ -32,11 +32,11 @@ def run(config: GrpoConfig, *, runs: int, num_groups: int = 200) -> list[ResultR
     _rate(groups[:1], tokenizer, spec)
     rates = [_rate(groups, tokenizer, spec) for _ in range(runs)]
     lengths = [len(c.token_ids) for group, _ in groups for c in group.completions]
-    a_step = config.prompts_per_step * config.group_size
+    completions_per_step = config.prompts_per_step * config.group_size
     return [
         make_row("completions_per_s_per_core", rates, "completions/s"),
         make_row("completion_tokens", [sum(lengths) / len(lengths)], "tokens"),
-        make_row("ms_per_step", [1000 * a_step / rate for rate in rates], "ms"),
+        make_row("ms_per_step", [1000 * completions_per_step / rate for rate in rates], "ms"),
     ]
 
 

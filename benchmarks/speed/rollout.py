@@ -66,10 +66,10 @@ def run(config: GrpoConfig, *, runs: int, calls: int = 4) -> list[ResultRow]:
     """
     connect()
     model = resolve_model(config, RunDir(config.run_dir))
-    a_call = config.prompts_per_step
-    first = first_prompts(config, load_tokenizer(model), (runs + 1) * calls * a_call)
+    prompts_per_call = config.prompts_per_step
+    first = first_prompts(config, load_tokenizer(model), (runs + 1) * calls * prompts_per_call)
     prompts = [prompt for prompt, _ in first]
-    parts = [prompts[i : i + a_call] for i in range(0, len(prompts), a_call)]
+    parts = [prompts[i : i + prompts_per_call] for i in range(0, len(prompts), prompts_per_call)]
     engines = _start(config, model)
     sampling = sampling_of(config)
     rates: dict[str, list[float]] = {name: [] for name in engines}

@@ -122,10 +122,10 @@ def run(
     runs: int,
     sizes: Sequence[int] = SIZES,
     group_s: float = 0.5,
-    a_call: int = 4,
+    prompts_per_actor: int = 4,
     rounds: int = 5,
 ) -> list[ResultRow]:
-    """Rows of each size; a run is `rounds` steps, each with `a_call` prompts for every actor.
+    """Rows of each size; a run is `rounds` steps, each with `prompts_per_actor` prompts for every actor.
 
     Raises ValueError where the machine's free memory cannot hold so many processes.
     """
@@ -134,7 +134,7 @@ def run(
     rollouts, rewards = _start(config, max(sizes), group_s)
     try:
         figures = {
-            size: _measure(config, rollouts[:size], rewards, runs, rounds, a_call * size)
+            size: _measure(config, rollouts[:size], rewards, runs, rounds, prompts_per_actor * size)
             for size in sizes
         }
     finally:

@@ -186,17 +186,17 @@ def find_leaks(first: SplitRecords, second: SplitRecords) -> Overlap:
 def _overlap(first: str, second: str, known: list[str], texts: list[str]) -> Overlap:
     both = [*known, *texts]
     index = TextIndex(both)
-    for place in range(len(known)):
-        index.add(place)
+    for i in range(len(known)):
+        index.add(i)
     counts, samples = Counter[bool](), list[tuple[str, str]]()
-    for place in range(len(known), len(both)):
-        match = index.find(place)
+    for i in range(len(known), len(both)):
+        match = index.find(i)
         if match is not None:
             counts[match.is_identical] += 1
             if len(samples) < MAX_SAMPLES:
-                samples.append((both[match.index][:SAMPLE_CHARS], both[place][:SAMPLE_CHARS]))
+                samples.append((both[match.index][:SAMPLE_CHARS], both[i][:SAMPLE_CHARS]))
         elif first == second:
-            index.add(place)
+            index.add(i)
     return Overlap(
         first=first,
         second=second,

@@ -38,7 +38,7 @@ def plain_text(text: str) -> str:
 
 
 class TextIndex:
-    """Texts by their place in `texts`, to be looked up among those that were added so far."""
+    """Texts by their index in `texts`, to be looked up among those that were added so far."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         self._plain = [plain_text(text) for text in texts]
@@ -65,8 +65,8 @@ class TextIndex:
         best = process.extractOne(plain, choices, scorer=fuzz.ratio, score_cutoff=MIN_RATIO)
         if best is None:
             return None
-        _, ratio, place = best
-        return SimilarText(index=candidates[place], ratio=ratio, is_identical=False)
+        _, ratio, best_index = best
+        return SimilarText(index=candidates[best_index], ratio=ratio, is_identical=False)
 
     def _sharing_words(self, index: int) -> list[int]:
         """Added texts that share enough words with this one."""

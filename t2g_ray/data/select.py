@@ -101,22 +101,22 @@ def select_records(
     """Filter and draw. Nothing that is identical or near to a `held_out` text is kept."""
     texts = [*held_out, *(record.text for record in records)]
     index = TextIndex(texts)
-    for place in range(len(held_out)):
-        index.add(place)
+    for i in range(len(held_out)):
+        index.add(i)
     passed: list[int] = []
     rejected: list[RejectedRecord] = []
     for number, record in enumerate(records):
-        place = len(held_out) + number
+        i = len(held_out) + number
         found = _fault(record, options)
-        if found is None and (match := index.find(place)) is not None:
+        if found is None and (match := index.find(i)) is not None:
             found = _repeat(match, texts[match.index], len(held_out), options)
         if found is None:
             passed.append(number)
-            index.add(place)
+            index.add(i)
         else:
             rejected.append(_rejected(number, *found, record))
     drawn = set(_draw([records[number] for number in passed], options))
-    kept = [number for place, number in enumerate(passed) if place in drawn]
+    kept = [number for i, number in enumerate(passed) if i in drawn]
     for number in sorted(set(passed) - set(kept)):
         found = NOT_DRAWN, f"{options.max_records} records are wanted"
         rejected.append(_rejected(number, *found, records[number]))
@@ -161,14 +161,12 @@ def _draw(records: list[Record], options: SelectOptions) -> list[int]:
         return list(range(len(records)))
     stratum_of = _strata(records)
     strata: dict[Stratum, list[int]] = {}
-    for place in np.random.default_rng(options.seed).permutation(len(records)).tolist():
-        strata.setdefault(stratum_of(records[place]), []).append(place)
+    for i in np.random.default_rng(options.seed).permutation(len(records)).tolist():
+        strata.setdefault(stratum_of(records[i]), []).append(i)
     turns = [
-        (turn, stratum, place)
-        for stratum, places in strata.items()
-        for turn, place in enumerate(places)
+        (turn, stratum, i) for stratum, indices in strata.items() for turn, i in enumerate(indices)
     ]
-    return [place for _, _, place in sorted(turns)[: options.max_records]]
+    return [i for _, _, i in sorted(turns)[: options.max_records]]
 
 
 def _strata(records: list[Record]) -> Callable[[Record], Stratum]:

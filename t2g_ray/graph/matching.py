@@ -97,8 +97,8 @@ def _greatest_total(pairs: dict[tuple[int, int], float]) -> float:
     from scipy.optimize import linear_sum_assignment  # only where it is needed: slow to import
 
     credits = np.zeros((max(rows) + 1, max(columns) + 1))
-    for place, credit in pairs.items():
-        credits[place] = credit
+    for pair, credit in pairs.items():
+        credits[pair] = credit
     return float(credits[linear_sum_assignment(credits, maximize=True)].sum())
 
 

@@ -66,10 +66,10 @@ def conservation_check(
     without signal included; `waiting` what is finished and not yet used. ConservationError
     with all numbers when they do not add up.
     """
-    surplus = generated - (trained + dropped + waiting)
-    if surplus:
+    excess = generated - (trained + dropped + waiting)
+    if excess:
         raise ConservationError(
             f"{unit}: generated must equal trained + dropped + waiting, found "
             f"{generated} != {trained} + {dropped} + {waiting} "
-            f"({abs(surplus)} {'lost' if surplus > 0 else 'counted twice'})"
+            f"({abs(excess)} {'lost' if excess > 0 else 'counted twice'})"
         )

@@ -45,8 +45,8 @@ def choose(finished: Collection[int], count: int, dues: Sequence[Due]) -> list[i
         return None
 
     def urgency(position: int) -> tuple[int, int]:
-        places = (i for i, due in enumerate(dues) if position in due.positions)
-        return next(places, len(dues)), position
+        urgent = (i for i, due in enumerate(dues) if position in due.positions)
+        return next(urgent, len(dues)), position
 
     chosen = sorted(finished, key=urgency)[:count]
     is_enough = all(len(due.positions.intersection(chosen)) >= due.least for due in dues)

@@ -61,7 +61,7 @@ class MicroBatch:
     targets: torch.Tensor
     """[K] ids of the trained tokens."""
     sample_of: torch.Tensor
-    """[K] position of the token's sample in the micro-batch."""
+    """[K] index of the token's sample in the micro-batch."""
 
     @property
     def num_tokens(self) -> int:
@@ -94,18 +94,18 @@ class PolicyBatch(MicroBatch):
 
 
 def balance(costs: Sequence[int], num_ranks: int) -> list[list[int]]:
-    """Positions 0..len(costs)-1 spread over ranks so that sums are close (longest first).
+    """Indices 0..len(costs)-1 spread over ranks so that sums are close (longest first).
 
-    Deterministic; positions within a rank stay in order. Graham 1969, LPT rule: the largest
+    Deterministic; indices within a rank stay in order. Graham 1969, LPT rule: the largest
     sum is at most 4/3 of the best possible.
     """
     heap = [(0, rank) for rank in range(num_ranks)]
     ranks: list[list[int]] = [[] for _ in range(num_ranks)]
-    for position in sorted(range(len(costs)), key=lambda p: (-costs[p], p)):
+    for index in sorted(range(len(costs)), key=lambda p: (-costs[p], p)):
         load, rank = heapq.heappop(heap)
-        ranks[rank].append(position)
-        heapq.heappush(heap, (load + costs[position], rank))
-    return [sorted(positions) for positions in ranks]
+        ranks[rank].append(index)
+        heapq.heappush(heap, (load + costs[index], rank))
+    return [sorted(indices) for indices in ranks]
 
 
 def cut(
@@ -185,15 +185,15 @@ def _rows(samples: Sequence[Trainable], is_packed: bool) -> dict[str, Any]:
     }
 
 
-Placed = tuple[torch.Tensor, list[Segment], torch.Tensor]
+PlacedTokens = tuple[torch.Tensor, list[Segment], torch.Tensor]
 
 
-def _joined(samples: Sequence[Trainable]) -> Placed:
+def _joined(samples: Sequence[Trainable]) -> PlacedTokens:
     rows = [[*s.prompt_ids, *s.completion_ids[:-1].tolist()] for s in samples]
     width = max(len(row) for row in rows)
     segments, predictor = [], list[int]()
-    for number, (sample, row) in enumerate(zip(samples, rows, strict=True)):
-        start = number * width
+    for index, (sample, row) in enumerate(zip(samples, rows, strict=True)):
+        start = index * width
         segments.append(Segment(start=start, length=len(row)))
         # The state before a token predicts it: the first one's predictor ends the prompt.
         predictor += range(start + len(sample.prompt_ids) - 1, start + len(row))
@@ -201,7 +201,7 @@ def _joined(samples: Sequence[Trainable]) -> Placed:
     return padded, segments, torch.tensor(predictor)
 
 
-def _packed(samples: Sequence[Trainable]) -> Placed:
+def _packed(samples: Sequence[Trainable]) -> PlacedTokens:
     sizes = Counter(sample.group for sample in samples)
     row, segments, predictor = list[int](), list[Segment](), list[int]()
     prompts: dict[int, int] = {}

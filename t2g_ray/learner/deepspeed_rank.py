@@ -134,14 +134,14 @@ class DeepSpeedRank:
     ) -> float:
         """One optimiser step; returns the global norm of the gradient before it was clipped.
 
-        `loss_of(number, micro, weight)` gives the loss of a micro-batch, summed over tokens.
+        `loss_of(index, micro, weight)` gives the loss of a micro-batch, summed over tokens.
         `divisor` is a constant of the whole batch, over all ranks.
         """
         norm = 0.0
-        for number, (micro, weight) in enumerate(micros):
-            is_last = number == len(micros) - 1
+        for index, (micro, weight) in enumerate(micros):
+            is_last = index == len(micros) - 1
             self.engine.set_gradient_accumulation_boundary(is_last)
-            loss = loss_of(number, micro, weight)
+            loss = loss_of(index, micro, weight)
             # DeepSpeed averages over ranks; the loss is a sum over them.
             self.engine.backward(loss * (weight * dist.get_world_size() / divisor))
             norm = self._whole_grad_norm() if is_last else 0.0

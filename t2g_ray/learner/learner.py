@@ -71,8 +71,8 @@ class Learner(DeepSpeedRank):
         self.start_step()
         totals, fixed = Totals(LossSums), list[FixedLogProbs]()
 
-        def loss_of(number: int, micro: PolicyBatch, weight: float) -> torch.Tensor:
-            sums = self._micro_loss(micro, fixed, number)
+        def loss_of(index: int, micro: PolicyBatch, weight: float) -> torch.Tensor:
+            sums = self._micro_loss(micro, fixed, index)
             totals.add(sums, weight=weight)
             return sums.loss
 
@@ -96,9 +96,9 @@ class Learner(DeepSpeedRank):
             seconds=time.perf_counter() - started,
         )
 
-    def _micro_loss(self, micro: PolicyBatch, fixed: list[FixedLogProbs], number: int) -> LossSums:
-        """Sums of micro-batch `number`; `fixed` grows by one in the first update on the batch."""
-        is_first = number == len(fixed)
+    def _micro_loss(self, micro: PolicyBatch, fixed: list[FixedLogProbs], index: int) -> LossSums:
+        """Sums of micro-batch `index`; `fixed` grows by one in the first update on the batch."""
+        is_first = index == len(fixed)
         # Before the forward pass that a backward pass follows: ZeRO-3 gathers for both.
         reference = self._reference_logprobs(micro) if is_first else None
         logprobs, entropies = self.engine(micro, self._temperature)
@@ -107,9 +107,9 @@ class Learner(DeepSpeedRank):
         tokens = TokenBatch(
             logprobs=logprobs,
             entropies=entropies,
-            old_logprobs=fixed[number][0],
+            old_logprobs=fixed[index][0],
             sampler_logprobs=micro.sampler_logprobs,
-            reference_logprobs=fixed[number][1],
+            reference_logprobs=fixed[index][1],
             advantages=micro.advantages,
             sample_of=micro.sample_of,
         )

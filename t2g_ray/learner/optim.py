@@ -21,8 +21,8 @@ def lr_share(optimizer: OptimizerConfig, step: int, total_steps: int) -> float:
         return (step + 1) / optimizer.warmup_steps
     if optimizer.schedule == "constant":
         return 1.0
-    span = max(1, total_steps - optimizer.warmup_steps)
-    progress = min(1.0, (step - optimizer.warmup_steps) / span)
+    decay_steps = max(1, total_steps - optimizer.warmup_steps)
+    progress = min(1.0, (step - optimizer.warmup_steps) / decay_steps)
     decay = 1 - progress
     if optimizer.schedule == "cosine":
         decay = 0.5 * (1 + math.cos(math.pi * progress))

@@ -57,13 +57,13 @@ def packed_attention(
     return restored.view(1, -1, *rows.shape[1:]), None
 
 
-def _lay_out(states: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+def _lay_out(states: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
     """[1, heads, T, dim] and [S, L] -> [S, heads, L, dim]."""
     rows = states[0].transpose(0, 1)
     # The backward pass of an embedding adds up rows that were read many times, and does so much
     # faster on CPUs than that of an index.
-    taken = functional.embedding(places, rows.flatten(1))
-    return taken.view(*places.shape, *rows.shape[1:]).transpose(1, 2)
+    taken = functional.embedding(indices, rows.flatten(1))
+    return taken.view(*indices.shape, *rows.shape[1:]).transpose(1, 2)
 
 
 AttentionInterface.register(NAME, packed_attention)

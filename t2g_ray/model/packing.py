@@ -49,9 +49,9 @@ class AttentionCall:
     """One padded call of attention; padding repeats the first token of its segment."""
 
     queries: torch.Tensor
-    """[S, C] places in the row."""
+    """[S, C] indices into the row."""
     keys: torch.Tensor
-    """[S, K] places in the row, the prefix first."""
+    """[S, K] indices into the row, the prefix first."""
     mask: torch.Tensor | None
     """[S, 1, C, K] True where a query sees a key; None: causal, as without prefixes."""
 
@@ -71,7 +71,7 @@ class Packing:
     """All that a model needs to read a packed row."""
 
     position_ids: torch.Tensor
-    """[1, T] place of each token in its sequence."""
+    """[1, T] position of each token in its sequence."""
     calls: tuple[AttentionCall, ...]
     restore: torch.Tensor
     """[T] where each token of the row stands in the outputs of all calls, one after the other."""
@@ -103,9 +103,9 @@ def pack(segments: Sequence[Segment]) -> Packing:
         own = (key - prefixes) * (key < prefixes + lengths)
         keys = torch.where(key < prefixes, prefix_starts + key, starts + own)
         mask = (key <= (prefixes + step)[..., None])[:, None] if bool(prefixes.any()) else None
-        places = queries[is_token]
-        position_ids[places] = (prefixes + step)[is_token]
-        restore[places] = offset + is_token.flatten().nonzero()[:, 0]
+        tokens = queries[is_token]
+        position_ids[tokens] = (prefixes + step)[is_token]
+        restore[tokens] = offset + is_token.flatten().nonzero()[:, 0]
         offset += queries.numel()
         calls.append(AttentionCall(queries=queries, keys=keys, mask=mask))
     return Packing(position_ids=position_ids[None], calls=tuple(calls), restore=restore)

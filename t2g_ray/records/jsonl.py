@@ -114,9 +114,9 @@ def split_records(
         groups.setdefault(text, []).append(index)
     members = list(groups.values())
     chosen: set[int] = set()
-    for place in np.random.default_rng(seed).permutation(len(members)):
-        if len(chosen) + len(members[place]) <= heldout:
-            chosen.update(members[place])
+    for i in np.random.default_rng(seed).permutation(len(members)):
+        if len(chosen) + len(members[i]) <= heldout:
+            chosen.update(members[i])
     if len(chosen) != heldout:
         raise ValueError(
             f"{heldout} records must be held out without parting records of one text, found "

@@ -77,14 +77,14 @@ class RewardFunction:
         return "all" if self.is_batch else "concurrent" if self._is_async else "one"
 
     def __call__(self, call: RewardCall, report: Callable[[int, Outcome], None]) -> None:
-        """Report the outcome of each completion by its place, as soon as it is known."""
+        """Report the outcome of each completion by its index, as soon as it is known."""
         if self._is_async:
             self._runner.run(self._run_async(call, report))
         elif self.is_batch:
             _report_all(self._function(**self._batch(call)), len(call.completions), report)
         else:
-            for place in range(len(call.completions)):
-                report(place, _outcome(self._function(**self._single(call, place))))
+            for index in range(len(call.completions)):
+                report(index, _outcome(self._function(**self._single(call, index))))
 
     async def _run_async(self, call: RewardCall, report: Callable[[int, Outcome], None]) -> None:
         if self.is_batch:
@@ -92,20 +92,20 @@ class RewardFunction:
             _report_all(values, len(call.completions), report)
             return
 
-        async def one(place: int) -> None:
+        async def one(index: int) -> None:
             try:
-                report(place, _outcome(await self._function(**self._single(call, place))))
+                report(index, _outcome(await self._function(**self._single(call, index))))
             except Exception:
-                report(place, traceback.format_exc())
+                report(index, traceback.format_exc())
 
-        await asyncio.gather(*(one(place) for place in range(len(call.completions))))
+        await asyncio.gather(*(one(index) for index in range(len(call.completions))))
 
     def _batch(self, call: RewardCall) -> dict[str, Any]:
         texts = {BATCH: list(call.completions), "predicted": list(call.predicted)}
         return self._known({**call.columns, **texts})
 
-    def _single(self, call: RewardCall, place: int) -> dict[str, Any]:
-        text = {SINGLE: call.completions[place], "predicted": call.predicted[place]}
+    def _single(self, call: RewardCall, index: int) -> dict[str, Any]:
+        text = {SINGLE: call.completions[index], "predicted": call.predicted[index]}
         return self._known({**call.columns, **text})
 
     def _known(self, keywords: dict[str, Any]) -> dict[str, Any]:
@@ -137,18 +137,18 @@ def main() -> None:
 
 
 def _serve(function: RewardFunction, call: RewardCall, connection: Connection[Any, Any]) -> None:
-    open_places = set(range(len(call.completions)))
+    unanswered = set(range(len(call.completions)))
 
-    def report(place: int, outcome: Outcome) -> None:
-        open_places.discard(place)
-        connection.send((place, outcome))
+    def report(index: int, outcome: Outcome) -> None:
+        unanswered.discard(index)
+        connection.send((index, outcome))
 
     try:
         function(call, report)
     except Exception:
         message = traceback.format_exc()
-        for place in sorted(open_places):
-            connection.send((place, message))
+        for index in sorted(unanswered):
+            connection.send((index, message))
 
 
 def _load(path: str) -> Callable[..., Any]:
@@ -171,8 +171,8 @@ def _report_all(values: Any, count: int, report: Callable[[int, Outcome], None])
     values = list(values)
     if len(values) != count:
         raise ValueError(f"must return {count} numbers, one a completion, found {len(values)}")
-    for place, value in enumerate(values):
-        report(place, _outcome(value))
+    for index, value in enumerate(values):
+        report(index, _outcome(value))
 
 
 def _outcome(value: object) -> Outcome:

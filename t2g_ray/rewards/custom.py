@@ -121,8 +121,8 @@ class _Grader:
             with child.within(self.reward.deadline_s):
                 child.connection.send(call)
                 while len(outcomes) < len(call.completions):
-                    place, outcome = child.connection.recv()
-                    outcomes[place] = outcome
+                    index, outcome = child.connection.recv()
+                    outcomes[index] = outcome
                     if isinstance(outcome, str):
                         _logger.error("%s failed on a completion: %s", self.reward.path, outcome)
         except (EOFError, OSError):
@@ -139,8 +139,8 @@ class _Grader:
         if child.is_late:  # perhaps just after the last answer
             self.close()
         values: list[float | FailureTag] = []
-        for place in range(len(call.completions)):
-            outcome = outcomes.get(place)
+        for index in range(len(call.completions)):
+            outcome = outcomes.get(index)
             if isinstance(outcome, float):
                 values.append(outcome)
             else:

@@ -44,7 +44,7 @@ class _OpenGroup:
     started_s: float
     request: str
     """vLLM's own name of the group."""
-    spans: list[list[tuple[int, int]]]
+    version_starts: list[list[tuple[int, int]]]
     """For each completion (first token, version): where a new version began."""
     guesser: Guesser
 
@@ -92,9 +92,9 @@ class GenerationEngine:
             {"prompt_token_ids": list(prompt.token_ids), "cache_salt": self._salt(prompt.purpose)},
             sampling_parameters(sampling),
         )
-        spans = [[(0, self.version)] for _ in range(sampling.group_size)]
+        version_starts = [[(0, self.version)] for _ in range(sampling.group_size)]
         self._open[prompt.key] = _OpenGroup(
-            prompt, time.time(), request, spans, Guesser(prompt.likely_ids)
+            prompt, time.time(), request, version_starts, Guesser(prompt.likely_ids)
         )
 
     def _reseed(self, first: Prompt) -> None:
@@ -130,7 +130,9 @@ class GenerationEngine:
 
     def _close(self, output: RequestOutput) -> Group:
         group = self._open.pop(output.request_id)
-        completions = tuple(_completion(one, group.spans[one.index]) for one in output.outputs)
+        completions = tuple(
+            _completion(one, group.version_starts[one.index]) for one in output.outputs
+        )
         num_tokens = sum(len(one.token_ids) for one in completions)
         self.num_generated_tokens += num_tokens
         # Where tokens are guessed, all passes but a completion's last are counted as they happen.
@@ -197,8 +199,8 @@ class GenerationEngine:
 
     def _mark_version(self, version: int) -> None:
         for completion in running_completions(self._engine):
-            spans = self._open[completion.group].spans[completion.member]
-            spans.append((completion.num_written, version))
+            version_starts = self._open[completion.group].version_starts[completion.member]
+            version_starts.append((completion.num_written, version))
         self.version = version
         # Those that wait for their turn, or lost it, would read prefixes of the older weights.
         rekey_waiting_requests(self._engine, lambda salt: self._salt(salt.partition(" ")[0]))
@@ -241,7 +243,7 @@ def _verify_received(worker: Any, version: int) -> int:
     return _verify_worker(worker, manifest)
 
 
-def _completion(output: CompletionOutput, spans: list[tuple[int, int]]) -> Completion:
+def _completion(output: CompletionOutput, version_starts: list[tuple[int, int]]) -> Completion:
     token_ids: IntArray = np.asarray(output.token_ids, dtype=np.int32)
     flat: Any = output.logprobs
     logprobs: FloatArray = np.asarray(flat.logprobs, dtype=np.float32)
@@ -251,7 +253,7 @@ def _completion(output: CompletionOutput, spans: list[tuple[int, int]]) -> Compl
             f"{token_ids.size} tokens"
         )
     versions: IntArray = np.empty_like(token_ids)
-    for first, version in spans:
+    for first, version in version_starts:
         versions[first:] = version
     return Completion(
         token_ids=token_ids,

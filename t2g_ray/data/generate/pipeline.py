@@ -222,8 +222,8 @@ class Pipeline:
     def _without_leaks(self, made: list[Record], held_out: Sequence[str]) -> list[Record]:
         """Other words and names must not lead into the held-out texts."""
         index = TextIndex([*held_out, *(record.text for record in made)])
-        for place in range(len(held_out)):
-            index.add(place)
+        for i in range(len(held_out)):
+            index.add(i)
         clean: list[Record] = []
         for number, record in enumerate(made):
             match = index.find(len(held_out) + number)

@@ -50,7 +50,7 @@ def choose_graph(outcomes: Sequence[Outcome]) -> Chosen | NoGraph:
         f1 = graph_f1(graphs[one], graphs[other])
         likeness[one] += f1
         likeness[other] += f1
-    best = max(range(len(graphs)), key=lambda place: (likeness[place], -place))
+    best = max(range(len(graphs)), key=lambda index: (likeness[index], -index))
     # Both counts see each pair from its two ends; a sample without a graph agrees with none.
     num_pairs = len(outcomes) * (len(outcomes) - 1)
     return Chosen(graph=graphs[best], agreement=sum(likeness) / num_pairs if num_pairs else None)

@@ -84,8 +84,8 @@ def _swappable(record: Record) -> dict[str, str]:
 
 
 def _draw(name: str, names: Sequence[str], taken: set[str], rng: np.random.Generator) -> str | None:
-    for place in rng.permutation(len(names))[:MAX_TRIES].tolist():
-        new: str = names[place]
+    for index in rng.permutation(len(names))[:MAX_TRIES].tolist():
+        new: str = names[index]
         if new != name and not _words(new) & taken and _sounds_alike(name, new):
             return new
     return None

@@ -174,8 +174,8 @@ def ask_for_more(texts: Sequence[SourceText], num_types: int, *, seed: int) -> l
         record = text.record
         wanted = {"entity": list(record.entity_types), "relation": list(record.relation_types)}
         others = [(kind, name) for kind, name in every if name not in wanted[kind]]
-        for place in rng.permutation(len(others))[:num_types].tolist():
-            kind, name = others[place]
+        for index in rng.permutation(len(others))[:num_types].tolist():
+            kind, name = others[index]
             wanted[kind].insert(int(rng.integers(len(wanted[kind]) + 1)), name)
         record = replace(
             record,

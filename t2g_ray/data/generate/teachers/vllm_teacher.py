@@ -34,19 +34,19 @@ class EngineTeacher:
         """Raises what the engine raises, which then has no open request left."""
         outcomes: dict[int, Outcome] = {}
         try:
-            for place, request in enumerate(requests):
-                if (failure := self._add(place, request)) is not None:
-                    outcomes[place] = failure
+            for index, request in enumerate(requests):
+                if (failure := self._add(index, request)) is not None:
+                    outcomes[index] = failure
             while self._engine.is_busy:
                 for group in self._engine.step():
-                    place = group.prompt.index
-                    outcomes[place] = self._outcome(requests[place], group.completions[0])
+                    index = group.prompt.index
+                    outcomes[index] = self._outcome(requests[index], group.completions[0])
         finally:
             if self._engine.is_busy:
                 self._engine.abort(self._engine.open_prompts)
-        return [outcomes[place] for place in range(len(requests))]
+        return [outcomes[index] for index in range(len(requests))]
 
-    def _add(self, place: int, request: TeacherRequest) -> Outcome | None:
+    def _add(self, index: int, request: TeacherRequest) -> Outcome | None:
         try:
             token_ids = encode_messages(
                 self._tokenizer,
@@ -64,7 +64,7 @@ class EngineTeacher:
             max_new_tokens=self._max_new_tokens,
             json_schema=request.json_schema,
         )
-        self._engine.add(Prompt(index=place, token_ids=token_ids, purpose="eval"), sampling)
+        self._engine.add(Prompt(index=index, token_ids=token_ids, purpose="eval"), sampling)
         return None
 
     def _outcome(self, request: TeacherRequest, completion: Completion) -> Outcome:

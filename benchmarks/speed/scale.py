@@ -125,7 +125,7 @@ def run(
     prompts_per_actor: int = 4,
     rounds: int = 5,
 ) -> list[ResultRow]:
-    """Rows of each size; a run is `rounds` steps, each with `prompts_per_actor` prompts for every actor.
+    """Rows of each size; a run has `rounds` steps of `prompts_per_actor` prompts an actor.
 
     Raises ValueError where the machine's free memory cannot hold so many processes.
     """

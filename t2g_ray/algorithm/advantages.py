@@ -1,8 +1,8 @@
 """Rewards of a whole batch -> one advantage for each completion.
 
-Groups come and go as [groups][G]; a group may have fewer than G where a grader failed. Invariant:
-equal rewards in all groups give zero advantages everywhere, so a group without signal is known by
-its advantages alone and is not trained.
+Rewards and advantages are [groups][G]; a group has fewer than G where a grader failed. Invariant:
+equal rewards in all groups give zero advantages everywhere, so a group without signal is recognised
+by its advantages alone and is not trained on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Rewards = Sequence[Sequence[float]]
 Advantages = list[list[float]]
 
 STD_FLOOR = 1e-4
-"""Added to the deviation; keeps nearly equal rewards from being blown up."""
+"""Added to the deviation, so that differences between nearly equal rewards are not blown up."""
 
 
 def group_mean(rewards: Rewards) -> Advantages:
@@ -42,7 +42,7 @@ def leave_one_out(rewards: Rewards) -> Advantages:
 def batch_std(rewards: Rewards) -> Advantages:
     """(r - mean) / std of the batch. REINFORCE++ (arXiv:2501.03262), global normalisation.
 
-    A group of equal rewards still teaches here, unless the whole batch is equal.
+    A group of equal rewards still gives a gradient here, unless the whole batch is equal.
     """
     everything = [reward for group in rewards for reward in group]
     mean = fmean(everything)
@@ -88,9 +88,9 @@ def plan_advantages(
 ) -> list[tuple[float | None, ...]]:
     """Advantages [G] of each group of a batch; None masks a completion that is not trained.
 
-    Masked are completions whose grader failed, all of a group without signal or with fewer than
-    two graded ones (nothing to be compared with), and with `mask_truncated` those that ended at
-    the length limit (DAPO, arXiv:2503.14476, section 3.4).
+    Masked are completions whose grader failed; all completions of a group that has no signal, or
+    fewer than two graded ones to compare; and, with `mask_truncated`, completions that ended at the
+    length limit (DAPO, arXiv:2503.14476, section 3.4).
     """
     graded = [
         [reward for reward, ok in zip(s.rewards, s.is_valid, strict=True) if ok] for s in summaries
@@ -104,7 +104,7 @@ def plan_advantages(
 def _masked(
     summary: GroupSummary, advantages: Sequence[float], algorithm: AlgorithmConfig
 ) -> tuple[float | None, ...]:
-    """`advantages` of the graded completions, or none at all, in the places of all."""
+    """One value for each completion: None where it is masked, for all of them without signal."""
     if all(abs(advantage) < 1e-9 for advantage in advantages):
         return (None,) * len(summary.rewards)
     values = iter(advantages)

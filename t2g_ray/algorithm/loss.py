@@ -1,9 +1,10 @@
-"""Token log-probs -> the loss of a micro-batch and sums of what is watched.
+"""Token log-probs -> the loss of a micro-batch, and the sums behind the metrics.
 
-    loss = sum over tokens of  share * (- importance * objective + kl_coef * kl - entropy_coef * H)
+    loss = sum over tokens of
+           share * (-importance * objective + kl_coef * kl - entropy_coef * entropy)
 
 Each factor is a small function chosen by name in `AlgorithmConfig`; docs/algorithms.md has the
-equations. K is the number of trained tokens of the micro-batch.
+equations. Axes: K trained tokens of the micro-batch (docs/glossary.md).
 
 Invariant: everything returned is a sum over tokens whose summands depend on their own sample
 alone; the caller divides by constants of the whole batch, so the result does not depend on how
@@ -44,7 +45,7 @@ class TokenBatch:
 
 
 MAXIMUM = {"over": "maximum"}
-"""Metadata of a field of which the largest value counts, at least 1, in place of the sum."""
+"""Marks a field that is combined by its maximum (at least 1) instead of its sum."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +64,7 @@ class LossSums:
 
 
 def policy_loss(tokens: TokenBatch, algorithm: AlgorithmConfig) -> LossSums:
-    """Sums of one micro-batch; `loss` has still to be divided by `loss_divisor`."""
+    """Sums of one micro-batch; `loss` must still be divided by `loss_divisor`."""
     log_ratio = log_ratios(tokens, level=algorithm.ratio)
     objective, is_clipped = OBJECTIVES[algorithm.objective](log_ratio, tokens, algorithm)
     weights, is_truncated = importance_weights(tokens, algorithm)
@@ -93,7 +94,7 @@ def policy_loss(tokens: TokenBatch, algorithm: AlgorithmConfig) -> LossSums:
 
 
 def log_ratios(tokens: TokenBatch, *, level: Literal["token", "sequence"]) -> torch.Tensor:
-    """log pi / pi_old of each token, or its mean over the sample for all tokens of it, [K].
+    """log pi / pi_old of each token, or its mean over the token's sample, [K].
 
     The mean is GSPO's length-normalised sequence ratio (arXiv:2507.18071), eq. 7.
     """
@@ -103,7 +104,7 @@ def log_ratios(tokens: TokenBatch, *, level: Literal["token", "sequence"]) -> to
     return _sums_by_sample(difference, tokens.sample_of) / _lengths(tokens.sample_of)
 
 
-# --- objectives: what is to grow for each token [K], and whether its bound was active ---
+# --- objectives: what is maximised for each token [K], and whether its bound was active ---
 
 
 def clipped_objective(
@@ -136,7 +137,7 @@ OBJECTIVES: Mapping[str, Objective] = MappingProxyType(
 )
 
 
-# --- correction for tokens that another policy wrote than the one the batch is trained from ---
+# --- correction for tokens that were written by another policy than pi_old ---
 
 
 def importance_weights(
@@ -188,7 +189,7 @@ KL_ESTIMATES: Mapping[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]]
 
 
 def token_shares(sample_of: torch.Tensor, algorithm: AlgorithmConfig) -> torch.Tensor:
-    """Share of each token in the loss, [K]: 1 / T where completions count alike, else 1."""
+    """Share of each token in the loss, [K]: 1 / T where all completions count the same, else 1."""
     if algorithm.normalisation == "sequences":
         return 1 / _lengths(sample_of)
     return torch.ones_like(sample_of, dtype=torch.float32)
@@ -198,8 +199,8 @@ def loss_divisor(lengths: Sequence[int], algorithm: AlgorithmConfig, max_new_tok
     """What the sum over the whole batch is divided by; `lengths` of all its trained completions.
 
     tokens: mean over tokens (DAPO, arXiv:2503.14476, eq. 8). sequences: mean over completions of
-    their means (GRPO, arXiv:2402.03300, eq. 3). constant: the tokens that so many completions
-    could at most have (Dr.GRPO, arXiv:2503.20783).
+    their means (GRPO, arXiv:2402.03300, eq. 3). constant: the most tokens that this number of
+    completions can have (Dr.GRPO, arXiv:2503.20783).
     """
     if algorithm.normalisation == "tokens":
         return float(sum(lengths))

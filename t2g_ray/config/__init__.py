@@ -1,6 +1,6 @@
 """YAML and overrides -> frozen settings. Imports nothing of the project, and nothing heavy.
 
-The modules mirror the packages that read them; these are the names that others use.
+The modules mirror the packages that read them; these are the names for other packages to use.
 """
 
 from t2g_ray.config.algorithm import AlgorithmConfig

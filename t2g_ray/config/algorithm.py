@@ -21,7 +21,7 @@ class AlgorithmConfig(Section):
     """How rewards become advantages: group_mean is Dr.GRPO's, leave_one_out RLOO's, batch_std
     REINFORCE++'s, group_mean_batch_std REINFORCE++-baseline's."""
     objective: Literal["clip", "cispo"] = "clip"
-    """What each token is to raise: PPO's clipped ratio, or CISPO's weighted log-prob."""
+    """What is maximised for each token: PPO's clipped ratio, or CISPO's weighted log-prob."""
     ratio: Literal["token", "sequence"] = "token"
     """Ratio of new to old policy: of each token, or of its whole completion (GSPO)."""
     clip_low: float = Field(default=0.2, gt=0, lt=1)
@@ -32,26 +32,26 @@ class AlgorithmConfig(Section):
     """Mean over tokens of the batch (DAPO), mean over completions of their means (GRPO), or sum
     over completions x sampling.max_new_tokens (Dr.GRPO)."""
     updates_per_batch: int = Field(default=1, ge=1)
-    """Optimiser steps on each batch, all of it every time."""
+    """Optimiser steps on each batch; every step uses the whole batch."""
     mask_truncated: bool = False
     """Leave completions that ended at the length limit out of the loss; their rewards still count
-    in the comparison."""
+    in the means and deviations."""
     importance: Literal["truncate", "mask", "none"] = "truncate"
-    """Weight for tokens that another policy wrote: at most importance_cap, 0 outside
-    1 / importance_cap to importance_cap, or always 1."""
+    """Importance weight of tokens that another policy wrote: truncated at importance_cap, 0 outside
+    [1 / importance_cap, importance_cap], or always 1."""
     importance_level: Literal["token", "sequence"] = "token"
-    """Weight of each token, or the product over its completion."""
+    """Importance weight of each token by itself, or the product over its completion."""
     importance_cap: float = Field(default=2.0, ge=1)
     """Bound of the importance weight."""
     kl_coef: float = Field(default=0.0, ge=0)
     """Weight of the KL to the policy that the run started from; above 0 each learner rank holds a
     frozen copy of it."""
     kl_estimator: Literal["k1", "k2", "k3"] = "k3"
-    """Estimate of that KL for each token."""
+    """Estimator of that KL for each token."""
     kl_unbiased: bool = False
     """Multiply that estimate by the ratio, so that the gradient of k1 and k3 is the KL's own."""
     entropy_coef: float = Field(default=0.0, ge=0)
-    """Weight of the entropy, which the loss is lowered by."""
+    """Weight of the entropy bonus, which is subtracted from the loss."""
     parity_tolerance: float | None = Field(default=None, gt=0)
     """Largest mean |log-prob difference| in nats between sampler and learner on the same weights;
     when not given, 1e-5 where both compute in fp32, else 0.05."""

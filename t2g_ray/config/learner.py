@@ -37,14 +37,14 @@ class OptimizerConfig(Section):
 
 
 class LoraConfig(Section):
-    """Low-rank adapters in place of training all weights (Hu et al. 2021)."""
+    """Low-rank adapters instead of training all weights (Hu et al. 2021)."""
 
     rank: int = Field(default=0, ge=0)
     """Rank of the adapters; 0 trains all weights."""
     alpha: int = Field(default=32, ge=1)
     """Adapters are scaled by alpha / rank."""
     targets: list[str] = Field(default_factory=list)
-    """Names of the layers that get one, as in `q_proj`; when empty, all but the head."""
+    """Names of the layers that get an adapter, such as `q_proj`; when empty, all but the head."""
 
 
 class LearnerConfig(Section):
@@ -63,10 +63,10 @@ class LearnerConfig(Section):
     token_budget: int = Field(default=8192, ge=16)
     """Tokens of one micro-batch of one rank, padding included."""
     gradient_checkpointing: bool = False
-    """Compute activations again in place of keeping them."""
+    """Recompute activations instead of keeping them."""
     packing: bool = True
-    """Compute no padding, and each prompt once for all completions of its group, where the model
-    allows it; else padded rows of prompt and completion."""
+    """Pack rows where the model allows it: no padding, and each prompt once for all completions of
+    its group. Otherwise padded rows of prompt and completion are computed."""
     lora: LoraConfig = LoraConfig()
     """Adapters; samplers and the exported model get them merged into the weights."""
     optimizer: OptimizerConfig = OptimizerConfig()

@@ -1,8 +1,8 @@
 """YAML file + key=value overrides -> one frozen, fully resolved configuration.
 
 Invariant: an unknown key is an error that names the nearest valid one, and nothing outside this
-module fills in a default. This module imports neither torch, ray nor vllm, so that the command
-line answers at once.
+module fills in a default. This module imports neither torch, ray nor vllm, so that the command line
+responds at once.
 """
 
 from __future__ import annotations

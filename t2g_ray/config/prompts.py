@@ -10,28 +10,28 @@ from t2g_ray.config.section import EMBEDDED, Section
 
 
 class DataConfig(Section):
-    """Where records come from. `embedded` is the world that the product ships."""
+    """Where records come from. `embedded` is the small world that ships with the product."""
 
     train: str = EMBEDDED
     """JSONL file of records, or `embedded`."""
     heldout: str = EMBEDDED
     """JSONL file of records, `embedded`, or `none`."""
     train_records: int | None = Field(default=None, ge=1)
-    """Use the first so many records; for the embedded world, how many are written."""
+    """Use only this many records, from the first; for the embedded world, how many to make."""
     heldout_records: int | None = Field(default=None, ge=1)
-    """Evaluate on the first so many held-out records."""
+    """Evaluate on only this many held-out records, from the first."""
     level: Literal["easy", "medium", "hard"] = "medium"
     """Difficulty of the embedded world."""
     part: Literal["train", "rl"] = "train"
-    """Part of the embedded world to train on: they never share a text."""
+    """Part of the embedded world to train on; no two parts share a text."""
     overlooked: float = Field(default=0.0, ge=0, le=1)
-    """Share of passively stated relations that the embedded world's training graphs lack, as a
-    hurried annotator's do; held-out graphs are always complete."""
+    """Share of the relations stated in the passive voice that are missing from the embedded world's
+    training graphs, as a hurried annotator would miss them; held-out graphs are always complete."""
     seed: int | None = None
     """Seed of the embedded world and of the prompt order; the run's seed when not given."""
     order: Literal["shuffled", "small_first", "half_right_first"] = "shuffled"
-    """Order of the prompts inside an epoch of GRPO: by chance, small gold graphs first, or first
-    those whose F1 in the epochs before was nearest to one half."""
+    """Order of the prompts within an epoch of GRPO: random, small gold graphs first, or first the
+    records whose F1 in earlier epochs was nearest to one half."""
 
 
 class PromptConfig(Section):

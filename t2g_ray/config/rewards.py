@@ -1,4 +1,4 @@
-"""Names and weights of reward parts -> a checked specification; the presets."""
+"""Names and weights of reward parts -> a checked specification; also the presets."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ PENALTIES = frozenset({"duplicates", "overlong"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CustomReward:
-    """A function of the user's own, `path` as in "my_module:my_reward", and its part's name.
+    """A reward function of the user: import path, as in "my_module:my_reward", and name of its
+    part.
 
     A call that takes longer than `deadline_s` seconds is killed.
     """
@@ -60,8 +61,8 @@ class CustomReward:
 class RewardSpec:
     """How much each part weighs: the total is their weighted sum.
 
-    Raises ValueError for an unknown part, a weight that is not a finite number above 0, or a name
-    of a custom part that is taken.
+    Raises ValueError for an unknown part, a weight that is not a finite number above 0, or a custom
+    part whose name is taken.
     """
 
     weights: Mapping[str, float]
@@ -107,13 +108,13 @@ PRESETS: dict[str, RewardSpec] = {
         }
     ),
     "f1": RewardSpec({"f1_entities": 1.0, "f1_relations": 1.0}),
-    # Ten parts F1 to one part schema: the weighing of ReasoningNER (AAAI 2026).
+    # Ten parts F1 to one part schema: the weighting of ReasoningNER (AAAI 2026).
     "f1_schema": RewardSpec({"f1_entities": 5.0, "f1_relations": 5.0, "schema": 1.0}),
 }
 
 
 def preset(name: str) -> RewardSpec:
-    """The preset of this name. Raises ValueError with the names there are."""
+    """The preset of this name. Raises ValueError that lists the valid names."""
     if name not in PRESETS:
         raise ValueError(f"unknown reward preset {name!r}; use one of {sorted(PRESETS)}")
     return PRESETS[name]
@@ -125,7 +126,7 @@ class CustomRewardConfig(Section):
     path: str = Field(pattern=r"^[\w.]+:[\w.]+$")
     """Import path, as in `my_module:my_reward`; the folder of the command is searched first."""
     name: str | None = Field(default=None, pattern=r"^\w+$")
-    """Its name in the metrics; that of the function when not given."""
+    """Its name in the metrics; by default the name of the function."""
     weight: float = Field(default=1.0, gt=0)
     """What its value is multiplied by."""
     deadline_s: float = Field(default=10.0, gt=0)
@@ -138,17 +139,17 @@ class RewardConfig(Section):
     actors: int = Field(default=1, ge=1)
     """Reward actors; each takes groups as they finish."""
     preset: str = "default"
-    """Named weights of the reward parts."""
+    """Weights of the reward parts, by the name of a preset."""
     weights: dict[str, float] | None = None
-    """Named weights in place of a preset's."""
+    """Weights of reward parts by name, instead of a preset."""
     penalties: dict[str, float] = Field(default_factory=dict)
     """Weights of the penalties `duplicates` and `overlong`, on top of the preset or the weights."""
     beta: float = Field(default=1.0, gt=0)
-    """F-beta in place of F1 in the reward: above 1 recall weighs more, below 1 precision."""
+    """F-beta instead of F1 in the reward: above 1 recall weighs more, below 1 precision."""
     power: float = Field(default=1.0, gt=0)
     """The F1 parts of the reward are raised to this power: 0.5 is the square root."""
     overlong_share: float = Field(default=0.2, gt=0, le=1)
-    """Last share of sampling.max_new_tokens over which the overlong penalty grows to its whole."""
+    """Last share of sampling.max_new_tokens, over which the overlong penalty grows from 0 to 1."""
     custom: list[CustomRewardConfig] = Field(default_factory=list)
     """Reward functions of your own, added to the parts above."""
     max_error_rate: float = Field(default=0.01, ge=0, le=1)

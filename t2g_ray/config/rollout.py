@@ -17,12 +17,12 @@ class SamplingConfig(Section):
     max_new_tokens: int = Field(default=512, ge=1)
     """Longest completion, the end token included."""
     ignore_eos: bool = False
-    """Write on past the end token, for measurements with completions of one known length."""
+    """Continue past the end token, for measurements with completions of one known length."""
     over_sample: float = Field(default=1.0, ge=1.0)
     """Groups begun for a step, as a multiple of prompts_per_step. Above 1 the first to finish are
-    trained, the others aborted, and their prompts come again; needs max_staleness 0."""
+    trained on and the others aborted; their prompts are drawn again. Needs max_staleness 0."""
     extra_groups: int = Field(default=0, ge=0)
-    """Further groups that a step may take in place of those whose rewards are all equal."""
+    """Extra groups that a step may take to replace those whose F1 are all equal."""
 
 
 class RolloutConfig(Section):
@@ -33,7 +33,8 @@ class RolloutConfig(Section):
     threads: int = Field(default=1, ge=1)
     """CPU threads of one actor; also the CPUs that its bundle reserves."""
     gpus: float = Field(default=0, ge=0)
-    """GPUs of one actor: its tensor parallel size, or a share where a learner rank has the rest."""
+    """GPUs of one actor: its tensor parallel size, or part of one that it shares with a learner
+    rank."""
     tensor_parallel: int = Field(default=1, ge=1)
     """GPUs that one engine spreads its layers over."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -45,14 +46,14 @@ class RolloutConfig(Section):
     max_sequences: int = Field(default=256, ge=1)
     """Completions that one engine writes at a time."""
     draft_tokens: int | None = Field(default=None, ge=0, le=64)
-    """Tokens of a record's own graph that the engine takes as guesses and checks in one pass of the
-    model; that changes the speed alone. 24 on CPUs when not given; not for GPUs."""
+    """Tokens of a record's own graph that the engine guesses and checks in one pass of the model
+    (speculative decoding); this changes only the speed. 24 on CPUs when not given; not for GPUs."""
     engine: dict[str, Any] = Field(default_factory=dict)
-    """More engine arguments, passed to vLLM as they are."""
+    """Further engine arguments, passed to vLLM unchanged."""
 
     @property
     def num_guessed(self) -> int:
-        """`draft_tokens`, or what the hardware makes of it."""
+        """`draft_tokens`, or the default for the hardware."""
         return (0 if self.gpus else 24) if self.draft_tokens is None else self.draft_tokens
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""What goes on beside training: sync, evaluation, checkpoints, deadlines."""
+"""What happens beside training: sync, evaluation, checkpoints, deadlines."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from t2g_ray.config.section import Section
 
 
 class SyncConfig(Section):
-    """Weights from the learner to the samplers."""
+    """How weights get from the learner to the samplers."""
 
     transport: Literal["store", "broadcast", "ipc"] = "store"
-    """How weights travel: through Ray's object store, which goes everywhere; from the learner's
+    """How weights travel: through Ray's object store, which works everywhere; from the learner's
     device to those of the samplers (NCCL between GPUs, Gloo between CPUs); or as memory that
     learner and sampler share, where both are on one device."""
     bucket_mib: float = Field(default=64.0, gt=0)
-    """Size of the pieces that weights are sent in."""
+    """Size of the buckets that weights are sent in."""
     verify_every: int = Field(default=10, ge=1)
-    """Compare all tensors at the first sync, after a resume and every so many syncs."""
+    """Compare all tensors at the first two syncs of a run or resume, and at every n-th version."""
 
 
 class EvalConfig(Section):
     """Evaluation on the held-out records: of greedy answers in GRPO, of the loss in SFT."""
 
     every: int = Field(default=0, ge=0)
-    """Steps between evaluations, beside those before and after; 0: GRPO has only these two, SFT
+    """Steps between evaluations, besides those before and after; 0: GRPO has only these two, SFT
     none."""
     max_new_tokens: int | None = None
-    """Longest answer in an evaluation; as in training when not given."""
+    """Longest answer in an evaluation; by default as in training."""
 
 
 class CheckpointConfig(Section):
@@ -39,12 +39,12 @@ class CheckpointConfig(Section):
     every: int = Field(default=50, ge=0)
     """Steps between checkpoints; 0 keeps only the last state."""
     keep: int = Field(default=2, ge=1)
-    """How many of the newest checkpoints stay."""
+    """How many of the newest checkpoints are kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """How long a phase may take, and the key that says so."""
+    """How long a phase may take, and the configuration key that sets it."""
 
     name: str
     seconds: float
@@ -54,12 +54,12 @@ class Deadline:
 
 
 class DeadlineConfig(Section):
-    """Seconds that each waiting phase may take before the run stops with its name."""
+    """Seconds that each phase may take before the run stops and names the phase."""
 
     start_s: float = Field(default=600, gt=0)
-    """All actors answer."""
+    """Until all actors answer."""
     generate_s: float = Field(default=600, gt=0)
-    """The groups of a step arrive."""
+    """Until the groups of a step have arrived."""
     train_s: float = Field(default=600, gt=0)
     """One optimiser step, or one checkpoint."""
     sync_s: float = Field(default=300, gt=0)

@@ -1,7 +1,7 @@
 """What every section of a configuration is.
 
-Each field is documented below itself, and docs/configuration.md lists them all. What follows from
-several sections is a property of the stage that holds them (`config.stages`).
+Each field is documented by the string below it, and docs/configuration.md lists them all. What
+follows from several sections is a property of the stage that holds them (`config.stages`).
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class StageConfig(Section):
     model: str = EMBEDDED
     """`embedded`, a folder in Hugging Face format, or a hub name."""
     resume: Literal["never", "auto"] = "never"
-    """auto: go on from the newest valid checkpoint, if there is one."""
+    """auto: continue from the newest valid checkpoint, if there is one."""
     data: DataConfig = DataConfig()
     prompt: PromptConfig = PromptConfig()
     learner: LearnerConfig = LearnerConfig()
@@ -62,7 +62,7 @@ class GrpoConfig(StageConfig):
     group_size: int = Field(default=8, ge=2)
     """Completions of one prompt."""
     max_staleness: int = Field(default=0, ge=0)
-    """Optimiser steps a group's first token may be older than the policy trained."""
+    """How many optimiser steps older than the trained policy a group's first token may be."""
     sampling: SamplingConfig = SamplingConfig()
     rollout: RolloutConfig = RolloutConfig()
     reward: RewardConfig = RewardConfig()

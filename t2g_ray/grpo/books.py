@@ -1,4 +1,4 @@
-"""Groups and tokens that arrived = trained + left untrained + waiting, at the end of every step.
+"""After every step: groups and tokens that arrived = trained + left untrained + waiting.
 
 Invariant: `Books` stops the run where something was lost or counted twice.
 """
@@ -13,7 +13,7 @@ from t2g_ray.types import GroupSummary
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stock:
-    """Groups and tokens that arrived scored, and those of them not taken yet."""
+    """Scored groups and tokens that have arrived, and those that no step has taken yet."""
 
     arrived_groups: int
     arrived_tokens: int
@@ -23,7 +23,7 @@ class Stock:
 
 @dataclass(frozen=True, slots=True)
 class Surplus:
-    """Groups that a step began and gave up, once it had as many as it trains."""
+    """Groups that a step began and gave up, once it had as many as it trains on."""
 
     finished: tuple[GroupSummary, ...] = ()
     aborted: Mapping[int, Sequence[int]] = field(default_factory=dict)
@@ -31,7 +31,7 @@ class Surplus:
 
 
 class Books:
-    """Adds up what was trained and what was left, and compares with what arrived."""
+    """Adds up what was trained on and what was left, and compares it with what arrived."""
 
     def __init__(self) -> None:
         self._groups = [0, 0]
@@ -62,9 +62,9 @@ def conservation_check(
 ) -> None:
     """Check generated = trained + dropped + waiting, all counted since the same moment.
 
-    `unit` is "groups" or "tokens". `dropped` holds all that left without being trained, groups
-    without signal included; `waiting` what is finished and not yet used. ConservationError
-    with all numbers when they do not add up.
+    `unit` is "groups" or "tokens". `dropped` is all that left without being trained on, groups
+    without signal included; `waiting` is what has arrived and is not yet used. Raises
+    ConservationError with all numbers when they do not add up.
     """
     excess = generated - (trained + dropped + waiting)
     if excess:

@@ -1,7 +1,7 @@
 """Prompts -> the rollout actor that writes each one.
 
-Invariant: a position is open with one rollout actor until it is closed, and who gets it depends on
-lengths that are known beforehand, so that a resumed run deals alike.
+Invariant: a position is open with one rollout actor until it is closed, and which one depends on
+lengths that are known beforehand, so that a resumed run deals the same way.
 """
 
 from __future__ import annotations
@@ -34,28 +34,28 @@ class Dealer:
         self._loads += [0] * (count - len(self._loads))
 
     def deal(self, prompts: Iterable[Prompt]) -> list[list[Prompt]]:
-        """A share for each actor in use, empty ones included."""
+        """One list of prompts for each actor in use, perhaps an empty one."""
         shares: list[list[Prompt]] = [[] for _ in range(self._num_used)]
         for prompt in prompts:
             actor = min(range(self._num_used), key=lambda i: (self._loads[i], i))
             shares[actor].append(prompt)
-            # The longest that the group may become.
+            # The most tokens that the group can have.
             tokens = len(prompt.token_ids) + self._longest_group
             self._open[prompt.index] = actor, tokens
             self._loads[actor] += tokens
         return shares
 
     def close(self, position: int) -> None:
-        """The group arrived, or was given up."""
+        """Note that the group arrived, or was given up."""
         actor, tokens = self._open.pop(position)
         self._loads[actor] -= tokens
 
     def num_open(self, actor: int) -> int:
-        """Groups that this actor has still to finish."""
+        """Groups that this actor still has to finish."""
         return sum(owner == actor for owner, _ in self._open.values())
 
     def open_by_actor(self, among: Sequence[int] | None = None) -> dict[int, list[int]]:
-        """Actor -> its open positions, of all or of those given; ascending."""
+        """Actor -> its open positions, ascending; only those in `among` where that is given."""
         positions = sorted(self._open if among is None else set(among) & self._open.keys())
         by_actor: dict[int, list[int]] = {}
         for position in positions:

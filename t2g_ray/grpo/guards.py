@@ -1,6 +1,6 @@
 """What a step reports -> nothing, or a LoopError that says what to look at.
 
-Invariant: what must be finite is looked at before weights are published or saved, so that the last
+Invariant: what must be finite is checked before weights are published or saved, so that the last
 checkpoint is still sound when a run stops here.
 """
 
@@ -14,11 +14,11 @@ from t2g_ray.grpo.stages import LoopError, Ready
 from t2g_ray.types import TrainReport
 
 MAX_EMPTY_STEPS = 20
-"""Steps in a row without any signal after which waiting longer is not worth the compute."""
+"""Steps in a row without any signal, after which going on is not worth the compute."""
 
 
 class Guards:
-    """The checks of one run; they remember what they have to count."""
+    """The checks of one run, with the counts that they need."""
 
     def __init__(self, config: GrpoConfig) -> None:
         self._config = config
@@ -26,7 +26,7 @@ class Guards:
         self._num_graded = self._num_grader_errors = 0
 
     def check_age(self, position: int, age: int) -> None:
-        """`age`: versions from a taken group's oldest token, or its admission, to the present."""
+        """`age`: versions between now and a taken group's oldest token, or its admission."""
         if age > self._config.max_staleness:
             raise LoopError(
                 f"a trained group must be at most {self._config.max_staleness} versions old, "
@@ -34,7 +34,7 @@ class Guards:
             )
 
     def check_graders(self, taken: Sequence[Ready]) -> None:
-        """Few completions may be left out because their grader failed, over the whole run."""
+        """Over the whole run, only a small share of the completions may have a failed grader."""
         flags = [ok for ready in taken for ok in ready.summary.is_valid]
         self._num_graded += len(flags)
         self._num_grader_errors += flags.count(False)
@@ -47,7 +47,7 @@ class Guards:
             )
 
     def check_signal(self, num_groups: int) -> None:
-        """Steps without a group to train may come, but not for ever."""
+        """Some steps may have no group to train on, but not `MAX_EMPTY_STEPS` in a row."""
         self._num_empty_steps = 0 if num_groups else self._num_empty_steps + 1
         if self._num_empty_steps >= MAX_EMPTY_STEPS:
             raise LoopError(
@@ -57,7 +57,7 @@ class Guards:
             )
 
     def check_finite(self, report: TrainReport, step: int) -> None:
-        """Loss and gradient norm are numbers."""
+        """Loss and gradient norm must be finite."""
         for name, value in (("loss", report.loss), ("grad_norm", report.grad_norm)):
             if not math.isfinite(value):
                 raise LoopError(
@@ -67,7 +67,7 @@ class Guards:
                 )
 
     def check_parity(self, report: TrainReport, step: int) -> None:
-        """Both sides agree on tokens that the very weights wrote from which the step was taken."""
+        """Both sides must agree on tokens written by the weights that the step started from."""
         tolerance = self._config.parity_tolerance
         is_close = report.logprob_difference <= tolerance  # NaN is not
         if not is_close:

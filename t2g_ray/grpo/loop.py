@@ -68,7 +68,7 @@ class GrpoLoop:
         """Train until `config.steps`; returns the last version. Weights must be published.
 
         Raises RunStopped between two steps when a stop was asked for; the learner and the ledger
-        then stand at `version`.
+        are then at `version`.
         """
         self._step_ended_s = time.time()
         while self.version < self.config.steps:
@@ -79,7 +79,7 @@ class GrpoLoop:
             self.version += 1
             sync = self._weights.publish(self.version)
             if not self._watcher.needs_samplers(self.version):
-                self._admit()  # the samplers work while this step is written down
+                self._admit()  # the samplers work while this step is logged
             report = StepReport(version=self.version, train=train, sync=sync)
             self._finish(taken, surplus, batch, report)
             if self._scaler is not None:
@@ -99,7 +99,7 @@ class GrpoLoop:
             self._groups.start(positions, min_version=self.version)
 
     def _take_step(self) -> tuple[list[Ready], Surplus]:
-        """The groups of a step, further ones in place of those without signal, and the rest."""
+        """The groups of a step, those without signal replaced; and the surplus that it gave up."""
         sampling, wanted = self.config.sampling, self.config.prompts_per_step
         taken = self._take(wanted)
         num_extra = sampling.extra_groups
@@ -107,7 +107,7 @@ class GrpoLoop:
             self._start(num_missing)
             taken += self._take(num_missing)
             num_extra -= num_missing
-        # Not before: a stop between two of them leaves the whole step to be taken again.
+        # Consumed only now: after a stop during a `_take` above, the whole step is drawn again.
         self._ledger.consume([ready.summary.index for ready in taken])
         for ready in taken:
             if scores := ready.summary.graded(ready.summary.f1):
@@ -115,8 +115,9 @@ class GrpoLoop:
         return taken, self._end_rest()
 
     def _is_useful(self, ready: Ready) -> bool:
-        """Whether the group gives gradient. Where useless ones are replaced, its F1 decides, which
-        no shaping of the reward can make unequal."""
+        """Whether the group gives a gradient. Where groups without signal are replaced, its F1 must
+        differ too, because shaping the reward can make rewards differ that have nothing to teach.
+        """
         summary = ready.summary
         is_f1_asked = self.config.sampling.extra_groups > 0
         kinds = [summary.rewards, *([summary.f1] if is_f1_asked else [])]
@@ -142,7 +143,7 @@ class GrpoLoop:
 
     def _dues(self) -> list[Due]:
         if self.config.sampling.over_sample > 1:
-            return []  # what is not taken ends with its step
+            return []  # a group that is not taken ends with its step
         return dues_of(
             self._admitted,
             version=self.version,

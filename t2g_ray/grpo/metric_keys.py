@@ -1,6 +1,6 @@
 """The keys that every line of metrics.jsonl holds in GRPO, with their units.
 
-`step_line` makes the lines; docs/algorithms.md shows this table.
+`step_line` makes the lines; docs/metrics.md shows this table.
 """
 
 from __future__ import annotations

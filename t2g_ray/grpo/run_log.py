@@ -20,7 +20,7 @@ TRAINING = ("train", "gather", "checkpoint")
 
 
 class RunLog:
-    """Implements `grpo.stages.Watcher`; evaluation and checkpoints are called at their steps."""
+    """Implements `grpo.stages.Watcher`; calls evaluation and checkpoints when they are due."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class RunLog:
         self._progress.__exit__(None, None, None)
 
     def after_step(self, line: Mapping[str, float], taken: Sequence[Ready], ledger: Ledger) -> None:
-        """Write everything about the step, then evaluate and save where it is time to."""
+        """Write everything about the step, then evaluate and save where that is due."""
         step = int(line["step"])
         full = {**line, **self._shares(line)}
         for sink in self._sinks:
@@ -86,7 +86,7 @@ class RunLog:
             self._checkpoint(step, ledger)
 
     def needs_samplers(self, step: int) -> bool:
-        """True at the steps with an evaluation; the last one's is the run's final one."""
+        """True at steps with an evaluation, except the last: the final one follows it."""
         every = self._config.eval.every
         return bool(every) and step % every == 0 and step != self._config.steps
 
@@ -96,7 +96,7 @@ class RunLog:
         self._trace.append(spans)
         end_s = max((span.end_s for span in spans), default=0.0)
         window = (end_s - line["time/step_s"], end_s)
-        # A span may reach back into the step before, whose part of it is still to be counted.
+        # A span kept from the step before may reach into this window, and counts for that part.
         self._spans = [s for s in self._spans if s.end_s > window[0]] + spans
         wall_s = line["time/step_s"]
         config = self._config
@@ -121,6 +121,6 @@ class RunLog:
 
 
 def _tokens_per_pass(spans: Sequence[Span]) -> float:
-    """0 where no group ended."""
+    """Growth of a completion in a pass of the model; 0 where no group ended."""
     tokens, passes = (sum(int(s.args.get(name, 0)) for s in spans) for name in ("tokens", "passes"))
     return tokens / max(1, passes)

@@ -29,7 +29,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class TrainGroup:
-    """A group with its advantages [G]; None masks a completion that is not trained."""
+    """A group with its advantages [G]; None masks a completion that is not trained on."""
 
     index: int
     handle: object
@@ -50,7 +50,7 @@ class Prompts(Protocol):
         """What the policy reads."""
 
     def record(self, position: int) -> Record:
-        """What its completions are graded by."""
+        """What its completions are graded against."""
 
 
 class Groups(Protocol):
@@ -62,7 +62,7 @@ class Groups(Protocol):
     def take(
         self, count: int, *, dues: Sequence[Due], should_stop: Callable[[], bool]
     ) -> list[Ready]:
-        """Wait for `count` scored groups that `staleness.choose` may give out; hand them over.
+        """Wait until `staleness.choose` picks `count` of the scored groups, and return those.
 
         Raises RunStopped as soon as `should_stop()`, and takes nothing then.
         """
@@ -71,25 +71,25 @@ class Groups(Protocol):
         """Give up these groups, finished or not; returns once none of them is left."""
 
     def stock(self) -> Stock:
-        """What arrived since the start, and what of it was not taken yet."""
+        """What has arrived since the start, and how much of it was not taken yet."""
 
 
 class Trainer(Protocol):
     """The learner ranks."""
 
     def step(self, groups: Sequence[TrainGroup], *, divisor: float) -> TrainReport:
-        """Train on the groups, at least one. `divisor` is `loss_divisor`'s."""
+        """Train on the groups, at least one. `divisor` is the result of `loss_divisor`."""
 
 
 class Weights(Protocol):
-    """The way from learner to samplers."""
+    """The path of the weights from learner to samplers."""
 
     def publish(self, version: int) -> SyncReport:
         """Send the learner's weights as `version`."""
 
 
 class Watcher(Protocol):
-    """What is kept of a step, and what is due after it: files, evaluation, checkpoints."""
+    """What is recorded of a step, and what is due after it: files, evaluation, checkpoints."""
 
     def after_step(self, line: Mapping[str, float], taken: Sequence[Ready], ledger: Ledger) -> None:
         """Called once for each step, with the weights of that step published."""
@@ -102,4 +102,4 @@ class Scaler(Protocol):
     """Rollout actors that join and leave between two steps."""
 
     def step(self) -> None:
-        """Go one step towards the number that was asked for; called after every step."""
+        """Move towards the requested number of actors; called after every step of the loop."""

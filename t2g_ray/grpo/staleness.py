@@ -1,7 +1,7 @@
 """Which groups may be trained now, and which must be.
 
-Invariant: what must be trained within `lag` more steps is at most `lag` steps' worth once a step is
-over, so no group is ever too old when its turn comes (earliest deadline first).
+Invariant: once a step is over, the groups that must be trained within `lag` more steps fit into
+`lag` steps, so no group is ever too old when its turn comes (earliest deadline first).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from t2g_ray.types import GroupSummary
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """Of these positions, at least so many must be trained in the present step."""
+    """At least `least` of these positions must be trained in the present step."""
 
     positions: frozenset[int]
     least: int
@@ -24,7 +24,7 @@ class Due:
 def dues_of(
     admitted: Mapping[int, int], *, version: int, max_staleness: int, groups_per_step: int
 ) -> list[Due]:
-    """What the step that leaves `version` owes, of groups {position: version at admission}.
+    """Dues of the step that starts from `version`; `admitted`: position -> version at admission.
 
     A step trains `groups_per_step` groups; none may be older than `max_staleness` versions.
     """
@@ -37,9 +37,9 @@ def dues_of(
 
 
 def choose(finished: Collection[int], count: int, dues: Sequence[Due]) -> list[int] | None:
-    """The `count` finished positions to train, oldest first; None when it is too early to say.
+    """The `count` finished positions to train, oldest first; None while one that is due is missing.
 
-    `dues` come with the most urgent first, and each one holds those before it.
+    `dues` are sorted, the most urgent first, and each contains the positions of those before it.
     """
     if len(finished) < count:
         return None
@@ -55,7 +55,7 @@ def choose(finished: Collection[int], count: int, dues: Sequence[Due]) -> list[i
 
 @dataclass(frozen=True, slots=True)
 class TokenAges:
-    """Versions between the weights that wrote a token and those that a step leaves."""
+    """Versions between the weights that wrote a token and those that a step starts from."""
 
     mean: float
     """Over tokens."""

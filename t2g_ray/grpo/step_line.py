@@ -1,4 +1,4 @@
-"""All that is known of a step -> one line of metrics.jsonl; the only place that names metrics.
+"""All that is known of a step -> one line of metrics.jsonl; the only module that names its keys.
 
 What the trace adds (times, idle shares, passes) comes in `run_log`.
 """
@@ -25,14 +25,14 @@ class FinishedStep:
     summaries: Sequence[GroupSummary]
     """Of the groups that the step took."""
     trained: Mapping[int, Sequence[int]]
-    """Index of a group -> lengths of those of its completions that gave gradient."""
+    """Index of a group -> lengths of its completions that gave a gradient."""
     surplus: Surplus
-    """What the step gave up."""
+    """The groups that the step gave up."""
     report: StepReport
     time_s: float
     """Since the run started."""
     wall_s: float
-    """Since the step before ended."""
+    """Since the end of the step before."""
 
     @property
     def used(self) -> list[GroupSummary]:
@@ -133,7 +133,7 @@ def _sync(report: SyncReport) -> dict[str, float]:
 
 
 def _length_bias(summaries: Sequence[GroupSummary], surplus: Surplus) -> float:
-    """Mean length of the completions taken, over that of all begun as far as they came."""
+    """Mean length of the completions taken over that of all begun, aborted ones included."""
     taken = [length for s in summaries for length in s.lengths]
     finished = [length for s in surplus.finished for length in s.lengths]
     aborted = [length for lengths in surplus.aborted.values() for length in lengths]
@@ -143,7 +143,7 @@ def _length_bias(summaries: Sequence[GroupSummary], surplus: Surplus) -> float:
 _NO_TRAINING = dict.fromkeys(
     ["loss", "grad_norm", "entropy", "kl", "clip_fraction", "mismatch/kl"], 0.0
 ) | {"mismatch/max_ratio": 1.0}
-"""What a step reports in which no group carried signal."""
+"""What a step reports when no group carried signal."""
 
 _SCORES = ("reward/mean", "reward_std/group_mean", "f1/entities", "f1/relations", "json_valid_rate")
 

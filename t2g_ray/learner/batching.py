@@ -1,9 +1,9 @@
 """Samples of either stage -> token-budget micro-batches, balanced over ranks.
 
-Two layouts of the same tokens. `packed`: one row without padding, each distinct prompt once for
-all completions of its group. `joined`: a padded row of prompt and completion for each sample, for
-models that cannot read packed rows. Letters: R rows, L row tokens, K trained tokens in sample
-order.
+Two layouts of the same tokens. `packed`: one row without padding, each distinct prompt once for all
+completions of its group. `joined`: a padded row of prompt and completion for each sample, for
+models that cannot read packed rows. Axes: R rows, L tokens of a row, K trained tokens in sample
+order (docs/glossary.md).
 
 Invariant: how samples are cut into micro-batches and ranks changes no gradient, because losses
 are sums over K divided by a constant of the whole batch.
@@ -23,7 +23,7 @@ from t2g_ray.model.packing import Packing, Segment, pack
 from t2g_ray.types import IntArray, Sample
 
 PAD_ID = 0
-"""Padding is masked everywhere, so its id only has to exist in every vocabulary."""
+"""Padding is masked everywhere, so any id will do that exists in every vocabulary."""
 
 
 class Trainable(Protocol):
@@ -53,11 +53,11 @@ class MicroBatch:
     token_ids: torch.Tensor
     """[R, L]; one row where the tokens are packed."""
     segments: tuple[Segment, ...]
-    """Where the real tokens stand in the flat rows, and what each of them continues."""
+    """Where the real tokens are in the flattened rows, and which prefix each segment continues."""
     packing: Packing | None
     """How attention reads the packed row; None: padded rows."""
     predictor: torch.Tensor
-    """[K] flat index of the hidden state that predicts each trained token."""
+    """[K] index into the flattened rows of the hidden state that predicts each trained token."""
     targets: torch.Tensor
     """[K] ids of the trained tokens."""
     sample_of: torch.Tensor
@@ -70,7 +70,7 @@ class MicroBatch:
 
     @property
     def num_slots(self) -> int:
-        """The same with padding."""
+        """Tokens that are computed, padding included."""
         return self.token_ids.numel()
 
     def to(self: AnyBatch, device: torch.device) -> AnyBatch:
@@ -85,7 +85,7 @@ class MicroBatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyBatch(MicroBatch):
-    """The same with what GRPO knows of each trained token."""
+    """A micro-batch, with what GRPO needs for each trained token."""
 
     sampler_logprobs: torch.Tensor
     """[K]"""
@@ -94,7 +94,7 @@ class PolicyBatch(MicroBatch):
 
 
 def balance(costs: Sequence[int], num_ranks: int) -> list[list[int]]:
-    """Indices 0..len(costs)-1 spread over ranks so that sums are close (longest first).
+    """Spread the indices of `costs` over ranks so that the sums are close (largest first).
 
     Deterministic; indices within a rank stay in order. Graham 1969, LPT rule: the largest
     sum is at most 4/3 of the best possible.
@@ -111,7 +111,8 @@ def balance(costs: Sequence[int], num_ranks: int) -> list[list[int]]:
 def cut(
     samples: Sequence[AnySample], *, token_budget: int, is_packed: bool
 ) -> list[list[AnySample]]:
-    """Samples by length, whole groups together, cut where their slots would pass the budget.
+    """Samples sorted by length, groups kept together, cut where their slots would exceed the
+    budget.
 
     Raises ValueError when a single sample is larger than the budget.
     """

@@ -1,9 +1,8 @@
 """One DeepSpeed rank: micro-batches with a loss -> optimiser steps, and the weights they make.
 
-What GRPO and SFT share. Every rank holds one and calls the same methods in the same order: they
-are collective. Invariant: all ranks run the same number of micro-batches (short ranks repeat one
-with weight 0) and walk one gather schedule, so that no rank waits in a collective that the others
-never enter.
+What GRPO and SFT share. The methods are collective: all ranks call the same ones in the same order.
+Invariant: all ranks run the same number of micro-batches (short ranks repeat one with weight 0) and
+walk one gather schedule, so that no rank waits in a collective that the others never enter.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 Weighted = tuple[AnyBatch, float]
-"""A micro-batch and 1, or 0 where it only keeps this rank in step with the others."""
+"""A micro-batch and its weight: 1, or 0 where it only keeps this rank in step with the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +52,7 @@ class RankSpec:
 class DeepSpeedRank:
     """One rank. torch.distributed must be set up before (`ranks.join_ranks`).
 
-    `is_start_kept`: the policy that the run started from is part of what is trained, as with a KL.
+    `is_start_kept`: the loss depends on the policy that the run started from, as with a KL.
     """
 
     def __init__(self, spec: RankSpec, *, is_start_kept: bool = False) -> None:
@@ -103,7 +102,7 @@ class DeepSpeedRank:
         collate: Callable[..., AnyBatch],
         filler: AnySample,
     ) -> list[Weighted[AnyBatch]]:
-        """This rank's samples as micro-batches, as many on every rank.
+        """This rank's samples as micro-batches, the same number on every rank.
 
         A rank without any sample computes `filler`.
         """
@@ -119,7 +118,7 @@ class DeepSpeedRank:
         return micro.to(self.device), weight
 
     def start_step(self) -> None:
-        """Set the mode and the learning rate of the step that comes."""
+        """Switch to training mode and set the learning rate of the coming step."""
         self.engine.train()
         share = lr_share(self._settings.optimizer, self.step_count, self._total_steps)
         for group, peak in zip(self.engine.optimizer.param_groups, self._peak_lrs, strict=True):
@@ -132,7 +131,7 @@ class DeepSpeedRank:
         *,
         divisor: float,
     ) -> float:
-        """One optimiser step; returns the global norm of the gradient before it was clipped.
+        """One optimiser step; returns the global norm of the gradient before clipping.
 
         `loss_of(index, micro, weight)` gives the loss of a micro-batch, summed over tokens.
         `divisor` is a constant of the whole batch, over all ranks.
@@ -164,8 +163,8 @@ class DeepSpeedRank:
     def named_tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Full tensors in one fixed order, for the rank that packs; collective under ZeRO-3.
 
-        Gathered and copied one at a time, and never while a gather is open: a generator that
-        yields inside one lets ranks drift apart.
+        Each is gathered and copied before it is yielded: a generator that yields while a gather is
+        open lets ranks drift apart.
         """
         import deepspeed
 
@@ -209,7 +208,7 @@ class DeepSpeedRank:
 
 
 def _is_packed(policy: PreTrainedModel) -> bool:
-    """Switch the policy to packed rows where it can read them; say why where it cannot."""
+    """Switch the policy to packed rows where it can read them; log the reason where it cannot."""
     reason = enable_packing(policy)
     if reason is not None:
         _log.warning("%s computes padded rows: %s", type(policy).__name__, reason)

@@ -24,7 +24,7 @@ from t2g_ray.model.lora import without_adapters
 from t2g_ray.types import Sample, TrainReport
 
 FixedLogProbs = tuple[torch.Tensor, torch.Tensor | None]
-"""Log-probs [K] of a micro-batch before the first update on it, and by the reference policy."""
+"""Log-probs [K] of a micro-batch: before the first update on it, and by the reference policy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +99,8 @@ class Learner(DeepSpeedRank):
     def _micro_loss(self, micro: PolicyBatch, fixed: list[FixedLogProbs], index: int) -> LossSums:
         """Sums of micro-batch `index`; `fixed` grows by one in the first update on the batch."""
         is_first = index == len(fixed)
-        # Before the forward pass that a backward pass follows: ZeRO-3 gathers for both.
+        # Before the policy's forward pass, because ZeRO-3 gathers for it and its backward pass
+        # together.
         reference = self._reference_logprobs(micro) if is_first else None
         logprobs, entropies = self.engine(micro, self._temperature)
         if is_first:

@@ -1,8 +1,8 @@
 """Hidden states and a vocabulary matrix -> log-probs and entropies of chosen tokens.
 
-Invariant: no tensor of K x V is kept for the backward pass. The vocabulary is read in chunks of
-tokens and each chunk is computed again when its gradient is needed, so peak memory grows with
-the chunk, not with the batch.
+Invariant: no tensor of K x V is kept for the backward pass. Logits are computed for a chunk of
+tokens at a time, and again when the chunk's gradient is needed, so peak memory grows with the
+chunk, not with the batch. Axes: K trained tokens, D hidden size, V vocabulary; H is an entropy.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CHUNK_ELEMENTS = 1 << 24
 
 
 class _ChunkedLogProb(torch.autograd.Function):
-    """log softmax(h W^T / temperature)[target] and the entropy of that softmax, in fp32, [K]."""
+    """log softmax(h W^T / temperature)[target] and the entropy of that softmax, fp32 [K]."""
 
     @staticmethod
     def forward(
@@ -35,7 +35,7 @@ class _ChunkedLogProb(torch.autograd.Function):
             entropies.append(-(log_p.exp() * log_p).sum(-1))
         ctx.save_for_backward(hidden, weight, targets)
         ctx.scale, ctx.chunk = scale, chunk
-        # An output that no loss reads then has the gradient None, and costs nothing.
+        # The gradient of an output that no loss uses is then None, and costs nothing.
         ctx.set_materialize_grads(False)
         return torch.cat(logprobs), torch.cat(entropies)
 
@@ -77,7 +77,7 @@ def chunked_logprobs(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probs and entropies, [K] each, in nats, of the distribution at this temperature.
 
-    `hidden` [K, H], `weight` [V, H], `targets` [K].
+    `hidden` [K, D], `weight` [V, D], `targets` [K].
     """
     apply: Any = _ChunkedLogProb.apply
     logprobs, entropies = apply(hidden, weight, targets, 1.0 / temperature)
@@ -97,8 +97,8 @@ class TokenLogProbs(nn.Module):
     def forward(self, micro: MicroBatch, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probs and entropies of the micro-batch's trained tokens, [K] each.
 
-        A packed micro-batch needs a policy that `enable_packing` switched, a padded one a policy
-        that it did not.
+        A packed micro-batch needs a policy that `enable_packing` has switched, a padded one needs a
+        policy that it has not.
         """
         # Without a packing, padding follows the tokens and attention is causal: no mask is needed.
         packing: dict[str, Any] = {}
@@ -114,7 +114,8 @@ class TokenLogProbs(nn.Module):
 def check_head(policy: PreTrainedModel) -> None:
     """Raises ValueError for a model whose logits are not its last states times its head's weights.
 
-    Caps, scales and biases of logits would be left out here without a word. In padded layout only.
+    Caps, scales and biases of logits would otherwise be ignored in silence. To be called before
+    `enable_packing`.
     """
     config = policy.config.get_text_config()
     ids = torch.arange(8, device=policy.device)[None] % config.vocab_size
@@ -122,7 +123,7 @@ def check_head(policy: PreTrainedModel) -> None:
     expected = policy(input_ids=ids, use_cache=False).logits.float()
     found = (states @ policy.get_output_embeddings().weight.T).float()
     difference = relative_difference(found, expected)
-    # A cap shows in large logits only.
+    # A cap shows only in large logits.
     is_capped = getattr(config, "final_logit_softcapping", None) is not None
     if is_capped or not difference <= TOLERANCE[states.dtype]:
         raise ValueError(

@@ -46,10 +46,10 @@ def tag_for_muon(policy: nn.Module) -> None:
 def orthogonalise_in_float32() -> None:
     """Let DeepSpeed's Muon compute in float32 in this process; for learners on CPUs.
 
-    DeepSpeed takes float16 where oneDNN offers it, which differs from processor to processor, and
-    has no setting for it. float16 rounds gradients apart that differ in their last bit, so one
-    rank and two went different ways (weights 2e-4 apart after three steps; now 1e-7). For matrices
-    of a tiny policy float32 is also faster; on GPUs it is not, and they keep float16.
+    DeepSpeed takes float16 where oneDNN offers it, which depends on the processor, and has no
+    setting for it. float16 enlarges a difference in the last bit of a gradient, so one rank and two
+    ended apart (weights 2e-4 apart after three steps; now 1e-7). For the matrices of a tiny policy
+    float32 is also faster; on GPUs it is not, and they keep float16.
     """
     from deepspeed.runtime.zero.muon import original_muon
 
@@ -86,8 +86,8 @@ def _optimizer_section(optimizer: OptimizerConfig) -> dict[str, Any]:
             "momentum": optimizer.muon_momentum,
             "betas": betas,
             "weight_decay": optimizer.weight_decay,
-            # torch's own AdamW, here and below: DeepSpeed's kernels are compiled at first use,
-            # and their result depends on where memory lies, so that a resume would not repeat.
+            # torch's own AdamW, here and below: DeepSpeed's kernels are compiled at first use, and
+            # their result depends on memory addresses, so that a resumed run would not repeat.
             "torch_adam": True,
         }
         return {"type": "Muon", "params": parameters}

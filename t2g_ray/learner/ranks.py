@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 
 def join_ranks(*, rank: int, num_ranks: int, address: str, port: int, is_cpu: bool) -> None:
-    """Set up torch.distributed and DeepSpeed: gloo on CPUs, on GPUs nccl beside it."""
+    """Set up torch.distributed and DeepSpeed: Gloo on CPUs, on GPUs NCCL as well."""
     if is_cpu:
         os.environ["DS_ACCELERATOR"] = "cpu"
         # Without this Muon's update is compiled at its first call, which takes minutes here.
@@ -23,10 +23,10 @@ def join_ranks(*, rank: int, num_ranks: int, address: str, port: int, is_cpu: bo
         "MASTER_PORT": str(port),
     }
     os.environ.update(environment)
-    # A C++ all-reduce that only inference uses, compiled for half a minute at first start.
+    # Skips a C++ all-reduce that only inference uses; compiling it takes half a minute.
     importlib.import_module("deepspeed.comm.torch").build_shm_op = lambda: None  # type: ignore[attr-defined]
     deepspeed.init_distributed(
-        # Gradients are reduced where they lie, the counts of a step on the CPU everywhere.
+        # Gradients are reduced on their device, the counts of a step always on the CPU.
         dist_backend="gloo" if is_cpu else "cpu:gloo,cuda:nccl",
         auto_mpi_discovery=False,
         verbose=False,

@@ -1,7 +1,7 @@
 """The policy that a run started from, frozen: micro-batches -> log-probs without gradient.
 
-Invariant: a resumed run measures its KL to the very weights that the first run did, and puts its
-adapters beside them; a digest in every checkpoint holds it to that.
+Invariant: a resumed run measures its KL to the same weights as the first run, and puts its adapters
+beside them; a digest in every checkpoint checks it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from t2g_ray.weights.manifest import bytes_of, digest_of
 
 
 class ReferencePolicy:
-    """A whole copy of the starting policy on each learner rank, reading the rows that it reads."""
+    """A whole copy of the starting policy on each learner rank, which reads rows of the same
+    layout."""
 
     def __init__(
         self, model: str, *, dtype: torch.dtype, device: torch.device, is_packed: bool
@@ -32,7 +33,7 @@ class ReferencePolicy:
 
     @torch.no_grad()
     def logprobs(self, micro: MicroBatch, temperature: float) -> torch.Tensor:
-        """Of the micro-batch's trained tokens, [K]."""
+        """Log-probs of the micro-batch's trained tokens, [K]."""
         logprobs: torch.Tensor = self._module(micro, temperature)[0]
         return logprobs
 
@@ -46,7 +47,7 @@ def digest_of_policy(policy: nn.Module) -> str:
 def check_same_start(found: str | None, own: str | None, where: object) -> None:
     """Raises ValueError when a checkpoint was written under another starting policy.
 
-    `own` is None where nothing depends on it: no KL is taken and all weights are in checkpoints.
+    `own` is None where nothing depends on it: without KL and with all weights in the checkpoints.
     """
     if own is not None and found != own:
         raise ValueError(

@@ -18,7 +18,7 @@ Sums = TypeVar("Sums")
 
 
 class Totals(Generic[Sums]):
-    """Collects dataclasses of one kind, whose fields are scalar tensors, on one rank."""
+    """Adds up dataclasses of one kind, whose fields are scalar tensors, on one rank."""
 
     def __init__(self, kind: type[Sums]) -> None:
         described: Any = kind
@@ -39,7 +39,7 @@ class Totals(Generic[Sums]):
                 self._maxima[name] = max(self._maxima[name], value)
 
     def over_ranks(self) -> Sums:
-        """What all ranks counted; collective."""
+        """The totals over all ranks; collective."""
         reduced = {
             **_reduced(self._sums, dist.ReduceOp.SUM),
             **_reduced(self._maxima, dist.ReduceOp.MAX),

@@ -1,8 +1,8 @@
 """Low-rank adapters beside frozen matrices -> the tensors of the same model without adapters.
 
 Hu et al. 2021, "LoRA", section 4.1: W = W0 + alpha / rank x B A, where only A and B are trained and
-B starts at 0. Invariant: names and shapes of what leaves are those of the model that came in, so
-that samplers, evaluation and serving read a trained model like any other.
+B starts at 0. Invariant: names and shapes of the tensors are those of the original model, so that
+samplers, evaluation and serving read a trained model like any other.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def add_adapters(policy: PreTrainedModel, lora: LoraConfig, *, seed: int) -> Non
 
 
 def without_adapters(policy: nn.Module) -> AbstractContextManager[Any]:
-    """Inside, the policy computes what it did before it got adapters."""
+    """Inside the block, the policy computes as it did before it had adapters."""
     from peft.helpers import rescale_adapter_scale
 
     manager: AbstractContextManager[Any] = rescale_adapter_scale(policy, 0.0)
@@ -59,7 +59,7 @@ class PlainTensor:
     name: str
     parameter: nn.Parameter
     layer: Any = None
-    """The peft layer around `parameter`, where that one has an adapter."""
+    """The peft layer around `parameter`, where it has an adapter."""
 
     @property
     def parts(self) -> list[nn.Parameter]:
@@ -79,7 +79,7 @@ class PlainTensor:
 
 
 def plain_tensors(policy: nn.Module) -> Iterator[PlainTensor]:
-    """Every tensor of the model without adapters, in its order."""
+    """Every tensor of the model without adapters, in the model's order."""
     for name, parameter in policy.named_parameters():
         path, _, kind = name.rpartition(".")
         if ".lora_" in name:

@@ -4,7 +4,7 @@ The attention of the model is replaced through Hugging Face's attention interfac
 out queries and keys as `packing.pack` planned, and calls torch's own attention on them. A prompt
 is computed once; its keys serve every completion and collect all their gradients.
 
-Invariant: a model is switched only after it gave the same states packed as one row at a time.
+Invariant: a model is switched only after its states agreed, packed and one row at a time.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ def packed_attention(
     packing: Packing | None = None,
     **more: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention of one row [1, heads, T, dim] -> [1, T, heads, dim], in the calls of `packing`.
+    """Attention of one row [1, heads, L, dim] -> [1, L, heads, dim], by the calls in `packing`.
 
-    No mask arrives, because none is registered under this name. `more` is what the layer gives
-    to any attention (dropout, scaling).
+    No mask arrives, because none is registered under this name. `more` is what a layer passes to
+    any attention (dropout, scaling).
     """
     if packing is None:
         raise NotPackedError(
@@ -58,10 +58,10 @@ def packed_attention(
 
 
 def _lay_out(states: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-    """[1, heads, T, dim] and [S, L] -> [S, heads, L, dim]."""
+    """[1, heads, L, dim] and [S, C] -> [S, heads, C, dim]; the same with P for C."""
     rows = states[0].transpose(0, 1)
-    # The backward pass of an embedding adds up rows that were read many times, and does so much
-    # faster on CPUs than that of an index.
+    # Not by indexing: the backward pass of an embedding also adds up rows that were read many
+    # times, and is much faster on CPUs.
     taken = functional.embedding(indices, rows.flatten(1))
     return taken.view(*indices.shape, *rows.shape[1:]).transpose(1, 2)
 
@@ -72,8 +72,8 @@ AttentionInterface.register(NAME, packed_attention)
 def enable_packing(policy: PreTrainedModel) -> str | None:
     """Let `policy` read packed rows only; where it cannot, leave it alone and return the reason.
 
-    What is known not to work is refused first. The rest must show in a probe on its own weights
-    that two completions of one prompt get the states that they get alone.
+    What is known not to work is refused first. Any other model must show, in a probe with its own
+    weights, that two completions of one prompt get the same states as each does alone.
     """
     if reason := _known_obstacle(policy):
         return reason

@@ -3,8 +3,9 @@
 Every layer but attention treats tokens one by one, so a row of many sequences needs no padding
 there. Attention reads sequences: those of similar length are laid out as one padded call.
 
-Invariant: a token sees the prefix of its segment and its segment up to itself, nothing else.
-Letters: T tokens of the row, S segments of one call, C their longest, K their longest with prefix.
+Invariant: a token sees the prefix of its segment and its segment up to itself, nothing else. Axes:
+L tokens of the row, S segments of one call, C tokens of its longest segment, P of its longest
+segment with prefix (docs/glossary.md).
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from dataclasses import dataclass
 import torch
 
 MAX_WASTE = 1 / 32
-"""A call may pad this share of all query-key pairs; what would pad more begins another call."""
+"""A call may pad this share of all query-key pairs; more padding begins another call."""
 CALL_PAIRS = 4096
-"""Padding that costs no more than a call does; a call may always pad as much."""
+"""Padded pairs that cost about as much as one more call; any call may pad this many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,9 +52,9 @@ class AttentionCall:
     queries: torch.Tensor
     """[S, C] indices into the row."""
     keys: torch.Tensor
-    """[S, K] indices into the row, the prefix first."""
+    """[S, P] indices into the row, the prefix first."""
     mask: torch.Tensor | None
-    """[S, 1, C, K] True where a query sees a key; None: causal, as without prefixes."""
+    """[S, 1, C, P] True where a query sees a key; None without prefixes: plain causal attention."""
 
     @property
     def num_pairs(self) -> int:
@@ -71,10 +72,10 @@ class Packing:
     """All that a model needs to read a packed row."""
 
     position_ids: torch.Tensor
-    """[1, T] position of each token in its sequence."""
+    """[1, L] position of each token in its sequence."""
     calls: tuple[AttentionCall, ...]
     restore: torch.Tensor
-    """[T] where each token of the row stands in the outputs of all calls, one after the other."""
+    """[L] index of each token of the row in the outputs of all calls, put one after the other."""
 
     def to(self, device: torch.device) -> Packing:
         """The same on `device`."""
@@ -92,7 +93,7 @@ def pack(segments: Sequence[Segment]) -> Packing:
     restore = torch.empty(num_tokens, dtype=torch.long)
     calls, offset = [], 0
     for bucket in _buckets(segments):
-        # Each [S, 1], against the steps of a row.
+        # Each is [S, 1], to be compared with the offsets `step` and `key`.
         starts, lengths, prefix_starts, prefixes = torch.tensor(
             [[s.start, s.length, s.prefix_start, s.prefix_length] for s in bucket]
         ).T[..., None]

@@ -21,10 +21,10 @@ NONE = -1
 """In place of a token id where there is no token."""
 
 NUM_COMPARED = 16
-"""Last tokens of what is written that are compared with the likely answer."""
+"""How many of the tokens written last are compared with the likely answer."""
 
 _FADING = 0.6
-"""What a token counts for, relative to the one after it; measured on the demo (0.3 to 0.95)."""
+"""Weight of a token relative to the one after it; chosen from 0.3 to 0.95 by runs of the demo."""
 _WEIGHTS = _FADING ** np.arange(NUM_COMPARED - 1, -1, -1)
 
 _GREEDY_BELOW = 1e-5
@@ -34,19 +34,19 @@ _GREEDY_BELOW = 1e-5
 class Guesser:
     """Guesses how a completion goes on, from one likely answer.
 
-    The guess follows the place of the answer that agrees best with the last tokens written, token
-    by token, the later ones counting for more: a completion that left the answer is found again,
-    and one that wrote another name goes on behind that name.
+    The guess continues the answer from where it agrees best with the tokens written last, of which
+    later ones count more. So a completion that departed from the answer is found again, and one
+    that wrote another name is continued after that name.
     """
 
     def __init__(self, likely: Sequence[int]) -> None:
         self._likely = list(likely)
         padded = np.concatenate([np.full(NUM_COMPARED, NONE), np.asarray(self._likely, np.int64)])
-        # [tokens, NUM_COMPARED]: what stands before the end of the answer's first n tokens.
+        # [tokens, NUM_COMPARED]: row i ends with token i of the answer.
         self._before = np.lib.stride_tricks.sliding_window_view(padded, NUM_COMPARED)[1:]
 
     def guess(self, written: Sequence[int], limit: int) -> list[int]:
-        """At most `limit` tokens; none where none of the last two written is in the answer."""
+        """At most `limit` tokens; none where neither of the last two written fits the answer."""
         if not self._likely or not written or limit <= 0:
             return []
         last = np.asarray(written[-NUM_COMPARED:], np.int64)
@@ -72,7 +72,7 @@ def verify(
     logprobs = logits.float().div_(scale.unsqueeze(1)).log_softmax(-1)
     first = (num_guesses + 1).cumsum(0) - num_guesses - 1
     column = torch.arange(width)
-    # [rows, width]: where the logits of a row's tokens stand; rows with fewer repeat their last.
+    # [rows, width]: indices of the logits of each row's tokens; shorter rows repeat their last.
     places = first.unsqueeze(1) + torch.minimum(column, num_guesses.unsqueeze(1))
     of_guesses = logprobs[places[:, :-1], guesses.clamp(min=0)]
     stands = torch.rand(guesses.shape, dtype=torch.float64) < of_guesses.double().exp()
@@ -90,12 +90,12 @@ def verify(
 
 
 def _own_token(logprobs: Tensor, refused: Tensor, is_greedy: Tensor) -> Tensor:
-    """A token [rows] of the distribution [rows, vocabulary] without the guess that fell."""
+    """Draw a token [rows] from the distribution [rows, vocabulary] without the refused guess."""
     rest = logprobs.exp()
     fell = (refused >= 0).nonzero().squeeze(1)
     kept = rest[fell, refused[fell]].clone()
     rest[fell, refused[fell]] = 0.0
-    # A guess of all the probability that there is cannot fall but by rounding.
+    # A guess with probability 1 can only be refused through rounding.
     empty = rest[fell].sum(1) == 0
     rest[fell[empty], refused[fell[empty]]] = kept[empty]
     drawn = (rest / torch.empty_like(rest).exponential_()).argmax(-1)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 CHECK_BYTES = 512 * 2**20
-"""Memory that checking guesses may take in a pass; large vocabularies leave fewer guesses."""
+"""Memory for checking guesses in a pass: a large vocabulary allows fewer guesses."""
 
 
 @dataclass(slots=True)
@@ -58,15 +58,15 @@ class GenerationEngine:
         self.version = -1
         self.num_generated_tokens = 0
         self.num_passes = 0
-        """Passes of the model in which a completion grew, over all completions."""
+        """Passes of the model in which a completion grew, summed over all completions."""
         self._open: dict[str, _OpenGroup] = {}
-        """By the key of the prompt."""
+        """Open groups by the key of their prompt."""
         self._engine = start_vllm(spec)
         if spec.draft_tokens:
             from t2g_ray.rollout.vllm_drafting import install_verifier
 
             self._call(install_verifier)
-            # Logits and log-probs of every token checked, in float32.
+            # Every checked token has a row of logits and one of log-probs, in float32.
             self._max_checked = CHECK_BYTES // (2 * 4 * vocabulary_size(self._engine))
 
     @property
@@ -145,7 +145,7 @@ class GenerationEngine:
         )
 
     def abort(self, keys: Iterable[str]) -> dict[str, list[int]]:
-        """Forget those of the groups of these prompts that are open.
+        """Forget the open groups among those of these prompts.
 
         Returns, for each one, how many tokens each of its unfinished completions had.
         """
@@ -162,8 +162,8 @@ class GenerationEngine:
     ) -> None:
         """Replace the weights under the running groups and stamp the version afterwards.
 
-        Raises WeightSyncError naming the tensor; the old version then stays stamped and the
-        engine must not be used until a whole sync succeeded.
+        Raises WeightSyncError naming the tensor; the old version then stays stamped and the engine
+        must not be used until a whole sync has succeeded.
         """
         if len(buckets) != manifest.num_buckets:
             raise WeightSyncError(
@@ -189,7 +189,7 @@ class GenerationEngine:
         self._call("init_weight_transfer_engine", init)
 
     def receive(self, version: int, *, verify: bool) -> None:
-        """As `load`, of all buckets that the learner sends over the link as `version`."""
+        """Like `load`, with all buckets that the learner sends over the link as `version`."""
         self._call("start_weight_update")
         self._call("update_weights", {"bucket": None})
         self._call("finish_weight_update")
@@ -202,13 +202,13 @@ class GenerationEngine:
             version_starts = self._open[completion.group].version_starts[completion.member]
             version_starts.append((completion.num_written, version))
         self.version = version
-        # Those that wait for their turn, or lost it, would read prefixes of the older weights.
+        # Requests that are waiting or were preempted would read prefixes of the older weights.
         rekey_waiting_requests(self._engine, lambda salt: self._salt(salt.partition(" ")[0]))
 
     def _salt(self, purpose: str) -> str:
-        """Keys cached prefixes by version: an old one cannot be hit.
+        """Cached prefixes are keyed by version, so that an old one cannot be hit.
 
-        And by purpose: what was evaluated, which a resumed run leaves out, must not decide what
+        And by purpose: a resumed run may skip evaluations, so their prefixes must not decide what
         training finds in the cache.
         """
         return f"{purpose} v{self.version}"

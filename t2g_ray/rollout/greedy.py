@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generated:
-    """One text and its length in tokens for each record, and how many were not whole."""
+    """One text and its length in tokens for each record, and how many did not fit."""
 
     texts: tuple[str, ...]
     lengths: tuple[int, ...]
@@ -46,7 +46,7 @@ def generate_texts(
     """Write one greedy completion for each record.
 
     `is_constrained` holds the output to the JSON Schema of the record's types. An answer that
-    reaches `max_new_tokens` then keeps its whole items, so every answer is a graph.
+    reaches `max_new_tokens` then keeps its complete items, so every answer is a graph.
     """
     from t2g_ray.rollout.spec import Sampling
 
@@ -85,7 +85,7 @@ def generate_texts(
 def local_spec(model: str, *, max_prompt_tokens: int, max_new_tokens: int) -> EngineSpec:
     """An engine for this machine: its first GPU, else all its cores.
 
-    The context is no longer than asked for, and never beyond what the model can place. Raises
+    The context is no longer than asked for, and never longer than the model's positions. Raises
     ValueError when the completions alone exceed that.
     """
     import torch
@@ -117,7 +117,8 @@ def local_spec(model: str, *, max_prompt_tokens: int, max_new_tokens: int) -> En
         load_weights=True,
         more={
             "use_tqdm_on_load": False,
-            # The canonical form: with free spaces a weak policy could write nothing else.
+            # The canonical form only: where spaces are free, a weak policy might write nothing but
+            # spaces.
             "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
         },
     )
@@ -131,9 +132,9 @@ def answer_records(
     *,
     is_constrained: bool,
 ) -> Generated:
-    """`generate_texts` by a model folder or hub name, from start to end of its engine.
+    """`generate_texts` with a model folder or hub name; starts and ends the engine.
 
-    Raises ValueError for a model that cannot be read or placed in so many tokens.
+    Raises ValueError for a model that cannot be read or has too few positions.
     """
     from t2g_ray.rollout.engine import GenerationEngine
 

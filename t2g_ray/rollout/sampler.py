@@ -31,12 +31,12 @@ class SamplerStopped(RuntimeError):
 
 
 class PromptRefused(ValueError):
-    """The engine cannot write a group as it was asked for; the message holds the reason."""
+    """The engine cannot write a group as requested; the message holds the reason."""
 
 
 Result = TypeVar("Result")
 _Out = queue.SimpleQueue[Group | BaseException | None]
-"""What a call waits on: a group, its own failure, or None for a group that was aborted."""
+"""What a call waits for: a group, its own failure, or None for a group that was aborted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +64,9 @@ class SamplerThread:
         self._is_closed = False
         self._version = -1
         self._working_since_s: float | None = None
-        """Start of what no span covers yet; None while the engine has nothing to do."""
+        """Start of the work that no span covers yet; None while the engine has nothing to do."""
         self._traced = 0, 0
-        """Tokens and passes that the spans so far tell of."""
+        """Tokens and passes that earlier spans already report."""
         self._trace_lock = threading.Lock()
         ready: Future[None] = Future()
         self._thread = threading.Thread(
@@ -117,11 +117,11 @@ class SamplerThread:
     def load(
         self, manifest: Manifest, buckets: Sequence[Bucket | SharedBucket], *, verify: bool
     ) -> float:
-        """Apply weights under the running groups; returns the seconds it took them to load."""
+        """Apply weights under the running groups; returns the seconds that loading took."""
         return self._update(manifest.version, lambda e: e.load(manifest, buckets, verify=verify))
 
     def receive(self, version: int, *, verify: bool) -> float:
-        """As `load`, of weights that come over the link."""
+        """Like `load`, with weights that come over the link."""
         return self._update(version, lambda e: e.receive(version, verify=verify))
 
     def _update(self, version: int, load: Callable[[GenerationEngine], None]) -> float:
@@ -139,7 +139,7 @@ class SamplerThread:
         return self._call(function)
 
     def drain_spans(self) -> list[Span]:
-        """Spans up to now since the last call; one under way is cut here and goes on after."""
+        """Spans since the last call; work that is going on is split in two here."""
         # Asking the engine's thread would wait for its step to end.
         with self._trace_lock:
             self._trace_work()
@@ -148,7 +148,7 @@ class SamplerThread:
     def _trace_work(self) -> None:
         if self._working_since_s is None:
             return
-        now_s = max(time.time(), self._working_since_s)  # clocks are set back at times
+        now_s = max(time.time(), self._working_since_s)  # clocks are sometimes set back
         counts = self._engine.num_generated_tokens, self._engine.num_passes
         tokens, passes = (now - old for now, old in zip(counts, self._traced, strict=True))
         self._tracer.add(
@@ -187,7 +187,7 @@ class SamplerThread:
         future: Future[Result] = Future()
 
         def command() -> None:
-            # Boundary: a failed call is its caller's, the thread goes on.
+            # Boundary: a failed call concerns its caller alone; the thread goes on.
             try:
                 self._check_running()
                 future.set_result(function(self._engine))
@@ -220,7 +220,7 @@ class SamplerThread:
     def _tell_waiting(self, end: BaseException) -> None:
         with self._lock:
             self._end = end
-        # Calls that came too late are refused; prompts join those that are held.
+        # Late calls find the thread ended; late prompts join those that are held back.
         while not self._inbox.empty():
             self._inbox.get()()
         for out in [*self._outs.values(), *(request.out for request in self._held)]:

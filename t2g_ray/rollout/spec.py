@@ -18,7 +18,7 @@ CPU_BLOCK_SIZE = 32
 vLLM's own 128 are more than many prompts have."""
 
 PASS_TOKENS = 4096
-"""Tokens that one pass of the model computes at most, where nothing else is asked for."""
+"""Most tokens that one pass of the model computes, unless something else is asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +39,10 @@ class EngineSpec:
     load_weights: bool = False
     """Read the folder's weights at start (serving, evaluation) instead of waiting for a sync."""
     draft_tokens: int = 0
-    """Tokens of a likely answer that one pass of the model checks; 0: all are written singly."""
+    """Tokens of a likely answer that one pass of the model checks; 0: tokens are written one by
+    one."""
     pass_tokens: int = PASS_TOKENS
-    """Tokens that one pass of the model computes at most, those of the oldest groups first."""
+    """Most tokens that one pass of the model computes, those of the oldest groups first."""
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -54,12 +55,12 @@ class Sampling:
     max_new_tokens: int
     top_p: float = 1.0
     seed: int | None = None
-    """Draw from a generator of this request's own, so that a completion does not depend on what is
-    written beside it; for groups of one. None: from the engine's generator."""
+    """Seed of a generator for this request alone, so that a completion does not depend on what is
+    written beside it; for groups of one. None: the engine's generator is used."""
     json_schema: Mapping[str, Any] | None = None
     """Restrict the output to this JSON Schema."""
     ignore_eos: bool = False
-    """Write on past the end token, so that every completion has `max_new_tokens`."""
+    """Continue past the end token, so that every completion has `max_new_tokens`."""
 
 
 def sampling_parameters(sampling: Sampling) -> Any:
@@ -127,7 +128,7 @@ def start_vllm(spec: EngineSpec) -> Any:
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     if is_cpu:
-        # Left alone, every engine takes a share of all memory and may bind to the same core.
+        # By default every engine takes a share of all memory, and may bind to the same core.
         os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, round(spec.kv_cache_gib)))
         os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
         os.environ["OMP_NUM_THREADS"] = str(spec.threads)
@@ -152,8 +153,9 @@ def start_vllm(spec: EngineSpec) -> Any:
 
 
 ASYNC_PASS_TOKENS = 1024
-"""On CPUs, where a pass takes as long as it has tokens: while groups of two steps are at hand,
-large passes let the younger ones slow down the last of those that the learner waits for."""
+"""For CPUs, where the time of a pass grows with its tokens: while an engine has groups of two
+steps, large passes would let the younger ones slow down the older ones that the learner waits for.
+"""
 
 
 def rollout_spec(

@@ -1,7 +1,7 @@
-"""Guesses in vLLM: its place for them, and the check that stands in for vLLM's own.
+"""Guesses in vLLM: where it keeps them, and the check that replaces vLLM's own.
 
 Only engines on CPUs use this. vLLM's rejection sampler there divides by temperatures that were
-never written (0.32: `expand_kernel` fills a copy of its output), and computes more than is asked.
+never written (0.32: `expand_kernel` fills a copy of its output), and computes more than is needed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from t2g_ray.vllm_private.worker import GuessedPass, replace_check_of_guesses
 
 
 class NoDrafts:
-    """The proposer that vLLM wants to have: it guesses nothing, which leaves it to the owner."""
+    """The proposer that vLLM requires; it proposes nothing and leaves guessing to
+    `GenerationEngine`."""
 
     def __init__(self, vllm_config: object) -> None:
         """vLLM passes its settings."""
@@ -49,7 +50,7 @@ def _check_guesses(asked: GuessedPass, logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _as_rows(values: Tensor, counts: Tensor) -> Tensor:
-    """Values one row after the other -> [rows, longest], -1 behind the shorter ones."""
+    """Values one row after the other -> [rows, longest], shorter rows filled with -1."""
     is_there = torch.arange(int(counts.max())) < counts.unsqueeze(1)
     table = torch.full(is_there.shape, NONE)
     table[is_there] = values

@@ -1,1 +1,1 @@
-"""The only package that knows what vLLM does not document; all others call its functions."""
+"""The only package that uses what vLLM does not document; all others call its functions."""

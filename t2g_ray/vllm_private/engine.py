@@ -1,6 +1,6 @@
 """vLLM's engine -> the completions that it is writing, in the project's words.
 
-Invariant: nothing is kept between calls; what a function returns was so when it was called.
+Invariant: nothing is kept between calls; a result describes the moment of its call.
 """
 
 from __future__ import annotations
@@ -65,11 +65,11 @@ def begun_completions(engine: LLMEngine) -> Iterator[BegunCompletion]:
 
 
 def rekey_waiting_requests(engine: LLMEngine, rekey: Callable[[str], str]) -> None:
-    """Change the salt of all requests that have read nothing yet, or lost it, by `rekey`: none
-    of them will hit a prefix that was cached under its old salt."""
+    """Change, by `rekey`, the salt of all requests that have read nothing yet or were preempted:
+    none of them will hit a prefix that was cached under its old salt."""
     for request in _requests(engine).values():
         if request.num_computed_tokens == 0:
-            # vLLM's hashes tell prefixes with different salts apart, and are computed but once.
+            # vLLM's hashes depend on the salt and are computed only once.
             request.cache_salt = rekey(request.cache_salt or "")
             request.block_hashes.clear()
             request.update_block_hashes()

@@ -1,6 +1,6 @@
-"""Every name of vLLM that is used though vLLM does not document it, and the check that it is there.
+"""Every undocumented name of vLLM that is used here, and the check that it exists.
 
-Releases may move or rename these without a word. So each is listed here with the version that it
+Releases may move or rename these without notice. So each is listed here with the version that it
 was read in, `check_private_parts` looks for it when an engine or a worker starts, and no other
 package uses one of them.
 
@@ -39,7 +39,7 @@ class PrivatePart:
 
 
 class PrivatePartsMissing(RuntimeError):
-    """The installed vLLM lacks what this project needs of its inside."""
+    """The installed vLLM lacks internals that this project needs."""
 
 
 def _parts(side: Side, owner: str, **uses: str) -> Iterator[PrivatePart]:
@@ -225,7 +225,7 @@ def _is_there(part: PrivatePart) -> bool:
         owner: ModuleType | type = getattr(module, class_name) if class_name else module
     except (ImportError, AttributeError):
         return False
-    # What belongs to instances has to be known before there are any.
+    # Attributes of instances must be found before there are any instances.
     return hasattr(owner, part.name) or (
         isinstance(owner, type) and any(part.name in _sets(base) for base in owner.__mro__)
     )

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# Any: what vLLM's workers and layers carry, their classes do not declare. And vLLM is imported
-# inside functions only: the check for missing parts must come first.
+# Any: the classes of vLLM's workers and layers do not declare these attributes. vLLM is imported
+# inside functions only, because the check for missing parts must come first.
 
 
 def worker_model(worker: Any) -> nn.Module:
@@ -51,7 +51,7 @@ def is_matrix(layer: nn.Module) -> bool:
 
 
 def is_packed(layer: Any) -> bool:
-    """Whether the matrix is there as a packed copy only."""
+    """Whether only a packed copy of the matrix is left."""
     return is_linear(layer) and layer.weight.numel() == 0
 
 
@@ -97,7 +97,7 @@ def pack_layer(layer: Any) -> None:
 
 
 def product_of(layer: Any, probe: Tensor) -> Tensor:
-    """What a layer with a matrix makes of a vector, without its bias."""
+    """Product of a layer's matrix and a vector, without the bias."""
     product: Tensor = layer.quant_method.apply(layer, probe[None, :], None)[0]
     return product
 
@@ -106,7 +106,7 @@ def sources_of(model: Any, parameter: str) -> list[str]:
     """Names of the tensors of a checkpoint that are, row after row, one parameter of the model."""
     if parameter == "lm_head.weight" and model.config.tie_word_embeddings:
         return ["model.embed_tokens.weight"]
-    # Models that keep every matrix apart need not have the mapping.
+    # Models that keep every matrix by itself need not have the mapping.
     for fused, parts in getattr(model, "packed_modules_mapping", {}).items():
         if f".{fused}." in parameter:
             return [parameter.replace(f".{fused}.", f".{part}.") for part in parts]
@@ -123,7 +123,7 @@ class GuessedPass:
     temperature: Tensor
     """[rows]; 0 is greedy."""
     is_plain: bool
-    """Whether a temperature is all that shapes the distribution, and one generator draws."""
+    """Whether only a temperature shapes the distribution, and a single generator draws."""
     sampling: object
     """vLLM's own description of the sampling, for messages."""
 
@@ -134,7 +134,7 @@ the token after them -> tokens and log-probs [rows, longest], -1 and 0 after a r
 
 
 def replace_check_of_guesses(worker: Any, check: Check) -> None:
-    """Let a worker check guesses by `check`, where vLLM's own check stood."""
+    """Replace a worker's own check of guesses by `check`."""
     from vllm.v1.outputs import LogprobsTensors, SamplerOutput
 
     def forward(
@@ -143,7 +143,7 @@ def replace_check_of_guesses(worker: Any, check: Check) -> None:
         tokens, logprobs = check(_guessed_pass(metadata, draft_probs, sampling_metadata), logits)
         asked = None
         if sampling_metadata.max_num_logprobs is not None:
-            # Positions: token, log-prob, rank. Nobody asks for ranks.
+            # Columns: token, log-prob, rank. Nobody asks for ranks.
             ranks = torch.zeros(tokens.numel(), dtype=torch.int32)
             asked = LogprobsTensors(tokens.reshape(-1, 1).int(), logprobs.reshape(-1, 1), ranks)
         return SamplerOutput(tokens.int(), asked)

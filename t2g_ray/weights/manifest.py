@@ -1,9 +1,9 @@
 """Named tensors -> buckets of bytes with a manifest -> named tensors, and proof that they agree.
 
-A manifest describes every tensor of one version: which bucket holds it, a digest of its bytes,
-and a sketch. The digest shows that the bytes arrived. The sketch u.(W x) shows what a layer
-really computes: a sampler that keeps a packed copy of an old matrix passes every comparison of
-bytes and fails this one.
+A manifest describes every tensor of one version: which bucket holds it, a digest of its bytes, and
+a sketch. The digest shows that the bytes arrived. The sketch u.(W x) shows what a layer really
+computes: a sampler that still uses a packed copy of an old matrix passes every comparison of bytes
+and fails this one.
 
 Invariant: one tensor of the learner is one entry, tied weights appear once, and the number of
 buckets, not of tensors, decides how many objects are sent.
@@ -41,7 +41,7 @@ class TensorEntry:
     bucket: int
     num_bytes: int
     digest: str = ""
-    """Empty where nothing is compared, and then there is no sketch either."""
+    """Empty where nothing is compared; there is then no sketch either."""
     sketch: float = 0.0
     scale: float = 0.0
     """|u| |W x|: the sketch's own size, against which a difference is judged."""
@@ -66,7 +66,8 @@ class Manifest:
 
 
 def probe_vector(length: int, phase: float) -> torch.Tensor:
-    """A fixed vector [length] in fp32, the same on every machine, with no structure of weights."""
+    """A fixed vector [length] in fp32, the same on every machine, unrelated to any structure of
+    weights."""
     steps = torch.arange(length, dtype=torch.float64)
     return torch.cos(steps * 1.6180339887498949 + phase).to(torch.float32)
 
@@ -89,7 +90,7 @@ def sketch_of(product: torch.Tensor) -> tuple[float, float]:
 
 
 def digest_of(data: ByteArray) -> str:
-    """xxh3 (64 bits) of raw bytes; finds faults, does not withstand an attacker."""
+    """xxh3 (64 bits) of raw bytes; it finds faults and does not withstand an attacker."""
     return xxhash.xxh3_64_hexdigest(data.data)
 
 
@@ -106,7 +107,7 @@ def tensor_from_bytes(data: ByteArray, entry: TensorEntry) -> torch.Tensor:
 
 
 def outline(name: str, tensor: torch.Tensor, *, bucket: int) -> TensorEntry:
-    """Entry of one tensor without proof."""
+    """Entry of one tensor, without digest and sketch."""
     return TensorEntry(
         name=name,
         dtype=str(tensor.dtype).removeprefix("torch."),
@@ -149,7 +150,7 @@ def in_buckets(
 def pack_buckets(
     tensors: Iterable[tuple[str, torch.Tensor]], *, bucket_bytes: int
 ) -> Iterator[tuple[Bucket, tuple[TensorEntry, ...]]]:
-    """Buckets as bytes on the CPU, with proof.
+    """Buckets as bytes on the CPU, with digests and sketches.
 
     Arrays share the memory of tensors that lie on the CPU: use a bucket before the tensors change.
     """

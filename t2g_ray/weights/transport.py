@@ -1,11 +1,12 @@
-"""A bucket of tensors <-> one array on their device, and two ways to a sampler that stay on it.
+"""A bucket of tensors <-> one array on their device, and two ways to send it without leaving that.
 
-A `Link` is a group of processes, of which the first sends and every worker of a sampler receives:
-NCCL between GPUs, Gloo between CPUs. A `SharedBucket` is memory that a process on the same device
-opens: CUDA IPC, and on a CPU the file of a memory area.
+A `Link` is a group of processes: the first one sends, and every worker of a sampler receives, by
+NCCL between GPUs and Gloo between CPUs. A `SharedBucket` is memory that a process on the same
+device opens: CUDA IPC, and on a CPU the file of a memory area.
 
-Invariant: a stream says itself what comes, so that sender and receivers make the same calls; who
-fails leaves it, and the others fail too, at the latest after the seconds of the `Rendezvous`.
+Invariant: a stream announces what comes, so that sender and receivers make the same calls; a
+process that fails leaves the link, and the others then fail too, at the latest after the timeout of
+the `Rendezvous`.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from torch import Tensor
 from t2g_ray.weights.manifest import TensorEntry, bytes_of, describe, in_buckets, outline
 
 ALIGNMENT = 16
-"""Bytes: a tensor of any type may start at a multiple of it."""
+"""In bytes; a tensor of any dtype may start at a multiple of it."""
 
 FlatBucket = tuple[Tensor, tuple[TensorEntry, ...]]
-"""Bytes of tensors one after the other, each aligned, and what they are."""
+"""The bytes of tensors one after the other, each aligned, and the entries that describe them."""
 
 
 def flat_buckets(
@@ -36,7 +37,7 @@ def flat_buckets(
 ) -> Iterator[FlatBucket]:
     """Copies of the tensors, a bucket at a time, on their device.
 
-    Only with `is_proven` have the entries digests and sketches, for which all bytes go to the CPU.
+    The entries have digests and sketches only with `is_proven`, for which all bytes go to the CPU.
     """
     for number, part in enumerate(in_buckets(tensors, bucket_bytes=bucket_bytes)):
         entries = tuple(
@@ -77,13 +78,13 @@ def _aligned(num_bytes: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class SharedBucket:
-    """The way to an array in another process's memory."""
+    """What it takes to open an array in another process's memory."""
 
     num_bytes: int
     handle: bytes
 
     def open(self) -> Tensor:
-        """The array; on a GPU the very memory that was offered."""
+        """The array; on a GPU this is the offered memory itself."""
         where = pickle.loads(self.handle)
         if isinstance(where, Tensor):
             return where
@@ -91,10 +92,10 @@ class SharedBucket:
 
 
 def offer(flat: Tensor) -> tuple[SharedBucket, Any]:
-    """Let processes on the array's device open it, while what is returned beside it is kept."""
+    """Let processes on the array's device open it, for as long as the second result is kept."""
     if flat.device.type != "cpu":
         return SharedBucket(flat.numel(), bytes(ForkingPickler.dumps(flat))), flat
-    # Memory without a name in any folder ends with its owner, even one that is killed.
+    # Memory without a name in the file system goes away with its owner, even if that is killed.
     memory = os.fdopen(os.memfd_create("t2g-weights"), "wb")
     memory.write(flat.numpy().data)
     memory.flush()
@@ -103,10 +104,10 @@ def offer(flat: Tensor) -> tuple[SharedBucket, Any]:
 
 
 def device_key(device: torch.device) -> str:
-    """The same for two processes of a node if, and only if, they compute on one device."""
+    """Equal for two processes of a node if, and only if, they compute on the same device."""
     if device.type == "cpu":
         return "cpu"
-    # Numbers of GPUs are each process's own.
+    # Each process numbers its GPUs in its own way.
     return str(torch.cuda.get_device_properties(device).uuid)
 
 
@@ -119,11 +120,11 @@ class Rendezvous:
     size: int
     """Processes, the sender included."""
     timeout_s: float
-    """For the meeting and for every message."""
+    """For the rendezvous and for every message."""
 
 
 class Link:
-    """This process's end. Raises torch's DistError or RuntimeError where another end is gone."""
+    """This process's end. Raises torch's DistError or RuntimeError when another end is gone."""
 
     def __init__(self, rendezvous: Rendezvous, *, rank: int, device: torch.device) -> None:
         timeout = timedelta(seconds=rendezvous.timeout_s)
@@ -144,7 +145,7 @@ class Link:
         self._device = device
 
     def send(self, buckets: Iterable[FlatBucket]) -> Iterator[tuple[TensorEntry, ...]]:
-        """Send buckets as they come and tell the entries of each; the end is sent as well."""
+        """Send buckets as they come, each after its entries, and then a mark of the end."""
         for flat, entries in buckets:
             header = _as_bytes(entries).to(self._device)
             self._broadcast(self._sizes(header.numel(), flat.numel()))

@@ -62,12 +62,12 @@ class BucketInitInfo(WeightTransferInitInfo):
 
     rendezvous: Rendezvous
     first_rank: int
-    """In the link, of the first worker of this engine."""
+    """Rank in the link of this engine's first worker."""
 
 
 @dataclass
 class BucketUpdateInfo(WeightTransferUpdateInfo):
-    """One bucket and the part of the manifest that describes it; None: all come by the link."""
+    """One bucket and the part of the manifest that describes it; None: all come over the link."""
 
     bucket: Bucket | SharedBucket | None
     entries: Sequence[TensorEntry] = field(default_factory=tuple)
@@ -89,7 +89,7 @@ class BucketWeightTransferEngine(WeightTransferEngine[BucketInitInfo, BucketUpda
         super().__init__(*arguments, **named)
 
     def init_transfer_engine(self, init_info: BucketInitInfo) -> None:
-        """Meet the learner and the other samplers, instead of those met before."""
+        """Join a link with the learner and the other samplers, which replaces an earlier link."""
         self._link = None
         rank = init_info.first_rank + self.parallel_config.rank
         self._link = Link(init_info.rendezvous, rank=rank, device=self.device)
@@ -113,7 +113,7 @@ class BucketWeightTransferEngine(WeightTransferEngine[BucketInitInfo, BucketUpda
         bucket, entries = update_info.bucket, update_info.entries
         if bucket is None:
             if self._link is None:
-                raise WeightSyncError("a link to the learner must be there, found none")
+                raise WeightSyncError("an engine must have a link to the learner, found none")
             for flat, described in self._link.receive():
                 self._load_flat(flat, described)
                 self.received += described

@@ -22,8 +22,8 @@ from actors.workers.learner import LearnerActor
 from actors.workers.rollout import RolloutActor
 from t2g_ray.config import Deadline, GrpoConfig
 from t2g_ray.grpo.stages import LoopError
+from t2g_ray.weights.channels import Rendezvous
 from t2g_ray.weights.manifest import Manifest, WeightSyncError
-from t2g_ray.weights.transport import Rendezvous
 
 _WATCH_S = 1.0
 """Between two looks at the receivers while the learner sends."""

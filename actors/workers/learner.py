@@ -14,15 +14,7 @@ from t2g_ray.learner.learner import Learner, LearnerSpec
 from t2g_ray.learner.ranks import join_ranks
 from t2g_ray.run.trace import Span, Tracer
 from t2g_ray.types import ScoredGroup, TrainReport
-from t2g_ray.weights.manifest import (
-    MIB,
-    Bucket,
-    Manifest,
-    TensorEntry,
-    WeightSyncError,
-    pack_buckets,
-)
-from t2g_ray.weights.transport import (
+from t2g_ray.weights.channels import (
     FlatBucket,
     Link,
     Rendezvous,
@@ -30,6 +22,14 @@ from t2g_ray.weights.transport import (
     device_key,
     flat_buckets,
     offer,
+)
+from t2g_ray.weights.manifest import (
+    MIB,
+    Bucket,
+    Manifest,
+    TensorEntry,
+    WeightSyncError,
+    pack_buckets,
 )
 
 BucketRef = ray.ObjectRef[Bucket | SharedBucket]

@@ -13,8 +13,8 @@ from t2g_ray.rollout.sampler import SamplerThread
 from t2g_ray.rollout.spec import EngineSpec, Sampling
 from t2g_ray.run.trace import Span
 from t2g_ray.types import Group, Prompt, prompt_key
+from t2g_ray.weights.channels import Rendezvous
 from t2g_ray.weights.manifest import Manifest
-from t2g_ray.weights.transport import Rendezvous
 
 Result = TypeVar("Result")
 

@@ -18,7 +18,7 @@ def write_report(run_dir: RunDir) -> Path:
     ValueError when the folder does not exist.
     """
     from t2g_ray.report.load import load_run
-    from t2g_ray.report.page import render  # plotly, jinja2 and networkx, only when needed
+    from t2g_ray.report.run_page import render
 
     write_page(run_dir.report_html, render(load_run(run_dir)))
     return run_dir.report_html
@@ -26,7 +26,7 @@ def write_report(run_dir: RunDir) -> Path:
 
 def write_comparison(runs: Sequence[RunData], page: Path) -> None:
     """Write the page that compares the runs, and beside it its figures as JSON."""
-    from t2g_ray.report.comparison import render
+    from t2g_ray.report.comparison_page import render
     from t2g_ray.report.runs import summary
 
     figures = summary(runs)

@@ -118,7 +118,7 @@ def load_demo(run_dir: Path) -> RunData:
 def write_demo_page(run_dir: Path) -> Path:
     """report.html of the demo; returns its path."""
     from t2g_ray.report import write_page
-    from t2g_ray.report.page import render  # plotly, only when needed
+    from t2g_ray.report.run_page import render
 
     page = RunDir(run_dir).report_html
     write_page(page, render(load_demo(run_dir)))

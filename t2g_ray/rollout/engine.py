@@ -27,8 +27,8 @@ from t2g_ray.vllm_private.engine import (
     vocabulary_size,
 )
 from t2g_ray.vllm_private.worker import weight_receiver, worker_device, worker_model
+from t2g_ray.weights.channels import Rendezvous, SharedBucket, device_key
 from t2g_ray.weights.manifest import Bucket, Manifest, WeightSyncError
-from t2g_ray.weights.transport import Rendezvous, SharedBucket, device_key
 
 if TYPE_CHECKING:
     from vllm.outputs import CompletionOutput, RequestOutput

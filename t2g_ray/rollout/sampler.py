@@ -22,8 +22,8 @@ from t2g_ray.rollout.engine import GenerationEngine
 from t2g_ray.rollout.spec import EngineSpec, Sampling
 from t2g_ray.run.trace import Span, Tracer
 from t2g_ray.types import Group, Prompt
+from t2g_ray.weights.channels import SharedBucket
 from t2g_ray.weights.manifest import Bucket, Manifest
-from t2g_ray.weights.transport import SharedBucket
 
 
 class SamplerStopped(RuntimeError):

@@ -36,6 +36,7 @@ from t2g_ray.vllm_private.worker import (
     restore_full_parameter,
     sources_of,
 )
+from t2g_ray.weights.channels import Link, Rendezvous, SharedBucket, unflatten
 from t2g_ray.weights.manifest import (
     Bucket,
     Manifest,
@@ -48,7 +49,6 @@ from t2g_ray.weights.manifest import (
     right_probe,
     tensor_from_bytes,
 )
-from t2g_ray.weights.transport import Link, Rendezvous, SharedBucket, unflatten
 
 BACKEND = "t2g_buckets"
 

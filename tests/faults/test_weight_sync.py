@@ -24,8 +24,8 @@ from t2g_ray.grpo.stages import LoopError
 from t2g_ray.rollout.engine import GenerationEngine
 from t2g_ray.rollout.spec import EngineSpec, Sampling
 from t2g_ray.weights import vllm_backend as weight_engine
+from t2g_ray.weights.channels import FlatBucket, unflatten
 from t2g_ray.weights.manifest import Bucket, Manifest, TensorEntry, WeightSyncError, pack_buckets
-from t2g_ray.weights.transport import FlatBucket, unflatten
 from t2g_ray.weights.vllm_backend import BucketUpdateInfo, BucketWeightTransferEngine
 from tests.integration.parts import (
     differences,

@@ -14,7 +14,7 @@ import networkx as nx
 from markupsafe import Markup
 
 from t2g_ray.graph.counts import ItemKey
-from t2g_ray.report.compare import MARKS, ItemStatus, MarkedGraph
+from t2g_ray.report.graph_diff import MARKS, ItemStatus, MarkedGraph
 
 WIDTH = 540.0
 NODE_HEIGHT = 38.0

@@ -11,12 +11,12 @@ import pytest
 
 from t2g_ray.graph import Entity, Graph, Relation
 from t2g_ray.report import write_report
-from t2g_ray.report.compare import compare, marked_text
+from t2g_ray.report.graph_diff import compare, marked_text
 from t2g_ray.report.headline import Cell, cards, tables
 from t2g_ray.report.load import SampleLine
-from t2g_ray.report.page import choose_samples
 from t2g_ray.report.plots.curves import MAX_POINTS, figures, running_mean
 from t2g_ray.report.plots.drawing import MAX_NODES, draw_both
+from t2g_ray.report.run_page import choose_samples
 from t2g_ray.run.folder import RunDir
 
 GOLD = Graph(

@@ -15,8 +15,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from t2g_ray.weights.manifest import bytes_of, check_received
-from t2g_ray.weights.transport import (
+from t2g_ray.weights.channels import (
     ALIGNMENT,
     FlatBucket,
     Link,
@@ -26,6 +25,7 @@ from t2g_ray.weights.transport import (
     offer,
     unflatten,
 )
+from t2g_ray.weights.manifest import bytes_of, check_received
 from tests.ports import free_port
 
 CPU = torch.device("cpu")
@@ -125,7 +125,7 @@ def test_a_receiver_of_a_sender_that_fails_does_not_wait_for_ever() -> None:
 
 READER = """
 import pickle, sys
-from t2g_ray.weights.transport import unflatten
+from t2g_ray.weights.channels import unflatten
 bucket, entries = pickle.load(open(sys.argv[1], "rb"))
 (tensor,) = unflatten(bucket.open(), entries)
 print(tensor.sum().item())

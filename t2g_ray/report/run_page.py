@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from t2g_ray.graph import Graph
 from t2g_ray.graph.counts import score_graph
-from t2g_ray.report.compare import MARKS, compare, marked_text
+from t2g_ray.report.graph_diff import MARKS, compare, marked_text
 from t2g_ray.report.headline import cards, tables
 from t2g_ray.report.load import RunData, SampleLine
 from t2g_ray.report.plots.curves import figures

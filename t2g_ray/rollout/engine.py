@@ -180,7 +180,7 @@ class GenerationEngine:
         self._mark_version(manifest.version)
 
     def device_key(self) -> str:
-        """`transport.device_key` of the first worker."""
+        """`channels.device_key` of the first worker."""
         return str(self._call(_worker_device)[0])
 
     def connect(self, rendezvous: Rendezvous, first_rank: int) -> None:

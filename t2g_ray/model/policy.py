@@ -9,7 +9,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from t2g_ray.config import EMBEDDED, StageConfig
+from t2g_ray.config import StageConfig
+from t2g_ray.model.source import is_embedded, reading
 from t2g_ray.run.folder import RunDir
 
 if TYPE_CHECKING:
@@ -19,11 +20,6 @@ if TYPE_CHECKING:
 MAX_POSITIONS = 1024
 EMBEDDING_STD = 0.1
 """Wider than the usual 0.02: names then differ enough for copying to form sooner."""
-
-
-def is_embedded(name: str) -> bool:
-    """True where the config names the tiny policy that needs no download."""
-    return name == EMBEDDED
 
 
 def build_tiny_policy(tokenizer: PreTrainedTokenizerBase, *, seed: int) -> Qwen3ForCausalLM:
@@ -75,39 +71,12 @@ def load_policy(
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    _check_name(str(path_or_name))
-    try:
+    with reading(str(path_or_name)):
         model = AutoModelForCausalLM.from_pretrained(
             path_or_name, dtype=dtype or "auto", trust_remote_code=False
         )
         tokenizer = AutoTokenizer.from_pretrained(path_or_name, trust_remote_code=False)
-    except OSError as error:
-        raise ValueError(
-            "a model must be a folder or a hub name that can be read, found "
-            f"{str(path_or_name)!r}; correct the name, or download the model first: {error}"
-        ) from error
     return model, tokenizer
-
-
-def _check_name(name: str) -> None:
-    """Refuse what can be no model before the hub is asked for it."""
-    folder = Path(name)
-    if is_embedded(name):
-        raise ValueError(
-            f"{name!r} is the untrained tiny policy and no saved model; make it with "
-            "build_tiny_policy, or give the folder of a trained one"
-        )
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        raise ValueError(
-            f"a model folder must hold config.json, {folder} does not; give the folder that "
-            "save_policy or save_pretrained wrote (in a run folder that is model/)"
-        )
-    # A hub name is "model" or "owner/model"; anything else can only be a path.
-    if not folder.is_dir() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
-        raise ValueError(
-            f"a model must be an existing folder or a hub name such as owner/model, found "
-            f"{name!r}; train a policy first or correct the path"
-        )
 
 
 def resolve_model(config: StageConfig, run_dir: RunDir) -> str:

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
+
+from t2g_ray.model.source import reading
 
 
 def load_tokenizer(model: str) -> Any:
     """The tokenizer of a model folder or hub name. Raises ValueError where there is none."""
     from transformers import AutoTokenizer
 
-    folder = Path(model)
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        raise ValueError(
-            f"a model folder must hold config.json, {model} does not; give the folder that a run "
-            "exported (model/ in its run folder)"
-        )
-    try:
+    with reading(model):
         return AutoTokenizer.from_pretrained(model, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"a model must be a folder or a hub name that can be read, found {model!r}; correct "
-            f"the path, or download the model first: {error}"
-        ) from error
 
 
 def decode(tokenizer: Any, ids: Sequence[list[int]]) -> tuple[str, ...]:

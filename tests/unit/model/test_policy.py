@@ -8,7 +8,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from t2g_ray.model.policy import build_tiny_policy, is_embedded, load_policy, save_policy
+from t2g_ray.model.policy import build_tiny_policy, load_policy, save_policy
+from t2g_ray.model.source import is_embedded
 from t2g_ray.records.corpus import build_tokenizer
 
 TOKENIZER = build_tokenizer()

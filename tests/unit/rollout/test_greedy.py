@@ -127,5 +127,5 @@ def test_a_graph_cut_anywhere_keeps_exactly_its_whole_items() -> None:
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"must hold config\.json"):
         load_tokenizer(str(tmp_path))
-    with pytest.raises(ValueError, match="must be a folder or a hub name"):
+    with pytest.raises(ValueError, match="must be an existing folder or a hub name"):
         load_tokenizer(str(tmp_path / "none"))

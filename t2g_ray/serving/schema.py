@@ -10,24 +10,15 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from t2g_ray.graph.parsing import FailureKind
+
 MAX_TEXT_CHARS = 20_000
 MAX_TEXTS = 32
 MAX_TYPES = 64
 MAX_TYPE_CHARS = 64
 MAX_BODY_BYTES = 4 * 2**20
 
-ParseKind = Literal[
-    "ok",
-    "cut",
-    "empty",
-    "no_json",
-    "truncated",
-    "invalid_json",
-    "duplicate_key",
-    "wrong_shape",
-    "too_deep",
-    "too_long",
-]
+ParseKind = Literal["ok", "cut", FailureKind]
 
 
 def _check_text(text: str) -> str:
@@ -158,7 +149,7 @@ class Timing(BaseModel):
 
 
 class ExtractedAnswer(BaseModel):
-    """What one text became."""
+    """The result for one text."""
 
     graph: AnsweredGraph | None = Field(description="Null only where parse names a failure.")
     parse: ParseKind = Field(
@@ -179,7 +170,7 @@ class ExtractResponse(BaseModel):
 
 
 class Health(BaseModel):
-    """Whether answers come out, shown by the last one and not by an open port."""
+    """Whether the engine answers, shown by its last answer and not by an open port."""
 
     healthy: bool
     seconds_since_answer: float | None = Field(description="Null before the first answer.")

@@ -23,18 +23,18 @@ from t2g_ray.data.generate.write import write_generated
 from t2g_ray.run.jsonlines import JsonLine
 
 MAX_ATTEMPTS = 3
-"""A shard that so many actors died over is what kills them."""
+"""When this many actors have died over a shard, the shard is the cause."""
 
 
 def run_generate(config: GenerateConfig) -> JsonLine:
-    """Run, or go on with, `t2g data generate`; returns the card."""
+    """Run or resume `t2g data generate`; returns the card."""
     pipeline = Pipeline(config=config, ask=ask)
     records = pipeline.run()
     return write_generated(config, records, pipeline.tally)
 
 
 class Attempts:
-    """Counts how often each shard was begun, whatever became of the actor that began it."""
+    """Counts how often each shard was begun, also by actors that have died since."""
 
     def __init__(self) -> None:
         self._counts: Counter[int] = Counter()
@@ -46,7 +46,7 @@ class Attempts:
 
 
 class TeacherActor:
-    """Answers one shard a call. Ray Data makes and calls it, and again where it died."""
+    """Answers one shard a call. Ray Data makes it, calls it, and makes it again if it dies."""
 
     def __init__(self, stage: TeacherStage, config: TeacherConfig, attempts: Any) -> None:
         self._stage, self._attempts = stage, attempts
@@ -95,7 +95,7 @@ def ask(
 
 
 def _quiet_ray_data() -> None:
-    """The run has a progress bar of its own, and a shard that is lost costs itself only."""
+    """The run has a progress bar of its own, and a lost shard must not end the others."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.max_errored_blocks = -1

@@ -57,7 +57,7 @@ class ServeSettings:
 
 
 class ExtractorReplica:
-    """One engine. Shadows `t2g_ray.serving.extractor.Extractor`."""
+    """One engine. A replica around `t2g_ray.serving.extractor.Extractor`."""
 
     def __init__(self, spec: ExtractorSpec, max_ongoing: int) -> None:
         self._extractor = Extractor(spec)
@@ -105,7 +105,7 @@ class RayBackend:
         return response
 
     async def health(self) -> Health:
-        """Of the replica that takes the question."""
+        """The health of the replica that takes the question."""
         # Boundary: a replica that cannot be asked is unhealthy, whatever the reason.
         try:
             question = self._replicas.health.remote()
@@ -188,7 +188,7 @@ def build_deployments(
             f"{settings.replicas}; ask for fewer"
         )
     cores = int(min(node.get("CPU", 1) for node in nodes))
-    # One core stays for HTTP: engine threads that wait for each other spin when they lack one.
+    # One core is left for HTTP: engine threads wait for each other, and spin when they lack a core.
     threads = max(1, min(cores, cores * len(nodes) // settings.replicas) - 1)
     spec = replace(_spec(settings), num_threads=threads)
     replicas = serve.deployment(

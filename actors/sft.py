@@ -1,7 +1,7 @@
 """SFT configuration -> a Ray Train run of DeepSpeed ranks -> the run folder with a trained model.
 
-Invariant: the run ends with the model written or with the first failure's own words; nothing is
-tried again in silence.
+Invariant: the run ends with the model written or with the first failure's own message; nothing is
+retried in silence.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _log = logging.getLogger(__name__)
 def run_sft(config: SftConfig) -> RunDir:
     """Train as configured and return the run folder, which then holds `model/`.
 
-    Raises ValueError for bad input, before a process starts where possible, and RuntimeError
-    with the words of the rank that failed.
+    Raises ValueError for bad input, before a process starts where possible, and RuntimeError with
+    the message of the rank that failed.
     """
     plan = plan_sft(config)
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(config.deadlines.start_s)
@@ -115,7 +115,7 @@ def _run_config(config: SftConfig) -> RunConfig:
 
 
 def _failure(error: Exception) -> Exception:
-    """The failure in the words of the ranks; ValueError where the input is to blame."""
+    """The failure with the message of the ranks; a ValueError where the input is to blame."""
     failures: dict[int, Exception] = getattr(error, "worker_failures", {})
     causes = {rank: getattr(failure, "_base_exc", failure) for rank, failure in failures.items()}
     for cause in causes.values():
@@ -129,7 +129,8 @@ def _failure(error: Exception) -> Exception:
 def _progress(plan: SftPlan) -> Iterator[None]:
     """Show the newest line of metrics while the block runs.
 
-    The ranks run in other processes, maybe on other nodes; their numbers come by the run folder.
+    The ranks run in other processes, maybe on other nodes; their numbers come through the run
+    folder.
     """
     is_over = threading.Event()
     with StageProgress("sft", total=num_steps(plan.config, len(plan.records))) as progress:

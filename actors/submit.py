@@ -27,8 +27,8 @@ PASSED_PREFIXES = ("T2G_", "HF_", "NCCL_", "GLOO_", "WANDB_")
 
 
 STOP_WAIT_S = 600
-"""What `ray job stop` leaves a job to end by itself. Ray's 3 seconds are less than a step of a
-large model, and a killed job writes no checkpoint."""
+"""Seconds that `ray job stop` gives a job to end by itself. Ray's 3 seconds are less than a step of
+a large model, and a killed job writes no checkpoint."""
 
 
 class SubmitError(ValueError):

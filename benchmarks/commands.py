@@ -1,6 +1,6 @@
 """`t2g bench ...`: options -> a benchmark's rows -> table, JSON and exit code.
 
-What is measured is imported inside the commands, so that --help answers at once.
+What is measured is imported inside the commands, so that --help responds at once.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ bench_app = typer.Typer(
     no_args_is_help=True, help="Measure this machine; medians of alternating runs."
 )
 
-Runs = Annotated[int, typer.Option(min=1, help="How often everything is repeated.")]
+Runs = Annotated[int, typer.Option(min=1, help="How many times everything is repeated.")]
 Steps = Annotated[int, typer.Option(min=1, help="Counted steps of a run.")]
-Staleness = Annotated[str, typer.Option(help="Values of max_staleness, with commas between them.")]
+Staleness = Annotated[str, typer.Option(help="Values of max_staleness, separated by commas.")]
 
 CONFIG = ("config", "overrides")
 MODEL = ("model", "cache", "policy_steps")
@@ -40,10 +40,10 @@ class SharedOptions:
 
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Override keys, as in rollout.threads=2."),
+        typer.Argument(metavar="[KEY=VALUE]...", help="Override keys, such as rollout.threads=2."),
     ] = None
     json_out: Annotated[
-        Path | None, typer.Option("--json", help="Write the result as JSON here.")
+        Path | None, typer.Option("--json", help="Write the result to this JSON file.")
     ] = None
     check: Annotated[
         bool,
@@ -85,7 +85,7 @@ Measure = Callable[..., Sequence[ResultRow]]
 
 
 def _bench(*, without: Collection[str] = ()) -> Callable[[Measure], Measure]:
-    """Make `measure(shared, *, own options) -> rows` a command of its name and docstring.
+    """Turn `measure(shared, *, own options) -> rows` into a command with its name and docstring.
 
     `without` names the shared options that would have no effect on it.
     """

@@ -1,8 +1,8 @@
 """The rollout actors of a run, in order of their numbers.
 
-The one owner of the list: groups, weights and transports look here whenever they need it, so a
-change needs no telling. Invariant: who joins comes last and who leaves was last, so a number means
-one actor for as long as it lives.
+The one owner of the list: groups, weights and transports look here whenever they need it, so nobody
+has to be told of a change. Invariant: actors join at the end and leave from the end, so a number
+means the same actor for as long as that lives.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class Fleet:
         return self._handles[number]
 
     def add(self, handle: Handle[RolloutActor]) -> None:
-        """Let an actor join; its number is the present length."""
+        """Let an actor join; its number is the length so far."""
         self._handles.append(handle)
 
     def remove_last(self) -> Handle[RolloutActor]:
-        """Let the last actor leave; whoever calls this ends it."""
+        """Let the last actor leave; the caller must end it."""
         return self._handles.pop()

@@ -1,4 +1,4 @@
-"""A running Ray actor with the class that it is of: mypy follows a call into its method and back.
+"""A running Ray actor and its class, so that mypy checks the arguments and the result of a call.
 
 Ray's own handles know no types. Invariant: nothing but this module calls `.remote` on an actor of
 a run, so that a call with wrong arguments fails in the type checker and not on a cluster.
@@ -19,13 +19,13 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Ref(Generic[Result]):
-    """A result that comes, and the actor that makes it."""
+    """A result to come, and the actor that makes it."""
 
     actor: str
     reference: ray.ObjectRef[Result]
 
     def as_argument(self) -> Result:
-        """To be passed to another call: Ray hands the value over, and waits for it before."""
+        """To be passed to another call: Ray waits for the value and hands it over."""
         return cast(Result, self.reference)
 
 
@@ -40,7 +40,7 @@ class Stream(Generic[Result]):
 
     actor: str
     reference: Any
-    """What `waiting.ready` takes: ready where the next result is there, or the end."""
+    """What `waiting.ready` takes: it is ready when the next result, or the end, has come."""
 
     def next(self) -> Ref[Result] | None:
         """The next result, waited for; None at the end."""
@@ -48,7 +48,7 @@ class Stream(Generic[Result]):
         return None if reference is None else Ref(self.actor, reference)
 
     def is_next_ready(self) -> bool:
-        """Whether `next` would not wait."""
+        """Whether `next` would return at once."""
         return bool(self.reference.next_ready())
 
 
@@ -75,7 +75,7 @@ class Handle(Generic[Actor]):
         *arguments: Parameters.args,
         **keywords: Parameters.kwargs,
     ) -> list[Ref[Result]]:
-        """`call` of a method that returns so many results, each of which gets a reference."""
+        """`call` of a method that returns `num_results` results, with a reference for each."""
         remote = self._remote(method).options(num_returns=num_results)
         return [Ref(self.name, one) for one in remote.remote(*arguments, **keywords)]
 
@@ -103,5 +103,5 @@ def call_all(
     *arguments: Parameters.args,
     **keywords: Parameters.kwargs,
 ) -> list[Ref[Result]]:
-    """The same call to each actor, all begun at once."""
+    """The same call to each actor; all are begun at once."""
     return [handle.call(method, *arguments, **keywords) for handle in handles]

@@ -5,8 +5,8 @@ max_staleness 0 samplers and learner take turns anyway, and a laptop must be abl
 Invariant: an actor whose reservation was granted here finds a node, whichever nodes Ray chose
 for the others.
 
-Nodes may be kept for a role: where some have a custom resource `learner`, `rollout` or `reward`,
-actors of that role go to those and nowhere else.
+Nodes can be kept for a role: where some have a custom resource `learner`, `rollout` or `reward`,
+actors of that role run on those nodes only.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Bundle:
             "num_cpus": self.cpus,
             "num_gpus": self.gpus,
             "scheduling_strategy": "DEFAULT" if self.role == "learner" else "SPREAD",
-            # A mark of the node, not an amount: the least that Ray counts in.
+            # The resource marks a node and is no amount, so the smallest unit of Ray is asked for.
             "resources": {self.role: 0.0001} if self.has_own_nodes else {},
         }
 
@@ -59,7 +59,7 @@ def connect(deadlines: DeadlineConfig | None = None) -> None:
     address = os.environ.get("RAY_ADDRESS")
     folder = Path.cwd()
     ray.init(
-        # "local": Ray would otherwise look for a cluster once started on this machine, dead or not.
+        # "local": Ray would otherwise look for a cluster that was once started here, dead or alive.
         address=address or "local",
         include_dashboard=None if address else False,
         log_to_driver=bool(os.environ.get("T2G_ACTOR_LOGS")),
@@ -117,7 +117,7 @@ def place(bundles: Sequence[Bundle], nodes: Iterable[Mapping[str, float]]) -> li
     return [
         replace(
             b,
-            # Rounded down to what Ray counts in; a reservation is a share of time, not a core.
+            # Rounded down to Ray's smallest unit; a reservation is a share of time, not a core.
             cpus=b.cpus if share == 1 else max(0.001, int(b.cpus * share * 1000) / 1000),
             has_own_nodes=any(node.get(b.role) for node in capacity),
         )
@@ -126,7 +126,7 @@ def place(bundles: Sequence[Bundle], nodes: Iterable[Mapping[str, float]]) -> li
 
 
 def _homes(role: str, nodes: Sequence[Mapping[str, float]]) -> frozenset[int]:
-    """Numbers of the nodes that actors of this role may be put on."""
+    """Indices of the nodes that actors of this role may run on."""
     own = frozenset(i for i, node in enumerate(nodes) if node.get(role))
     return own or frozenset(range(len(nodes)))
 
@@ -136,7 +136,7 @@ def _cpu_share(
     homes: Mapping[str, frozenset[int]],
     nodes: Sequence[Mapping[str, float]],
 ) -> float:
-    """The share of the asked CPUs that is reserved, at most 1.
+    """The share of the requested CPUs that is reserved, at most 1.
 
     Free CPUs are scattered over nodes: five actors of 0.76 CPUs do not fit on two nodes of 2.
     An actor finds no node only if each of the n nodes it may use has less free than it reserves;
@@ -176,7 +176,7 @@ def _check_gpus(
 
 
 def cluster_nodes() -> list[dict[str, float]]:
-    """Resources of the living nodes."""
+    """Resources of the live nodes."""
     return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
 
 

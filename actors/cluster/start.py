@@ -24,7 +24,7 @@ from t2g_ray.rollout.spec import rollout_spec
 from t2g_ray.run.trace import Span
 
 _ROLLOUT_THREADS = 16
-"""Calls one rollout actor serves at a time: generating, loading weights, questions."""
+"""Calls that one rollout actor serves at a time: generating, loading weights, questions."""
 
 
 @dataclass(slots=True)
@@ -83,7 +83,7 @@ class Cluster:
 def start_cluster(config: GrpoConfig, model: str, tokenizer_path: str) -> Cluster:
     """Check that everything fits, then start all actors and wait until each one answers.
 
-    Raises PlacementError before anything was started. Whatever else goes wrong, no actor stays.
+    Raises PlacementError before anything is started. After any other failure no actor is left.
     """
     bundles = place(bundles_of(config), cluster_nodes())
     cluster = Cluster(config.deadlines)

@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 AnyRef = Ref[Any]
 
 Meanwhile = Callable[[Sequence[AnyRef], float], None]
-"""What to do until all of these results are there, for at most so many seconds."""
+"""What to do until all of these results have come, for at most this many seconds."""
 
 
 def results_of(
@@ -54,7 +54,7 @@ def result_of(call: Ref[Result], phase: str, deadline: Deadline) -> Result:
 def ready(
     references: Sequence[object], count: int, timeout_s: float, *, fetch: bool = False
 ) -> list[object]:
-    """Those of the references, of calls or streams, that are ready; waits for at least `count`.
+    """The ready ones of these references to calls or streams; waits for at least `count`.
 
     `fetch`: ready means that the object is on this node.
     """
@@ -65,7 +65,7 @@ def ready(
 
 
 def ended(calls: Sequence[Ref[Result]], timeout_s: float) -> list[Ref[Result]]:
-    """Those of the calls that ended within so long, well or not."""
+    """The calls that ended within `timeout_s`, with a result or an error."""
     references = [call.reference for call in calls]
     done = set(ready(references, len(references), timeout_s, fetch=True)) if calls else set()
     return [call for call in calls if call.reference in done]

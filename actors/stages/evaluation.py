@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _SHOWN = 16
-"""Held-out texts whose graphs go to samples.jsonl at each evaluation."""
+"""How many held-out texts go to samples.jsonl with their graphs at each evaluation."""
 
 
 class Evaluator:

@@ -28,13 +28,13 @@ from t2g_ray.types import Group, Prompt
 
 _POLL_S = 1.0
 _GATHER_S = 0.02
-"""What arrives within so long is taken on together, and scored by one call: a call costs driver
-and reward actor more than a group in it does."""
+"""Groups that arrive within this time are scored by one call, since a call costs the driver and the
+reward actor more than a group in it does."""
 
 
 @dataclass(slots=True)
 class _RolloutCall:
-    """A call of a rollout actor whose groups have not all come."""
+    """A call of a rollout actor whose groups have not all arrived."""
 
     stream: Stream[Group]
     gold: Ref[GoldRecords]
@@ -62,7 +62,7 @@ class RayGroups:
             ignore_eos=config.sampling.ignore_eos,
         )
         self.dealer = Dealer(config, len(fleet))
-        """Which rollout actor has which prompts; the scaler says how many of them get any."""
+        """Which rollout actor has which prompts; the scaler says how many actors get any."""
         self._writing: dict[object, _RolloutCall] = {}
         """Reference of a stream -> the call."""
         self._scoring = Scoring(rewards)
@@ -119,7 +119,7 @@ class RayGroups:
         return f"{num_open} groups ({'; '.join(parts)}), {self._scoring.num_groups} in scoring"
 
     def _collect(self) -> None:
-        """Wait for something to arrive, and take on all that did."""
+        """Wait for something to arrive, and accept all that did."""
         waiting = self._references()
         if not waiting:
             raise LoopError("some group must be in flight to be waited for, found none")
@@ -130,7 +130,7 @@ class RayGroups:
         return [*self._writing, *self._scoring.references]
 
     def attend(self, calls: Sequence[AnyRef], timeout_s: float) -> None:
-        """Until these calls of others ended, take on what arrives: it is scored meanwhile."""
+        """Until these calls have ended, accept what arrives, so that it is scored meanwhile."""
         end = time.monotonic() + timeout_s
         while len(ended(calls, _GATHER_S)) < len(calls) and time.monotonic() < end:
             if waiting := self._references():
@@ -155,7 +155,7 @@ class RayGroups:
             self._ready[group.summary.index] = group
 
     def _finished(self, reference: object) -> Iterator[Ungraded]:
-        """The groups of a call that are there by now."""
+        """The groups of a call that have arrived by now."""
         writing = self._writing[reference]
         while writing.num_left:
             group = writing.stream.next()

@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 class RolloutScaler:
-    """Implements `grpo.stages.Scaler`: follows the number that was asked for."""
+    """Implements `grpo.stages.Scaler`: follows the requested number."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class RolloutScaler:
         self._tell()
 
     def step(self) -> None:
-        """Go one step towards the request."""
+        """Move towards the request."""
         # All actors of the fleet took part in the sync before this call.
         self._dealer.use_first(min(self._followed, len(self._fleet)))
         self._end_those_without_work()
@@ -65,7 +65,7 @@ class RolloutScaler:
             for number in range(len(self._fleet), wanted):
                 newcomers.append(self._start(number))
         except ValueError:
-            # The name of an actor that was ended a moment ago; the next step tries again.
+            # The name still belongs to an actor that was just ended; the next step tries again.
             while newcomers:
                 newcomers.pop().kill()
             return
@@ -84,7 +84,7 @@ class RolloutScaler:
             write_number(self._run.rollouts_json, self._told)
 
     def _add_newcomers(self) -> None:
-        """Let those that were started join once all of them answer."""
+        """Let the started actors join once all of them answer."""
         num_waiting = len(self._answers) - len(ended(self._answers, 0))
         if num_waiting and time.monotonic() < self._deadline_s:
             return
@@ -93,7 +93,7 @@ class RolloutScaler:
         try:
             ray.get([answer.reference for answer in answers], timeout=0)
         except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError) as error:
-            # The boundary: what was asked for beside a run must not end it.
+            # Boundary: a request to scale that fails must not end the run.
             _log.warning("%d more rollout actors did not start: %s", len(newcomers), error)
             for newcomer in newcomers:
                 newcomer.kill()

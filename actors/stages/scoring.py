@@ -1,7 +1,8 @@
 """Groups -> reward actors -> summaries and handles of scored groups.
 
-A group goes from its rollout actor to a reward actor by reference, beside the records that its
-stream is graded by. What reaches the driver is a summary of a few hundred bytes and a handle.
+A group goes from its rollout actor to a reward actor by reference, with the records that its
+completions are graded against. What reaches the driver is a summary of a few hundred bytes and a
+handle.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from t2g_ray.types import Group, GroupSummary, ScoredGroup
 
 @dataclass(frozen=True, slots=True)
 class Ungraded:
-    """A group that arrived, and records among which that of its prompt is."""
+    """A group that arrived, and records that include the one of its prompt."""
 
     group: Ref[Group]
     gold: Ref[GoldRecords]
@@ -36,7 +37,7 @@ class _ScoringCall:
 
 
 class Scoring:
-    """Calls of reward actors that are under way."""
+    """Calls of reward actors that have not ended."""
 
     def __init__(self, rewards: Sequence[Handle[RewardActor]]) -> None:
         self._rewards = rewards
@@ -46,7 +47,7 @@ class Scoring:
 
     @property
     def references(self) -> list[object]:
-        """One for each call, ready as soon as it ended."""
+        """One for each call, ready as soon as the call has ended."""
         return list(self._calls)
 
     @property
@@ -74,7 +75,7 @@ class Scoring:
         self._calls[summaries.reference] = call
 
     def accept(self, done: Sequence[object]) -> list[Ready]:
-        """What calls that ended gave; `done` are some of `references`.
+        """The results of calls that have ended; `done` are some of `references`.
 
         Raises LoopError that names the actors where one failed.
         """

@@ -26,7 +26,7 @@ from t2g_ray.weights.channels import Rendezvous
 from t2g_ray.weights.manifest import Manifest, WeightSyncError
 
 _WATCH_S = 1.0
-"""Between two looks at the receivers while the learner sends."""
+"""Seconds between two looks at the receivers while the learner sends."""
 
 Result = TypeVar("Result")
 Learners = Sequence[Handle[LearnerActor]]
@@ -38,11 +38,11 @@ class Sent:
 
     manifest: Manifest
     loads: list[Ref[float]]
-    """For each rollout actor the call that ends when its engine computes with the version."""
+    """For each rollout actor, the call that ends when its engine computes with the version."""
 
 
 class Transport(Protocol):
-    """One of them. The fleet may grow and shrink between two calls."""
+    """A way for versions to travel. The fleet may grow and shrink between two calls."""
 
     def send(self, version: int, *, verify: bool) -> Sent:
         """Gather the weights and send them; raises WeightSyncError or LoopError by phase."""
@@ -54,7 +54,7 @@ def sync_results(
     deadline: Deadline,
     meanwhile: Meanwhile | None = None,
 ) -> list[Result]:
-    """`results_of`; raises WeightSyncError for an actor's own."""
+    """`results_of`; a WeightSyncError of an actor is raised as such."""
     try:
         return results_of(calls, phase, deadline, meanwhile)
     except LoopError as error:
@@ -66,7 +66,7 @@ def sync_results(
 
 
 def transport_of(config: GrpoConfig, learners: Learners, fleet: Fleet) -> Transport:
-    """The one that the configuration names."""
+    """The transport that the configuration names."""
     kinds: Mapping[str, type[_Store] | type[_Broadcast] | type[_Ipc]] = {
         "store": _Store,
         "broadcast": _Broadcast,
@@ -83,7 +83,7 @@ class _BetweenActors:
         self._bucket_mib = config.sync.bucket_mib
         self._deadline = config.deadlines.sync
         self._workers = config.rollout.tensor_parallel
-        """Of one rollout actor."""
+        """Workers of one rollout actor's engine."""
         self._known: list[Handle[RolloutActor]] = []
         """The rollout actors that this was last prepared for."""
 
@@ -116,7 +116,7 @@ class _Broadcast(_BetweenActors):
         try:
             manifest = sync_results(calls, phase, self._deadline, watch)[0]
         except LoopError:
-            # A sender fails for a receiver that is gone: what that one says is the reason.
+            # A sender fails when a receiver is gone: the receiver's error is the reason.
             time.sleep(_WATCH_S)
             self._raise_failure(loads, phase)
             raise

@@ -1,4 +1,4 @@
-"""Learner ranks -> samplers: which version is where, and when it is proven.
+"""Learner ranks -> samplers: which version is where, and when it is verified.
 
 How the bytes travel is the transport's; none of them passes through the driver.
 """
@@ -33,15 +33,17 @@ class RayWeights:
     def publish(self, version: int) -> SyncReport:
         """Send the learner's weights as `version`.
 
-        With max_staleness 0 nothing else can go on, so the loads are awaited here. Otherwise the
-        learner goes on at once and the loads are awaited before the next publish. Raises
-        WeightSyncError that names phase, version and the tensor that differs, else LoopError.
+        With max_staleness 0 nothing can go on without them, so the loads are awaited here.
+        Otherwise the learner goes on at once and the loads are awaited before the next publish.
+        Raises WeightSyncError that names phase, version and the tensor that differs, else
+        LoopError.
         """
         started = time.perf_counter()
         self.wait_for_loads()
-        # The first two: one fills engines that began with random weights, one replaces weights.
+        # The first two: the first fills engines that began with random weights, the second
+        # replaces.
         is_due = self._num_published < 2 or version % self._config.sync.verify_every == 0
-        # So is a rollout actor that joined since the last one.
+        # Also verified: a sync that a newly joined rollout actor takes part in.
         is_verified = is_due or len(self._fleet) > self._num_served
         self._num_served = len(self._fleet)
         sent = self._transport.send(version, verify=is_verified)

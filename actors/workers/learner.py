@@ -44,7 +44,7 @@ class LearnerActor:
         self._tracer = Tracer(f"learner/{rank}")
         self._link: Link | None = None
         self._kept: list[object] = []
-        """What samplers on this device read the weights from."""
+        """Memory that samplers on this device read the weights from."""
 
     def address(self) -> tuple[str, int]:
         """This node's address and a free port, for rank 0 to be found at."""
@@ -70,7 +70,7 @@ class LearnerActor:
         advantages: Sequence[Sequence[float | None]],
         divisor: float,
     ) -> TrainReport:
-        """Fetch this rank's groups and take one optimiser step with the other ranks."""
+        """Fetch this rank's groups and take one step with the other ranks."""
         version = self._learner.step_count
         with self._tracer.span("wait", step=version):
             groups: list[ScoredGroup] = ray.get(list(handles))
@@ -101,13 +101,13 @@ class LearnerActor:
         self._link = Link(rendezvous, rank=0, device=self._device())
 
     def broadcast(self, version: int, bucket_mib: float, is_proven: bool) -> Manifest | None:
-        """As `publish`, but send the weights over the link."""
+        """Like `publish`, but send the weights over the link."""
         with self._tracer.span("gather", step=version):
             if self._rank > 0:
                 self._only_gather()
                 return None
             if self._link is None:
-                raise WeightSyncError("a link to the samplers must be there, found none")
+                raise WeightSyncError("the learner must have a link to the samplers, found none")
             buckets = self._flat_buckets(bucket_mib, is_proven)
             entries = [entry for part in self._link.send(buckets) for entry in part]
         return _manifest(version, entries)
@@ -144,7 +144,7 @@ class LearnerActor:
             pass
 
     def device_key(self) -> str:
-        """The same as a rollout actor's if, and only if, both compute on one device."""
+        """Equal to a rollout actor's if, and only if, both compute on one device."""
         return f"{self.node()}/{device_key(self._device())}"
 
     def _device(self) -> torch.device:
@@ -164,7 +164,7 @@ class LearnerActor:
         self._learner.export(folder)
 
     def drain_spans(self) -> list[Span]:
-        """Trace since the last call."""
+        """Spans since the last call."""
         return self._tracer.drain()
 
     def node(self) -> str:

@@ -1,4 +1,4 @@
-"""RewardActor: groups and the records to grade them by in, by reference; rewards out.
+"""RewardActor: groups, and the records to grade them against, in by reference; rewards out.
 
 The driver sees the summary only.
 """
@@ -23,7 +23,7 @@ QUESTIONS = "questions"
 
 Method = TypeVar("Method", bound=Callable[..., object])
 GoldRecords = Mapping[int, Record]
-"""Index of a prompt -> the record that its completions are graded by."""
+"""Index of a prompt -> the record that its completions are graded against."""
 
 
 def _question(method: Method) -> Method:
@@ -51,10 +51,10 @@ class RewardActor:
         self._tracer = Tracer(f"reward/{number}")
 
     def score(self, *parts: Group | GoldRecords) -> tuple[list[GroupSummary] | ScoredGroup, ...]:
-        """Grade groups; each one is followed by records among which that of its prompt is.
+        """Grade groups; each one is followed by records that include the one of its prompt.
 
-        One more object than groups: the small ones for the loop as a list, then each whole one for
-        the learner.
+        Returns one object more than there are groups: a list of summaries for the loop, then each
+        scored group for the learner.
         """
         groups = [part for part in parts if isinstance(part, Group)]
         golds = [part for part in parts if not isinstance(part, Group)]
@@ -82,7 +82,7 @@ class RewardActor:
 
     @_question
     def drain_spans(self) -> list[Span]:
-        """Trace since the last call."""
+        """Spans since the last call."""
         return self._tracer.drain()
 
     @_question
@@ -92,6 +92,6 @@ class RewardActor:
 
 
 def reward_actor_class() -> Any:
-    """RewardActor as Ray makes it."""
+    """RewardActor as a class that Ray can make."""
     remote: Any = ray.remote  # whose annotations leave concurrency groups out
     return remote(concurrency_groups={QUESTIONS: 1})(RewardActor)

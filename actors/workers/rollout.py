@@ -40,7 +40,7 @@ class RolloutActor:
         return {of_key[key]: lengths for key, lengths in aborted.items()}
 
     def load(self, manifest: Manifest, buckets: Sequence[BucketRef], verify: bool) -> float:
-        """Fetch the buckets from the object store and apply them; seconds of the load."""
+        """Fetch the buckets from the object store, apply them; returns the load's seconds."""
         received = ray.get(list(buckets))
         return self._sampler.load(manifest, received, verify=verify)
 
@@ -49,7 +49,7 @@ class RolloutActor:
         self._sampler.call(lambda engine: engine.connect(rendezvous, first_rank))
 
     def receive(self, version: int, verify: bool) -> float:
-        """Apply what the learner sends over the link; seconds of it."""
+        """Apply what the learner sends over the link; returns the seconds it took."""
         return self._sampler.receive(version, verify=verify)
 
     def call(self, function: Callable[[GenerationEngine], Result]) -> Result:
@@ -57,7 +57,7 @@ class RolloutActor:
         return self._sampler.call(function)
 
     def drain_spans(self) -> list[Span]:
-        """Trace since the last call."""
+        """Spans since the last call."""
         return self._sampler.drain_spans()
 
     def close(self) -> None:
@@ -65,7 +65,7 @@ class RolloutActor:
         self._sampler.close()
 
     def device_key(self) -> str:
-        """The same as a learner rank's if, and only if, both compute on one device."""
+        """Equal to a learner rank's if, and only if, both compute on one device."""
         return f"{self.node()}/{self._sampler.call(GenerationEngine.device_key)}"
 
     def node(self) -> str:

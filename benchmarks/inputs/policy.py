@@ -1,7 +1,7 @@
 """--model, --config and key=value -> the configuration that a benchmark measures.
 
 Without a model the embedded default's supervised stage makes one, once, in a cache folder: its
-completions have the lengths and the mistakes that a run meets at its start.
+completions have the lengths and the mistakes that a run starts with.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def measured_config(
 ) -> GrpoConfig:
     """The GRPO configuration at `path` with the model to measure filled in.
 
-    Where `is_trained` is False the untrained tiny policy does: only sizes matter then.
+    Where `is_trained` is False, the untrained tiny policy is enough: only sizes matter.
     """
     model = trained_model(policy) if is_trained or policy.model else "embedded"
     return load_config(

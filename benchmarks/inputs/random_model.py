@@ -35,7 +35,7 @@ def write_random_model(folder: Path, size: str) -> str:
     with torch.device("meta"):
         shapes = AutoModelForCausalLM.from_config(config).named_parameters()
     generator = torch.Generator().manual_seed(0)
-    # Norms as well: a sync that forgets one must not go unnoticed because all are 1.
+    # Norms too: if all were 1, a sync that forgot one would go unnoticed.
     tensors = {
         name: torch.randn(shape.shape, generator=generator).mul_(0.02) for name, shape in shapes
     }

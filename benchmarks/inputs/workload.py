@@ -29,7 +29,7 @@ def first_prompts(config: GrpoConfig, tokenizer: Any, count: int) -> list[tuple[
 
 
 def sampling_of(config: GrpoConfig) -> Sampling:
-    """How the configuration's groups are written."""
+    """How groups are sampled under this configuration."""
     return Sampling(
         group_size=config.group_size,
         temperature=config.sampling.temperature,
@@ -41,7 +41,7 @@ def sampling_of(config: GrpoConfig) -> Sampling:
 def written_groups(
     prompts: Sequence[tuple[Prompt, Record]], tokenizer: Any, *, group_size: int, seed: int
 ) -> list[Group]:
-    """Groups as a half-trained policy writes them: the gold graph with items left out."""
+    """Groups like those of a half-trained policy: the gold graph with items left out."""
     rng = Random(seed)
     return [
         Group(
@@ -57,7 +57,7 @@ def written_groups(
 
 
 def completion_of(token_ids: Sequence[int]) -> Completion:
-    """A finished completion of these tokens, with log-probs that no model gave."""
+    """A finished completion of these tokens, with made-up log-probs."""
     num_tokens = len(token_ids)
     return Completion(
         token_ids=np.asarray(token_ids, dtype=np.int32),

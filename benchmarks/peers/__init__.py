@@ -1,1 +1,1 @@
-"""The same work by this product and by others, in one run."""
+"""The same work done by this product and by others, in one run."""

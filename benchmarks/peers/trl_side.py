@@ -46,7 +46,7 @@ def main(work_path: Path, answer_path: Path) -> None:
 
 
 def run_trl(work: TrlWork) -> dict[str, float]:
-    """Completions a second over the steps after the warm-up, and what they were like."""
+    """Completions a second over the steps after the warm-up, and their lengths and rewards."""
     import torch
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback

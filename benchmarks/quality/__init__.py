@@ -1,1 +1,1 @@
-"""What choices are worth in held-out F1, over seeds."""
+"""How much each choice changes held-out F1, over seeds."""

@@ -1,8 +1,8 @@
 """Tokens a second of the optimiser step in both layouts, their padding, and the share of the peak.
 
-Real learner actors train on groups of realistic lengths; each layout has ranks of its own, and
-they take turns. A token counts once for each completion that it belongs to, its prompt included,
-so that both layouts are paid for the same work; what `packed` computes less shows as speed.
+Real learner actors train on groups of realistic lengths; each layout has ranks of its own, and they
+take turns. A token counts once for each completion that it belongs to, its prompt included, so that
+both layouts get credit for the same work; what `packed` need not compute shows as speed.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def step_flops(micro: MicroBatch, shape: tuple[int, int, int]) -> float:
 
 
 def _attention_padding(micros: Sequence[MicroBatch]) -> float:
-    """Share of the query-key pairs in attention's calls that padding brings in.
+    """Share of the query-key pairs in attention's calls that are padding.
 
     A real query with a real key of its sequence is no padding, although causality hides some.
     """

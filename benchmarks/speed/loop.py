@@ -1,4 +1,4 @@
-"""Whole GRPO runs: wall-clock a step, what of it is idle, and what asynchrony costs in quality.
+"""Whole GRPO runs: wall-clock a step, how much of it is idle, and what asynchrony costs in quality.
 
 Each mode is a complete run of the product. Modes take turns within a run of the benchmark. With
 `fixed` lengths every completion goes on to the limit, so that speed does not depend on what the

@@ -1,8 +1,8 @@
 """Generated tokens a second: the product's rollout actor against vLLM called directly.
 
 Both write the same prompts with the same sampling and log-probs, one step's share of a run at a
-time, each engine in a process of its own with the same threads. They take turns, so that the
-machine's moods hit both. A third engine is the actor as a run has it, with guesses at the answers.
+time, each engine in a process of its own with the same threads. They take turns, so that other load
+on the machine affects both. A third engine is the actor as in a run, with guesses at the answers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""1 to 64 rollout actors of known speed: how much of it arrives, and what the driver pays a group.
+"""1 to 64 rollout actors of known speed: how much of it arrives, and what a group costs the driver.
 
 The engines are simulated: they finish one group after a fixed time by sleeping, so that many of
 them fit on a machine. Everything else is the product's: the sampler threads, the streams, the
@@ -166,7 +166,7 @@ def _check_memory(count: int) -> None:
 def _start(
     config: GrpoConfig, count: int, group_s: float
 ) -> tuple[list[Handle[RolloutActor]], list[Handle[RewardActor]]]:
-    """All actors, alive. They reserve nothing: a sleeping engine needs no core."""
+    """All actors, started. They reserve nothing: a sleeping engine needs no core."""
     spec = rollout_spec(config, "simulated")
     rollout: Any = ray.remote(SimulatedRollout).options(num_cpus=0, max_concurrency=16)
     reward: Any = ray.remote(SimulatedReward).options(num_cpus=0)

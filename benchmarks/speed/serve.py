@@ -1,8 +1,8 @@
 """Requests a second of `t2g serve` against vLLM called directly with the same prompts.
 
 Both hold their answers to the JSON Schema of each request's types and keep the same number of
-requests in flight. They take turns, so that the machine's moods hit both; clients, server and
-engines share it, as they do where a service runs beside its users.
+requests in flight. They take turns, so that other load on the machine affects both; clients, server
+and engines share it, as they do where a service runs beside its users.
 """
 
 from __future__ import annotations

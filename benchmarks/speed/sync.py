@@ -1,8 +1,8 @@
 """Learner tensors -> a loaded sampler, for random models of several sizes: seconds, bytes, calls.
 
-The way is the product's own: `RayWeights` between a learner actor and a rollout actor. Only the
-training state is left out, so that large models fit where their optimiser would not. A second
-pass takes the same way apart and times each part alone.
+The path is the product's own: `RayWeights` between a learner actor and a rollout actor. Only the
+training state is left out, so that large models fit where their optimiser would not. A second pass
+times each part of that path alone.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from t2g_ray.weights.manifest import (
 
 PARTS = ("pack", "put", "get", "digest", "load", "pack_kernels", "verify")
 MESSAGES = {"store": 2, "broadcast": 3, "ipc": 2}
-"""What a bucket is beside the calls: put and fetched, or told of, described and sent."""
+"""Messages for a bucket besides the calls: put and fetched, or announced, described and sent."""
 
 Timings = dict[str, list[float]]
 

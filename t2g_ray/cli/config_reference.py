@@ -13,7 +13,7 @@ HEAD = """# Configuration
 
 A configuration is a YAML file; `key=value` on the command line overrides it, as in
 `t2g grpo configs/demo_grpo.yaml learner.ranks=2`. An unknown key is an error that names the nearest
-valid one. `t2g plan CONFIG` prints what a configuration comes to.
+valid one. `t2g plan CONFIG` prints the sizes that follow from a configuration.
 
 This page is written by `python -m t2g_ray.cli.config_reference`; a test keeps it equal to the code.
 """

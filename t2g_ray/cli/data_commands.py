@@ -24,7 +24,7 @@ RejectedFile = Annotated[
     Path | None, typer.Option(help="Write what was left out here, with reasons, as JSONL.")
 ]
 TypesOption = Annotated[
-    str | None, typer.Option(help="The whole schema, with commas between; by default the source's.")
+    str | None, typer.Option(help="The whole schema, separated by commas; by default the source's.")
 ]
 
 
@@ -56,7 +56,8 @@ def import_command(
     relation_types: TypesOption = None,
     schema: SchemaFile = None,
     sub_schema: Annotated[
-        int | None, typer.Option(help="Seed: ask for some of the types only, new for each record.")
+        int | None,
+        typer.Option(help="Seed: ask for only some of the types, a new choice for each record."),
     ] = None,
     split: Annotated[str | None, typer.Option(help="Split of a hub data set; default all.")] = None,
     subset: Annotated[str | None, typer.Option(help="Configuration of a hub data set.")] = None,
@@ -123,7 +124,9 @@ def select_command(
     out: OutFile,
     held_out: Annotated[
         list[Path] | None,
-        typer.Option(exists=True, dir_okay=False, help="Keep no text of this file; repeatable."),
+        typer.Option(
+            exists=True, dir_okay=False, help="Keep no record with a text of this file; repeatable."
+        ),
     ] = None,
     min_chars: Annotated[int, typer.Option(min=1, help="Shortest text.")] = 1,
     max_chars: Annotated[int | None, typer.Option(min=1, help="Longest text.")] = None,
@@ -133,7 +136,7 @@ def select_command(
         bool, typer.Option(help="Keep records whose text is nearly that of an earlier one.")
     ] = False,
     max_records: Annotated[
-        int | None, typer.Option(min=1, help="Draw so many, balanced over types and lengths.")
+        int | None, typer.Option(min=1, help="Draw this many, balanced over types and lengths.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
     rejected: RejectedFile = None,

@@ -1,4 +1,4 @@
-"""This machine -> what is there, what is missing, and what to do about it.
+"""This machine -> what it has, what it lacks, and what to do about that.
 
 Invariant: a check that fails for a reason nobody thought of is shown as missing, never as good.
 Packages are imported in processes of their own, so that a broken one breaks nothing else.
@@ -28,7 +28,7 @@ IMPORTS = {
     "vllm": "from vllm.v1.engine.llm_engine import LLMEngine",
     "deepspeed": "import deepspeed",
 }
-"""What the product really needs of each package: a bare `import vllm` loads next to nothing."""
+"""What the product needs from each package: a bare `import vllm` loads next to nothing."""
 RAY_PORTS = {6379: "cluster", 8265: "dashboard", 10001: "client"}
 MIN_SHARED_GIB = 1.0
 MIN_MEMORY_GIB = 6.0

@@ -5,7 +5,7 @@
     2    the input was wrong: what must hold, what was found, what to do
     130  Ctrl-C
 
-Invariant: nobody meets a traceback who did not ask for one (`t2g --traceback ...`, or
+Invariant: a traceback is shown only to those who ask for one (`t2g --traceback ...`, or
 T2G_TRACEBACK=1).
 """
 

@@ -1,7 +1,7 @@
 """The `t2g` command: argument lists -> runs. Exit codes and messages are those of `exits`.
 
-This is the one module that reaches into `actors`, and only inside the commands that launch, so
-that --help answers at once.
+This is the one module that reaches into `actors`, and only inside the commands that launch, so that
+--help responds at once.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ app.add_typer(data_app, name="data")
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file, see configs/.")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Override keys, as in learner.ranks=2."),
+    typer.Argument(metavar="[KEY=VALUE]...", help="Override keys, such as learner.ranks=2."),
 ]
 
 
@@ -130,8 +130,8 @@ def plan(config: ConfigFile, overrides: Overrides = None) -> None:
 @app.command()
 def scale(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a live GRPO run.")],
-    rollouts: Annotated[int, typer.Option(min=1, help="Rollout actors that it shall have.")],
-    timeout_s: Annotated[float, typer.Option(help="Seconds to wait until it has them.")] = 600,
+    rollouts: Annotated[int, typer.Option(min=1, help="How many rollout actors it should have.")],
+    timeout_s: Annotated[float, typer.Option(help="Seconds to wait until it has that many.")] = 600,
 ) -> None:
     """Give a live run more or fewer rollout actors, and wait until they work.
 

@@ -1,7 +1,7 @@
 """The commands that need no cluster: eval, extract, score, doctor.
 
 Invariant: standard output holds the result and nothing else; what engines and people say goes to
-standard error. Heavy modules are imported inside the commands, so that --help answers at once.
+standard error. Heavy modules are imported inside the commands, so that --help responds at once.
 """
 
 from __future__ import annotations
@@ -38,19 +38,25 @@ Style = Annotated[
 Thinking = Annotated[
     bool | None,
     typer.Option(
-        "--thinking/--no-thinking", help="Let the model reason first; default as trained."
+        "--thinking/--no-thinking", help="Let the model reason first; by default as trained."
     ),
 ]
 MaxNewTokens = Annotated[
-    int | None, typer.Option(min=1, help="Length limit of an answer; default as trained, else 512.")
+    int | None,
+    typer.Option(min=1, help="Length limit of an answer; by default as trained, else 512."),
 ]
 Constrained = Annotated[
     bool, typer.Option("--constrained", help="Hold the output to the JSON Schema of the types.")
 ]
-MaxRecords = Annotated[int | None, typer.Option(min=1, help="Use only this many, the first.")]
-JsonOut = Annotated[Path | None, typer.Option("--json", help="Write the figures as JSON here.")]
+MaxRecords = Annotated[
+    int | None, typer.Option(min=1, help="Use only this many records, from the first.")
+]
+JsonOut = Annotated[
+    Path | None, typer.Option("--json", help="Write the figures to this JSON file.")
+]
 PerRecord = Annotated[
-    Path | None, typer.Option(help="Write each record's counts and details here, a line each.")
+    Path | None,
+    typer.Option(help="Write each record's counts and details to this file, a line each."),
 ]
 
 
@@ -136,7 +142,7 @@ def _settings(
     *,
     is_constrained: bool,
 ) -> tuple[PromptConfig, int]:
-    """What the command line says, else what the model's folder says."""
+    """The settings of the command line, else those of the model's folder."""
     from t2g_ray.config import PromptConfig
     from t2g_ray.prompts.settings import read_prompt_settings
 
@@ -167,7 +173,7 @@ def _quiet_engine() -> Iterator[None]:
 
 def extract_command(
     model: Model,
-    entity_types: Annotated[str, typer.Option(help="Wanted types, with commas between them.")],
+    entity_types: Annotated[str, typer.Option(help="Wanted types, separated by commas.")],
     relation_types: Annotated[str, typer.Option(help="Wanted types; none by default.")] = "",
     text: Annotated[
         str | None, typer.Argument(help="The text; standard input when not given.")

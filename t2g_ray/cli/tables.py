@@ -1,5 +1,5 @@
-"""Results -> tables on the terminal. Every table goes to standard output but that of a graph,
-whose JSON is the result there."""
+"""Results -> tables on the terminal. Tables go to standard output, except that of a graph, whose
+JSON is the result there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A selection -> its card: what was asked, what was kept, and why the rest was not.
+"""A selection -> its card: what was asked for, what was kept, and why the rest was not.
 
 Invariant: the Markdown page shows the figures of the JSON file and no others.
 """

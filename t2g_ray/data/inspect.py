@@ -1,4 +1,4 @@
-"""Files of records -> what they hold, what is wrong in them, and what one repeats of another.
+"""Files of records -> what they hold, what is wrong with them, and what they share.
 
 Invariant: nothing is changed and nothing stops at the first fault: lines that are no records are
 counted with the rest.

@@ -1,4 +1,4 @@
-"""Records -> those worth training on, with a reason for each that is not.
+"""Records -> those worth training on, and the reason why each of the others is not.
 
 Filters come first, in the order of REASONS; then, if more are left than wanted, a draw that is
 balanced over types and lengths.
@@ -146,7 +146,7 @@ def _fault(record: Record, options: SelectOptions) -> tuple[str, str] | None:
 def _repeat(
     match: SimilarText, text: str, num_held_out: int, options: SelectOptions
 ) -> tuple[str, str] | None:
-    """Whether what was found counts against the record."""
+    """The reason against the record, if the similar text is one."""
     found = f"{match.ratio:.1f} % alike: {text[:SAMPLE_CHARS]}"
     if match.index < num_held_out:
         return HELD_OUT, found

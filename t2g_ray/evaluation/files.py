@@ -1,6 +1,6 @@
 """Gold records and a file of completions -> the figures of `t2g score`.
 
-Invariant: F1 is micro over all records, from counts that add; line n of the completions answers
+Invariant: F1 is micro over all records, from counts that add up; line n of the completions answers
 record n of the gold file, and a file of another length is an error.
 """
 

@@ -3,8 +3,8 @@
 Near misses are paired one to one so that the total credit is the greatest (the assignment problem,
 solved by scipy), so the order of an answer changes nothing and a gold item gives credit once.
 
-Invariant: exact matches come first and count whole, whatever is near them; a near pair counts at
-most that much, so a soft score lies between the exact one and 1.
+Invariant: exact matches come first and count 1 each, whatever is near them; a near pair counts at
+most 1, so a soft score lies between the exact one and 1.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from functools import lru_cache
 
 from t2g_ray.graph.counts import Counts, ItemKey, relaxed_form
 
-# Near misses are searched among all pairs of leftovers; beyond this an answer is noise.
+# Near misses are searched among all pairs of leftovers; with more pairs than this an answer is
+# noise.
 MAX_NEAR_PAIRS = 4096
 OTHER_TYPE_CREDIT = 0.5
 """What is left of a pair's credit when the types differ."""

@@ -74,8 +74,8 @@ class _DuplicateKey(ValueError):
 
 
 def parse_completion(text: str, *, thinking: bool = False) -> Parsed | ParseFailure:
-    """Find the answer in a completion. A </think> that nothing opened closes a reasoning that the
-    prompt opened; a <think> that nothing closes runs to the end.
+    """Find the answer in a completion. A </think> without a <think> closes a reasoning that the
+    prompt opened; a <think> without a </think> runs to the end.
     """
     if len(text) > MAX_CHARS:
         return _failure(text, "too_long", f"at most {MAX_CHARS} characters, found {len(text)}")
@@ -158,7 +158,7 @@ def _read_graph(text: str, start: int) -> tuple[Graph | ParseFailure, int]:
 
 
 def _is_cut(text: str, error: json.JSONDecodeError) -> bool:
-    """Whether the JSON is right as far as it goes and only the text ends too early."""
+    """Whether the JSON is right as far as it goes, and the text just ends too early."""
     tail = text[error.pos : error.pos + 8].strip()
     return (
         not tail

@@ -1,1 +1,1 @@
-"""Records -> prompts, and which one is next."""
+"""Records -> prompts, and the order in which prompts are drawn."""

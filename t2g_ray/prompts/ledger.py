@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any
 
 WINDOW = 4096
-"""A curriculum looks so many prompts ahead, so that a draw costs the same for any number."""
+"""A curriculum looks this many prompts ahead, so a draw costs the same for any data set."""
 
 
 class Curriculum:
@@ -31,7 +31,7 @@ class Curriculum:
         """Record -> sum of scores, number of groups."""
 
     def note(self, position: int, score: float) -> None:
-        """A group of this prompt scored so much, from 0 to 1."""
+        """Note that a group of this prompt scored `score`, from 0 to 1."""
         record = self._record_at(position)
         total, number = self._scores.get(record, (0.0, 0))
         self._scores[record] = (total + score, number + 1)
@@ -52,7 +52,7 @@ class Curriculum:
         return [[record, *score] for record, score in sorted(self._scores.items())]
 
     def restore(self, state: Iterable[Sequence[float]]) -> None:
-        """Go on from what `state` gave."""
+        """Restore what `state` returned."""
         self._scores = {int(record): (total, int(num)) for record, total, num in state}
 
 
@@ -103,7 +103,7 @@ class Ledger:
         return position in self._drawn or position in self._ahead
 
     def give_back(self, positions: Iterable[int]) -> None:
-        """Open drawn positions again, whose groups were given up."""
+        """Return drawn positions whose groups were given up: they are drawn again."""
         for position in positions:
             self._take_back(position)
             self._first_open = min(self._first_open, position)

@@ -1,6 +1,6 @@
-"""Configuration -> records, and the prompts that are made of them.
+"""Configuration -> records, and the prompts made from them.
 
-Invariant: nothing is cut and nothing goes missing without a number: a file with fewer records
+Invariant: nothing is cut and nothing goes missing without being counted: a file with fewer records
 than asked for is an error, and prompts that are too long are counted.
 """
 
@@ -124,6 +124,6 @@ class PromptStream:
         return Prompt(index=position, token_ids=token_ids, likely_ids=self._likely[number])
 
     def record(self, position: int) -> Record:
-        """What its completions are graded by."""
+        """What its completions are graded against."""
         record, _ = self._pairs[self.order.record_index(position)]
         return record

@@ -1,8 +1,8 @@
 """Record -> chat messages -> token ids, and gold graph -> answer token ids.
 
-Both styles always state the wanted entity and relation types: the task is to extract what is
-asked for. Invariant: a prompt is whole or refused. Nothing is ever cut, since the instructions
-stand first and a cut prompt would lose them without a word.
+Both styles always state the wanted entity and relation types: the task is to extract what is asked
+for. Invariant: a prompt is whole or refused. Nothing is ever cut, since the instructions come first
+and a cut prompt would lose them in silence.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def encode_messages(
 def fitting_prompts(
     tokenizer: Any, records: Sequence[Record], config: PromptConfig
 ) -> Iterator[tuple[int, tuple[int, ...]]]:
-    """(position, token ids) of each record whose whole prompt fits `max_tokens`, in order."""
+    """(index, token ids) of each record whose whole prompt fits `max_tokens`, in order."""
     for position, record in enumerate(records):
         try:
             token_ids = encode_prompt(

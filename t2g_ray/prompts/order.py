@@ -20,7 +20,7 @@ class PromptOrder:
     num_records: int
     seed: int
     sizes: tuple[int, ...] | None = None
-    """Of the records: given, smaller ones come first, those of one size in a new order."""
+    """Sizes of the records. Where given, smaller ones come first; equal sizes are shuffled."""
 
     def __post_init__(self) -> None:
         if self.num_records < 1:

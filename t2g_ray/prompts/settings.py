@@ -1,4 +1,4 @@
-"""How a model was trained to be asked <-> t2g.json in its folder.
+"""The prompt settings that a model was trained with <-> t2g.json in its folder.
 
 A model answers best to the prompt it was trained with. The file goes wherever the model goes, so
 that evaluation, extraction and serving need no flags.
@@ -21,7 +21,7 @@ FILE_NAME = "t2g.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptSettings:
-    """What to ask a model with. The defaults are those of a foreign instruction model."""
+    """How to prompt a model. The defaults are for an instruction model from elsewhere."""
 
     style: PromptStyle = "full"
     thinking: bool = False

@@ -1,4 +1,4 @@
-"""Several runs -> one HTML page: curves over each other, figures and settings side by side."""
+"""Several runs -> one HTML page: overlaid curves, figures and settings side by side."""
 
 from __future__ import annotations
 

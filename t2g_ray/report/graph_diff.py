@@ -19,7 +19,7 @@ from t2g_ray.graph.counts import ItemKey, entity_keys, relation_keys
 
 ItemStatus = Literal["match", "wrong", "missed"]
 MARKS: dict[ItemStatus, str] = {"match": "\u2713", "wrong": "\u2717", "missed": "\u2013"}
-"""Shown beside the colour, so that nothing hangs on colour vision."""
+"""Shown beside the colour, so that nothing depends on colour vision."""
 
 
 @dataclass(frozen=True, slots=True)

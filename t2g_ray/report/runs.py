@@ -1,4 +1,4 @@
-"""Several runs -> what each came to, how they differ, and the change from the first with interval.
+"""Several runs -> the result of each, how they differ, and their change from the first.
 
 Invariant: nothing is ranked. Two runs are compared record by record only where both evaluated the
 same held-out records, which the gold counts of all records in turn must show.
@@ -20,18 +20,18 @@ from t2g_ray.report.load import RunData
 from t2g_ray.report.plots.curves import Lines, finite, running_mean
 
 WINDOW_STEPS = 10
-"""Figures of training are means of so many steps: a single step is noise."""
+"""Figures of training are means over this many steps: a single step is noise."""
 HELD_OUT = ("f1/mean", "f1/entities", "f1/relations", "json_valid_rate", "loss")
 TRAINING = ("reward/mean", "f1/entities", "f1/relations")
 FALLING = ("loss",)
 """Figures whose best value is the lowest."""
 OWN_KEYS = ("run_dir", "resume")
-"""Settings that say where a run lies, not what it is."""
+"""Settings that say where a run is stored, not what it does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Course:
-    """The way of one figure through a run."""
+    """One figure over the course of a run."""
 
     start: float
     end: float
@@ -41,7 +41,7 @@ class Course:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFigures:
-    """What one run came to. `tokens_per_s` counts prompts and what was trained, all waiting
+    """The result of one run. `tokens_per_s` counts prompts and what was trained, all waiting
     included; `change` is that of the last evaluation from the first run's."""
 
     steps: int
@@ -150,7 +150,7 @@ def _change(first: Lines, evals: Lines) -> dict[str, dict[str, Any]]:
 
 
 def _gold(counts: Sequence[GraphCounts]) -> list[tuple[int, int]]:
-    """How much each record holds."""
+    """How many gold items each record has."""
     return [
         (one.entities.tp + one.entities.fn, one.relations.tp + one.relations.fn) for one in counts
     ]

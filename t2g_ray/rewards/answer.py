@@ -40,8 +40,8 @@ class Gold:
 class Answer:
     """A parsed completion beside its gold. Without a graph there are no predicted keys.
 
-    `graph` is the one to grade: None without any, and for silence where there is something to
-    find. `num_tokens` is the completion's length, 0 where nobody counted.
+    `graph` is the one to grade: None without a graph, and for an empty one where there is something
+    to find. `num_tokens` is the completion's length, 0 where it is not known.
     """
 
     outcome: Parsed | ParseFailure

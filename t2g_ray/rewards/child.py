@@ -1,16 +1,16 @@
 """The process that runs a reward function of the user; `rewards.custom` starts it.
 
-It imports nothing of the project, so that it is there at once.
+It imports nothing of the project, so that it starts at once.
 
-It says once how the function is called, then answers each call with one outcome a completion:
-a finite float, or a string that says what went wrong. It ends when the pipe closes, and a thread
-ends it, with all that it started, when the parent is gone while the function hangs.
+It first says how the function is called, then answers each call with one outcome for each
+completion: a finite float, or a string that says what went wrong. It ends when the pipe closes, and
+a thread ends it, with all that it started, when the parent is gone while the function hangs.
 
-How a function is called follows from its signature alone: a parameter `completions` takes all
-texts of a prompt and the function returns as many numbers; a parameter `completion` takes one text
-and the function returns one number. An async function of the second kind runs for all texts of a
-prompt at the same time. Beside that it gets, as keywords, those of `predicted` and the record's
-columns that it names, or all of them where it takes **keywords.
+How a function is called follows from its signature alone: a parameter `completions` takes all texts
+of a prompt and the function returns as many numbers; a parameter `completion` takes one text and
+the function returns one number. An async function of the second kind runs for all texts of a prompt
+at the same time. It also gets, as keywords, `predicted` and the columns of the record: those that
+it names, or all of them where it takes **keywords.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from numbers import Real
 from typing import Any, Literal
 
 CallMode = Literal["one", "all", "concurrent"]
-"""What one call holds: a completion; all of a prompt; all of a prompt, each on its own."""
+"""How the function is called: for each completion; for all of a prompt; for each, concurrently."""
 Outcome = float | str
 
 BATCH, SINGLE = "completions", "completion"
@@ -73,7 +73,7 @@ class RewardFunction:
 
     @property
     def mode(self) -> CallMode:
-        """What one call must hold."""
+        """How the function is called."""
         return "all" if self.is_batch else "concurrent" if self._is_async else "one"
 
     def __call__(self, call: RewardCall, report: Callable[[int, Outcome], None]) -> None:

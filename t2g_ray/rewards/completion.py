@@ -1,7 +1,7 @@
 """Completions of one record -> a finite reward each, with its named parts.
 
-Invariant: a fault of a part is never a reward. `score_completion` lets it out, and `grade_all`,
-the one place that catches, tags it "grader_error".
+Invariant: a fault of a part is never a reward. `score_completion` raises it, and `grade_all`, the
+one place that catches it, tags it "grader_error".
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def grade_all(
 
 
 def masked_reward(tag: RewardTag) -> Reward:
-    """What stands for a completion that could not be graded.
+    """The reward of a completion that could not be graded.
 
     Its total of 0.0 only keeps the field finite: consumers must mask or retry the completion,
     never train on it.

@@ -31,7 +31,7 @@ def score_group(
     thinking: bool,
     custom: CustomRewards | None = None,
 ) -> tuple[GroupSummary, ScoredGroup]:
-    """Decode all completions of a group and grade them by the record of its prompt.
+    """Decode all completions of a group and grade them against the record of its prompt.
 
     Special tokens are not part of a text. `custom` runs the functions that `spec.custom` names.
     """

@@ -1,7 +1,7 @@
 """Answer -> the named parts of its reward: scores in [0, 1], penalties in [-1, 0].
 
-What a completion could earn without reading the text is worth nothing: a failed parse earns 0 in
-every score, and an empty graph where there is something to find earns only that it is JSON.
+What a completion could earn without reading the text must be worth nothing: a failed parse earns 0
+in every score, and an empty graph where there is something to find earns only that it is JSON.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ RewardPart = Callable[[Answer, Shaping], float]
 
 
 def format_part(answer: Answer, shaping: Shaping) -> float:
-    """1.0 if the answer follows exactly one non-empty reasoning. Only weighed when thinking."""
+    """1.0 if the answer follows exactly one non-empty reasoning. It counts only when thinking is
+    on."""
     if isinstance(answer.outcome, ParseFailure) or answer.graph is None:
         return 0.0
     return float(answer.outcome.think_ok)

@@ -100,8 +100,8 @@ def write_checkpoint(folder: Path, fill: Callable[[Path], None], state: Mapping[
 def find_checkpoint(checkpoints: Path) -> FoundCheckpoint | None:
     """The newest checkpoint that is whole, or None when there is none at all.
 
-    Raises CheckpointError when there are some and each is damaged: to start again from nothing
-    is for a person to decide.
+    Raises CheckpointError when there are some and each is damaged: whether to start again from
+    nothing is for a person to decide.
     """
     rejected: list[str] = []
     for step, folder in reversed(_listed(checkpoints)):

@@ -71,7 +71,7 @@ class RunDir:
 
     @property
     def scale_request(self) -> Path:
-        """How many rollout actors `t2g scale` asked for."""
+        """How many rollout actors `t2g scale` has asked for."""
         return self.path / "scale.json"
 
     @property

@@ -16,7 +16,7 @@ JsonLine = dict[str, Any]
 """A JSON object, whose values are whatever JSON can hold."""
 
 TAIL_BYTES = 1 << 16
-"""More than a line of metrics takes."""
+"""Longer than any line of metrics."""
 
 
 class JsonLinesWriter:

@@ -1,4 +1,4 @@
-"""This machine -> what a measured figure must be read with: hardware and versions."""
+"""This machine -> what a measured figure depends on: hardware and versions."""
 
 from __future__ import annotations
 

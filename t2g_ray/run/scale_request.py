@@ -31,8 +31,8 @@ def write_number(path: Path, num_rollouts: int) -> None:
 def request_rollouts(run: RunDir, num_rollouts: int, *, timeout_s: float) -> None:
     """Ask a live run for this many rollout actors and wait until it has them.
 
-    Raises ValueError for a folder that holds no live run, TimeoutError when the run did not
-    answer in time; the request stays then, and the run follows it when it can.
+    Raises ValueError for a folder that holds no live run, TimeoutError when the run did not answer
+    in time; the request then stays, and the run follows it when it can.
     """
     if num_rollouts < 1:
         raise ValueError(f"--rollouts must be at least 1, found {num_rollouts}")

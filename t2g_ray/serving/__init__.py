@@ -1,1 +1,1 @@
-"""Text -> graph as a service: what is asked, answered, measured and shown. Knows no cluster."""
+"""Text -> graph as a service: requests, answers, figures and pages. It knows of no cluster."""

@@ -49,7 +49,7 @@ class Backend(Protocol):
         """Answer. Raises RequestRefused or Unavailable."""
 
     async def health(self) -> Health:
-        """Whether answers come out; never raises."""
+        """Whether the engine answers; never raises."""
 
 
 def build_app(backend: Backend) -> FastAPI:
@@ -70,7 +70,7 @@ def build_app(backend: Backend) -> FastAPI:
 
     @app.get("/health", responses={503: {"model": Health}})
     async def health(response: Response) -> Health:
-        """Whether answers come out: one did lately, or a probe does now."""
+        """Whether the engine answers: it did so lately, or a probe succeeds now."""
         found = await backend.health()
         response.status_code = 200 if found.healthy else 503
         return found

@@ -112,8 +112,8 @@ class Extractor:
         for place, text in enumerate(request.all_texts):
             field = f"texts.{place}" if request.texts else "text"
             text_of[self._prompt(text, request, thinking, field)] = text
-        # Texts without a bound compile in a tenth of the time, which every new list of types
-        # costs; the length limit ends an answer that goes on.
+        # Without a bound on texts the schema compiles in a tenth of the time, which every new list
+        # of types costs; the length limit ends an answer that does not end.
         schema = graph_json_schema(
             request.entity_types, request.relation_types, max_text_chars=None
         )
@@ -195,9 +195,10 @@ class Extractor:
         )
 
     def health(self, *, max_age_s: float, timeout_s: float) -> Health:
-        """Whether an answer came out within `max_age_s`, or one token does so within `timeout_s`.
+        """Whether the engine answered in the last `max_age_s`, or writes a token within
+        `timeout_s`.
 
-        A probe that hangs is waited for again, so that hanging ones never pile up.
+        A probe that hangs is waited for again, so that they never pile up.
         """
         age_s = self._age_s()
         if age_s is not None and age_s <= max_age_s:

@@ -18,7 +18,7 @@ COUNTED_PATH = "/extract"
 
 
 class ServiceMiddleware:
-    """Wraps an application."""
+    """Wraps the application: limits bodies, sets headers, counts requests."""
 
     def __init__(self, app: ASGIApp, *, usage: Usage) -> None:
         self._app, self._usage = app, usage

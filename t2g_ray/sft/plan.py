@@ -40,7 +40,7 @@ class SftPlan:
 
 
 def plan_sft(config: SftConfig) -> SftPlan:
-    """Read the records, enter the run folder and find where to go on.
+    """Read the records, enter the run folder and find where to continue.
 
     Raises ValueError for what is wrong with the configuration, the records or the run folder.
     """

@@ -60,7 +60,7 @@ def run_sft_rank(plan: SftPlan, *, rank: int, num_ranks: int) -> None:
         is_last = step + 1 == data.num_steps
         if heldout and (is_last or _is_due(step + 1, config.eval.every)):
             _evaluate(learner, heldout, record)
-        # After the evaluation: a run that is resumed here does not take it again.
+        # After the evaluation, so that a run that resumes from here does not repeat it.
         if is_last or _is_due(step + 1, config.checkpoint.every):
             _save(learner, plan, record)
     _export(learner, config, data.examples, rank=rank)
@@ -94,7 +94,7 @@ def _spec(config: SftConfig, model: str, total_steps: int) -> RankSpec:
 
 
 def _evaluate(learner: SftLearner, heldout: Encoded, record: Recorder | None) -> None:
-    """The held-out loss of all ranks' shares; the one that keeps the record writes it."""
+    """The held-out loss of all ranks' shares; the rank that keeps the record writes it."""
     examples, num_ranks = heldout.examples, dist.get_world_size()
     share = balance([num_tokens(example) for example in examples], num_ranks)[dist.get_rank()]
     loss = learner.held_out_loss([examples[position] for position in share])
@@ -103,7 +103,7 @@ def _evaluate(learner: SftLearner, heldout: Encoded, record: Recorder | None) ->
 
 
 def _save(learner: SftLearner, plan: SftPlan, record: Recorder | None) -> None:
-    """A checkpoint of all ranks; the one that keeps the record makes and seals the folder."""
+    """A checkpoint of all ranks; the rank that keeps the record makes and seals the folder."""
     run_dir = RunDir(plan.config.run_dir)
     folder = run_dir.checkpoint(learner.step_count)
     if record is not None:
@@ -126,7 +126,7 @@ def _export(
     if rank > 0:
         return
     longest = max(len(example.completion_ids) for example in examples)
-    # Answers to other texts may be longer than any that was trained on.
+    # Answers to other texts may be longer than any answer in training.
     max_new_tokens = config.eval.max_new_tokens or 2 * longest
     write_prompt_settings(temporary, config.prompt, max_new_tokens)
     if folder.exists():

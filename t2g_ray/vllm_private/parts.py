@@ -18,8 +18,8 @@ from types import ModuleType
 from typing import Literal
 
 Side = Literal["engine", "worker", "guesses"]
-"""Who needs a part: whoever steps an engine, a worker that takes weights, or engines that check
-guessed tokens (only those on CPUs)."""
+"""What needs a part: the code that steps an engine, a worker that takes weights, or an engine that
+checks guessed tokens (only those on CPUs do)."""
 
 
 @dataclass(frozen=True, slots=True)

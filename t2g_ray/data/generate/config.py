@@ -23,19 +23,20 @@ class SourceConfig(Section):
     text_field: str = "text"
     """Key of the text in a row."""
     unit: Literal["line", "paragraph"] = "line"
-    """What one text of a text file is; empty lines part paragraphs."""
+    """What one text of a text file is; empty lines separate paragraphs."""
     split: str | None = None
     """Split of a data set; all when not given."""
     subset: str | None = None
     """Configuration of a hub data set."""
     limit: int | None = Field(default=None, ge=1)
-    """Use the first so many texts; for the embedded world, how many are written."""
+    """Use only this many texts, from the first; for the embedded world, how many to make."""
     entity_types: list[str] = Field(default_factory=list)
-    """Types wanted of every text; when empty, each row names its own."""
+    """Types wanted of every text; where empty, each row names its own."""
     relation_types: list[str] = Field(default_factory=list)
     """Relation types wanted of every text; used together with entity_types."""
     negative_types: int = Field(default=0, ge=0)
-    """Ask each text for so many types of other texts too; those without a find are negatives."""
+    """Ask each text also for this many types of other texts; types that are not found are
+    negatives."""
 
     @model_validator(mode="after")
     def _types_are_names(self) -> Self:
@@ -58,7 +59,8 @@ class TeacherConfig(Section):
     base_url: str | None = None
     """Address of an OpenAI-compatible endpoint, as in http://host:8000/v1."""
     api_key_env: str = "OPENAI_API_KEY"
-    """Environment variable that holds the endpoint's key; it need not be set for one without."""
+    """Environment variable that holds the endpoint's key; it need not be set where the endpoint has
+    none."""
     parallel_requests: int = Field(default=16, ge=1)
     """Requests that one actor keeps open at an endpoint."""
     timeout_s: float = Field(default=120.0, gt=0)
@@ -70,9 +72,9 @@ class TeacherConfig(Section):
     max_prompt_tokens: int = Field(default=4096, ge=8)
     """Longer prompts are rejected, never cut (vLLM)."""
     max_new_tokens: int | None = Field(default=None, ge=1)
-    """Length limit of an answer; as the model's t2g.json says when not given, else 512."""
+    """Length limit of an answer; by default that of the model's t2g.json, else 512."""
     style: Literal["full", "compact"] | None = None
-    """Prompt style; as the model's t2g.json says when not given, else full."""
+    """Prompt style; by default that of the model's t2g.json, else full."""
     actors: int = Field(default=1, ge=1)
     """Actors, each with an engine, or with connections to the endpoint."""
     threads: int = Field(default=1, ge=1)
@@ -80,18 +82,18 @@ class TeacherConfig(Section):
     gpus: float = Field(default=0, ge=0)
     """GPUs of one actor; its layers are spread over them."""
     engine: dict[str, Any] = Field(default_factory=dict)
-    """More engine arguments, passed to vLLM as they are."""
+    """Further engine arguments, passed to vLLM unchanged."""
 
     @property
     def named_model(self) -> str:
-        """The model; a configuration without one asks nothing of this teacher."""
+        """The model; without one, this teacher is asked nothing."""
         if self.model is None:
             raise ValueError("model must name a model, found none")
         return self.model
 
     @property
     def own(self) -> PromptSettings:
-        """What the model's folder says; the defaults for a hub name and for an endpoint."""
+        """The settings in the model's folder; the defaults for a hub name and for an endpoint."""
         return PromptSettings() if self.base_url else read_prompt_settings(self.named_model)
 
     @property
@@ -101,7 +103,7 @@ class TeacherConfig(Section):
 
     @property
     def answering(self) -> dict[str, Any]:
-        """The settings on which answers depend; the others say only where they are computed."""
+        """The settings that answers depend on; the others only say where answers are computed."""
         keys = ("model", "base_url", "temperature", "top_p", "max_prompt_tokens", "engine")
         return {**{key: getattr(self, key) for key in keys}, "max_new_tokens": self.answer_tokens}
 
@@ -110,8 +112,8 @@ class SelectionConfig(Section):
     """Which records are kept, see `t2g data select`."""
 
     faulty: Literal["reject", "repair"] = "reject"
-    """What becomes of a graph with entities outside the text or unknown relation ends: its record
-    is rejected, or it loses these entities and relations."""
+    """What happens to a graph with entities outside the text or unknown relation ends: its record
+    is rejected, or these entities and relations are removed."""
     min_agreement: float = Field(default=0.0, ge=0, le=1)
     """Smallest mean pairwise F1 of the samples of one text."""
     min_chars: int = Field(default=1, ge=1)
@@ -127,16 +129,16 @@ class SelectionConfig(Section):
     held_out: list[str] = Field(default_factory=list)
     """JSONL files of records; no text that is identical or near to one of theirs is kept."""
     max_records: int | None = Field(default=None, ge=1)
-    """Draw so many, balanced over types and lengths."""
+    """Draw this many, balanced over types and lengths."""
 
 
 class AugmentConfig(Section):
     """Copies to add to each record that is kept."""
 
     sub_schemas: int = Field(default=0, ge=0)
-    """Copies that ask for some of the types only."""
+    """Copies that ask for only some of the types."""
     paraphrases: int = Field(default=0, ge=0)
-    """Copies in other words, by the teacher; every entity must stand in them as it was."""
+    """Copies in other words, by the teacher; every entity must occur in them unchanged."""
     name_swaps: int = Field(default=0, ge=0)
     """Copies in which names are replaced by others of their type, in text and graph."""
 
@@ -150,13 +152,13 @@ class GenerateConfig(Section):
     """Seed of sampling, selection and augmentation."""
     source: SourceConfig = SourceConfig()
     samples: int = Field(default=1, ge=1)
-    """Graphs that the teacher writes for each text; the one most alike the others is kept."""
+    """Graphs that the teacher writes for each text; the one most similar to the others is kept."""
     teacher: TeacherConfig
     reasoner: TeacherConfig = TeacherConfig()
     select: SelectionConfig = SelectionConfig()
     augment: AugmentConfig = AugmentConfig()
     shard_size: int = Field(default=64, ge=1)
-    """Records that one actor answers as one batch: what a stop can lose at most, for each actor."""
+    """Records that one actor answers as one batch: the most that a stop loses per actor."""
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:

@@ -4,7 +4,7 @@
                                                                            rejects.jsonl, card
 
 Only the stages in brackets ask a teacher, shard by shard; all others are pure and quick. What a
-teacher said is kept in answers/, so another selection or augmentation asks it nothing again.
+teacher said is kept in answers/, so it is not asked again for another selection or augmentation.
 
 Invariant: what goes into a step is what comes out of it or is written to rejects.jsonl with the
 reason; the same configuration and source give the same bytes, however often the run was stopped.
@@ -47,7 +47,7 @@ LOW_AGREEMENT = "samples_disagree"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RejectedItem:
-    """Something that went no further. `value` is the row or record as it was then."""
+    """A row or record that was rejected; `value` is the item as it was then."""
 
     step: str
     place: str
@@ -58,7 +58,7 @@ class RejectedItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepCounts:
-    """How many came in and went out of one step."""
+    """How many items went into one step and came out of it."""
 
     name: str
     num_in: int
@@ -220,7 +220,7 @@ class Pipeline:
         return self._without_leaks([*made, *others], held_out)
 
     def _without_leaks(self, made: list[Record], held_out: Sequence[str]) -> list[Record]:
-        """Other words and names must not lead into the held-out texts."""
+        """A copy with other words or names must not repeat a held-out text."""
         index = TextIndex([*held_out, *(record.text for record in made)])
         for i in range(len(held_out)):
             index.add(i)

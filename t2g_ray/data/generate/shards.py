@@ -27,7 +27,7 @@ from t2g_ray.types import Record
 
 DIGEST_CHARS = 16
 MAX_FAILURES_IN_A_ROW = 3
-"""So many shards failing one after the other show that the teacher is gone."""
+"""This many shards failing in a row show that the teacher is gone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ class ShardResult:
 
 
 Ask = Callable[[TeacherStage, TeacherConfig, Sequence[Shard]], Iterator[ShardResult]]
-"""Answers shards somewhere, and yields each result as it is there."""
+"""Answers shards somewhere, and yields each result when it has come."""
 
 
 class ShardsMissing(RuntimeError):

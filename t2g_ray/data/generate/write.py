@@ -43,7 +43,7 @@ def write_generated(
 
 
 def make_card(config: GenerateConfig, records: Sequence[Record], tally: Tally) -> dict[str, Any]:
-    """What was asked of whom, what came out of each step, and why the rest did not."""
+    """What was asked of which teacher, what came out of each step, and why the rest did not."""
     split = SplitRecords(name="", records=list(records))
     source = Path(config.source.name)
     return {

@@ -1,4 +1,4 @@
-"""What every importer speaks: rows of a source become drafts, or rejections that say why.
+"""What all importers share: rows of a source become drafts, or rejections that say why.
 
 Row -> Draft -> Record (`finish` makes the last step)
 
@@ -41,7 +41,7 @@ Drafts = Iterator[RecordDraft | Rejection]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """A native layout: how it is recognised and how it is read.
+    """A native layout: how to recognise it and how to read it.
 
     `read` takes the source and the schema file that the user named, if any. `has_free_types` says
     that types are made up row by row, so that a row's schema is the types of that row.

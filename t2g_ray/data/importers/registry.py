@@ -1,6 +1,6 @@
 """The layouts by name, and which of them a source has.
 
-Invariant: a layout is chosen only when it is the one that fits; else the message says which fit.
+Invariant: a layout is chosen only when no other fits; otherwise the message says which do.
 """
 
 from __future__ import annotations

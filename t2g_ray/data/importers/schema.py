@@ -1,6 +1,6 @@
 """Schema files -> the types that a source asks for, and the names behind its codes.
 
-Read are: SpERT types files, Text2KGBench ontologies, DocRED relation names, and plain lists.
+It can be a SpERT types file, a Text2KGBench ontology, DocRED relation names, or plain lists.
 Invariant: a file of no known form is an error that shows the forms.
 """
 

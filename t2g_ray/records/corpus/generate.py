@@ -1,7 +1,8 @@
 """Seed -> records of the embedded world: short texts, the wanted types, and the gold graph.
 
-Invariants: the same arguments give the same records in every process; a text belongs to one
-split for all seeds and levels; a longer request starts with the shorter one.
+Invariants: the same arguments give the same records in every process; a text belongs to one split
+for all seeds and levels; a request for more records starts with the same ones as a request for
+fewer.
 """
 
 from __future__ import annotations

@@ -128,7 +128,7 @@ def _expanded(series: Mapping[str, str], metrics: Lines) -> dict[str, str]:
 
 
 def points(lines: Lines, key: str, axis: str = "step") -> tuple[list[float], list[float]]:
-    """Places on the axis and finite values, thinned to at most MAX_POINTS means."""
+    """x and finite y of the key's points, thinned to at most MAX_POINTS means."""
     pairs = finite(lines, key, axis)
     width = math.ceil(len(pairs) / MAX_POINTS)
     if width <= 1:
@@ -141,7 +141,7 @@ def points(lines: Lines, key: str, axis: str = "step") -> tuple[list[float], lis
 
 
 def finite(lines: Lines, key: str, axis: str = "step") -> list[tuple[float, float]]:
-    """(place on the axis, value) of every line with a finite value."""
+    """(x on the axis, value) of every line with a finite value."""
     return [(line[axis], line[key]) for line in lines if _is_finite(line.get(key))]
 
 
@@ -169,7 +169,7 @@ def _curve(
 
 
 def running_mean(values: Sequence[float], width: int) -> list[float]:
-    """Mean of the last `width` values up to each place (fewer at the start)."""
+    """Mean of the last `width` values up to each one (fewer at the start)."""
     means, total = [], 0.0
     for index, value in enumerate(values):
         total += value - (values[index - width] if index >= width else 0.0)

@@ -1,7 +1,7 @@
-"""Records that were kept -> the same and copies of them that vary types, names or words.
+"""Records that were kept -> the same records, and copies that vary types, names or words.
 
-Invariant: a copy depends on its record, the number of both and the seed alone, and has no fault
-that `checks` knows. A copy that says the same as an earlier one is left out and counted.
+Invariant: a copy depends only on its record, the number of both and the seed, and has no fault that
+`checks` knows. A copy that says the same as an earlier one is left out and counted.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def paraphrases(
 
 
 def plain_answer(outcome: Outcome) -> PlainAnswer:
-    """What a teacher says after it has thought, else what it thought; no tags are left."""
+    """What a teacher says after its reasoning, else the reasoning; no tags are left."""
     if outcome.reason:
         return PlainAnswer(reason=outcome.reason, message=outcome.message)
     if outcome.is_cut:

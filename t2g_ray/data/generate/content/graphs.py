@@ -34,7 +34,7 @@ class NoGraph:
 
 
 def choose_graph(outcomes: Sequence[Outcome]) -> Chosen | NoGraph:
-    """The sample that is most alike the others, the earliest of equals."""
+    """The sample most similar to the others, the earliest of equals."""
     graphs: list[Graph] = []
     failures: list[NoGraph] = []
     for outcome in outcomes:
@@ -51,7 +51,7 @@ def choose_graph(outcomes: Sequence[Outcome]) -> Chosen | NoGraph:
         likeness[one] += f1
         likeness[other] += f1
     best = max(range(len(graphs)), key=lambda index: (likeness[index], -index))
-    # Both counts see each pair from its two ends; a sample without a graph agrees with none.
+    # Both counts contain each pair twice; a sample without a graph agrees with none.
     num_pairs = len(outcomes) * (len(outcomes) - 1)
     return Chosen(graph=graphs[best], agreement=sum(likeness) / num_pairs if num_pairs else None)
 

@@ -24,7 +24,7 @@ from t2g_ray.types import Record
 
 TEXT_SUFFIXES = (".txt", ".md")
 EMBEDDED_TEXTS = 200
-"""Texts of the embedded world where the configuration gives no number."""
+"""How many texts of the embedded world to make where the configuration gives no number."""
 NO_GRAPH = Graph((), ())
 NOT_A_ROW, NO_TEXT, NO_TYPES = "row_is_no_object", "text_missing", "types_missing"
 

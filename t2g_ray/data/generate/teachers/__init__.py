@@ -1,1 +1,1 @@
-"""Whoever answers the requests: a vLLM engine, or an endpoint."""
+"""What answers the requests: a vLLM engine, or an endpoint."""

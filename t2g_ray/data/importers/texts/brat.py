@@ -3,8 +3,8 @@
     T1  Person 0 3    Ann
     R1  Works_For Arg1:T1 Arg2:T2
 
-Events, attributes, normalisations, equivalences and notes are not read, and counted. Offsets
-count characters; an entity in several pieces has no text of its own, so its document is rejected.
+Events, attributes, normalisations, equivalences and notes are counted and not read. Offsets count
+characters; an entity in several pieces has no text of its own, so its document is rejected.
 """
 
 from __future__ import annotations

@@ -77,7 +77,8 @@ def _triples(row: Row) -> list[Triple]:
 
 
 def _ontology_of(row: Row, ontologies: Sequence[Schema]) -> Schema:
-    """The ontology whose id the row's id begins with; of a single one no id is asked."""
+    """The ontology whose id the row's id begins with; where there is only one, the id does not
+    matter."""
     fitting = [o for o in ontologies if row.value["id"].startswith(f"{o.id}_")]
     if fitting:
         return max(fitting, key=lambda ontology: len(ontology.id))

@@ -1,7 +1,7 @@
-"""A graph given by token positions -> draft: what SpERT, DyGIE and the CoNLL04 layouts share.
+"""A graph given by token spans -> draft: what the SpERT, DyGIE and CoNLL04 layouts share.
 
-Invariant: a relation joins two mentions of the same text by their places, so which of two equal
-words was meant is decided by the source and not by their spelling.
+Invariant: a relation joins two mentions by their spans, so the source decides which of two equal
+words is meant, and not their spelling.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def _row(name: str, results: VariantResults) -> str:
     runs = results[name]
     first = next(iter(runs.values()))
     changes = "SFT goes on as long" if name == SFT else " ".join(first["made_by"]["changes"])
-    each = [_mean_f1(run) for run in runs.values()]
+    each = [mean_f1(run) for run in runs.values()]
     means = [
         fmean(run[key] for run in runs.values())
         for key in ("f1/entities", "f1/relations", "json_valid_rate")
@@ -54,13 +54,14 @@ def _difference(
     seeds = [seed for seed in runs if seed in default]
     if not seeds:
         return ""
-    change = fmean(_mean_f1(runs[seed]) - _mean_f1(default[seed]) for seed in seeds)
+    change = fmean(mean_f1(runs[seed]) - mean_f1(default[seed]) for seed in seeds)
     pairs = [(_counts(default[seed]), _counts(runs[seed])) for seed in seeds]
     low, high = mean_paired_interval(pairs, seed=0)["f1/mean"]
     return f"{change:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
-def _mean_f1(run: Mapping[str, Any]) -> float:
+def mean_f1(run: Mapping[str, Any]) -> float:
+    """Mean of entity and relation F1."""
     return fmean((float(run["f1/entities"]), float(run["f1/relations"])))
 
 

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.quality.ablation_table import mean_f1
 from benchmarks.result import place_of, write_section
 from t2g_ray.evaluation.intervals import Interval, paired_interval
 from t2g_ray.graph.counts import GraphCounts
@@ -108,19 +109,15 @@ def table(results: Mapping[int, Mapping[str, Any]]) -> str:
 
 def _change(before: Mapping[str, Any], after: Mapping[str, Any], interval: Interval) -> str:
     low, high = interval
-    return f"{_mean(after) - _mean(before):+.3f} [{low:+.3f}, {high:+.3f}]"
+    return f"{mean_f1(after) - mean_f1(before):+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def _row(
     seed: int, name: str, figures: Mapping[str, Any], over_sft: str = "", over_rival: str = ""
 ) -> str:
     entities, relations, valid = (f"{figures[key]:.3f}" for key in FIGURES)
-    numbers = f"{entities} | {relations} | {_mean(figures):.3f} | {valid}"
+    numbers = f"{entities} | {relations} | {mean_f1(figures):.3f} | {valid}"
     return f"| {seed} | {name} | {numbers} | {over_sft} | {over_rival} |"
-
-
-def _mean(figures: Mapping[str, Any]) -> float:
-    return (float(figures["f1/entities"]) + float(figures["f1/relations"])) / 2
 
 
 def section(results: Mapping[int, Mapping[str, Any]], command: str) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -57,6 +57,11 @@ class Counts:
     def as_tuple(self) -> tuple[int, int, int]:
         """(tp, fp, fn)."""
         return self.tp, self.fp, self.fn
+
+
+def sum_counts(triples: Iterable[tuple[int, int, int]]) -> Counts:
+    """Sum of (tp, fp, fn) triples."""
+    return sum((Counts(*triple) for triple in triples), Counts(0, 0, 0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import fmean, pstdev
 
 from t2g_ray.config import GrpoConfig
-from t2g_ray.graph.counts import Counts
+from t2g_ray.graph.counts import sum_counts
 from t2g_ray.grpo.books import Surplus
 from t2g_ray.grpo.staleness import TokenAges, token_ages
 from t2g_ray.run.metrics import throughput_metrics
@@ -167,11 +167,7 @@ def _rewards(summaries: Sequence[GroupSummary]) -> dict[str, float]:
         "reward/mean": sum(map(sum, valid)) / num_valid,
         **parts,
         "reward_std/group_mean": fmean(pstdev(rewards) for rewards in valid),
-        "f1/entities": _sum_counts([s.entities for s in summaries]).f1,
-        "f1/relations": _sum_counts([s.relations for s in summaries]).f1,
+        "f1/entities": sum_counts(s.entities for s in summaries).f1,
+        "f1/relations": sum_counts(s.relations for s in summaries).f1,
         "json_valid_rate": sum(s.num_parsed for s in summaries) / num_valid,
     }
-
-
-def _sum_counts(counts: Sequence[tuple[int, int, int]]) -> Counts:
-    return sum((Counts(*triple) for triple in counts), Counts(0, 0, 0))

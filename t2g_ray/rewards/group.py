@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from t2g_ray.config import RewardSpec
-from t2g_ray.graph.counts import Counts
+from t2g_ray.graph.counts import Counts, sum_counts
 from t2g_ray.graph.parsing import parse_completion
 from t2g_ray.model.tokenizer import decode
 from t2g_ray.rewards.completion import grade_all
@@ -71,8 +71,8 @@ def summarise(scored: ScoredGroup, *, score_s: float) -> GroupSummary:
             [c.versions for c, ok in zip(group.completions, is_valid, strict=True) if ok]
         ),
         parts=_mean_parts(valid),
-        entities=_add([reward.entities for reward in valid]),
-        relations=_add([reward.relations for reward in valid]),
+        entities=sum_counts(reward.entities for reward in valid).as_tuple(),
+        relations=sum_counts(reward.relations for reward in valid).as_tuple(),
         sampler=group.sampler,
         generate_s=group.generate_s,
         score_s=score_s,
@@ -89,11 +89,6 @@ def _count(versions: Sequence[IntArray]) -> dict[int, int]:
 def _mean_parts(rewards: Sequence[Reward]) -> dict[str, float]:
     names = sorted({name for reward in rewards for name in reward.parts})
     return {name: sum(r.parts[name] for r in rewards) / len(rewards) for name in names}
-
-
-def _add(counts: Sequence[tuple[int, int, int]]) -> tuple[int, int, int]:
-    tp, fp, fn = (sum(triple[i] for triple in counts) for i in range(3))
-    return tp, fp, fn
 
 
 def sample_line(index: int, record: Record, text: str, *, thinking: bool) -> JsonLine:

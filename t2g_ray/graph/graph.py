@@ -34,7 +34,7 @@ class Entity:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """A directed link; `head` and `tail` are entity texts.
+    """A directed relation; `head` and `tail` are entity texts.
 
     Example: Relation(head="Ann", tail="Acme", type="works for").
     """

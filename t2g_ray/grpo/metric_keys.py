@@ -56,7 +56,7 @@ grad_norm | norm | global gradient norm before clipping
 entropy | nats | entropy of the policy, mean over generated tokens
 kl | nats | KL to the reference policy, mean over generated tokens
 clip_fraction | share | tokens whose probability ratio was clipped
-completion_length/mean | tokens | generated tokens a completion
+completion_length/mean | tokens | generated tokens per completion
 completion_length/taken_over_begun | ratio | mean length taken over that of all begun, cut ones too
 completion_length/truncated_rate | share | completions that ended at the length limit
 """

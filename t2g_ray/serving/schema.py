@@ -120,7 +120,7 @@ class AnsweredEntity(BaseModel):
 
 
 class AnsweredRelation(BaseModel):
-    """A directed link between entity texts."""
+    """A directed relation between entity texts."""
 
     head: str
     tail: str

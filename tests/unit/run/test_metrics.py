@@ -136,6 +136,11 @@ def test_every_contract_key_has_a_unit_a_meaning_and_a_row() -> None:
     assert "| `time/sync_s` | s | time of the weight sync |" in rows
 
 
+def test_the_page_of_metrics_shows_the_table() -> None:
+    page = Path(__file__).parents[3] / "docs" / "metrics.md"
+    assert page.read_text(encoding="utf-8").endswith("\n\n" + metric_table())
+
+
 def test_throughput_divides_tokens_by_wall_clock() -> None:
     assert throughput_metrics(
         prompt_tokens=600, generated_tokens=400, wall_s=2.0, num_devices=4

@@ -26,7 +26,8 @@ def greedy_groups(
 ) -> list[Group]:
     """One greedy completion for each prompt, in order of `prompts`, whose indices are unique.
 
-    The actors take equal shares, so this is called only when all of them are idle. Raises LoopError when an actor fails or no answer comes within `deadline`.
+    The actors take equal shares, so this is called only when all of them are idle. Raises
+    LoopError when an actor fails or no answer comes within `deadline`.
     """
     sampling = Sampling(group_size=1, temperature=0.0, max_new_tokens=max_new_tokens)
     num_used = min(len(actors), len(prompts))

@@ -35,7 +35,7 @@ PORTABLE_UNITS = ("ratio", "share", "count")
 """Units of figures that mean the same on other hardware."""
 
 WIDTH = 140
-"""Characters of a table that goes to a file."""
+"""Width in characters of a table that goes to a file."""
 
 Bounds = tuple[float | None, float | None]
 
@@ -54,7 +54,7 @@ class ResultRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """A row beside what it is held against; `is_ok` is None where nothing was comparable."""
+    """A row beside its expectation; `is_ok` is None where nothing was comparable."""
 
     row: ResultRow
     baseline: float | None
@@ -93,7 +93,7 @@ def report(
     """Print the table, write the file if wanted, and return what the limits say."""
     result = document(bench, rows, command)
     verdicts = _verdicts(result)
-    # A file has no width of its own, and a cut figure is no figure.
+    # A file has no width, and a figure must not be cut.
     console = Console() if Console().is_terminal else Console(width=WIDTH)
     console.print(_table(bench, verdicts))
     if json_out is not None:

@@ -2,8 +2,8 @@
 
 Record -> Prompt -> Completion -> Group -> ScoredGroup -> Sample -> StepReport
 
-Every stage is a frozen object that is complete when it is made: no field waits for a later
-stage to fill it. Axis letters used across the project: G completions of a group, T tokens.
+Every stage is a frozen object that is complete when it is made: no field waits for a later stage to
+fill it. Axes: G completions of a group, T tokens of a completion (docs/glossary.md).
 
 Invariant: tokens are never re-tokenised. The ids, log-probs and weight versions that the
 sampler wrote are the ones that the learner reads.
@@ -45,11 +45,11 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """A record as the policy reads it; what its answer should be goes to the reward actor alone.
+    """A record as the policy reads it; its gold graph goes to the reward actor alone.
 
     `index` is its position in the stream of training prompts, or its number in an evaluation.
-    `likely_ids` are a guess at the answer; a good one makes the writing faster and nothing else.
-    Example: Prompt(index=17, token_ids=(1, 52, 9)).
+    `likely_ids` are a guess at the answer; a good one only makes generation faster. Example:
+    Prompt(index=17, token_ids=(1, 52, 9)).
     """
 
     index: int
@@ -64,7 +64,7 @@ class Prompt:
 
 
 def prompt_key(purpose: Purpose, index: int) -> str:
-    """What a prompt is called where those of both purposes meet, as in "train 17"."""
+    """A name for a prompt that is unique over both purposes, such as "train 17"."""
     return f"{purpose} {index}"
 
 
@@ -98,7 +98,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reward:
-    """One finite number for one completion, what it is made of, and how it came about.
+    """One finite number for one completion, its parts, and how it came about.
 
     `parts` holds each named part before weighting. `entities` and `relations` are the
     exact (tp, fp, fn) counts against the gold graph, kept apart from any shaping.
@@ -128,7 +128,7 @@ class ScoredGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupSummary:
-    """The numbers of a scored group: all that the loop sees of it, a few hundred bytes.
+    """The numbers of a scored group: all that the loop sees of it, in a few hundred bytes.
 
     Lists are [G]. `is_valid[i]` is False where the grader failed, so that the reward must not be
     used. Example: GroupSummary(index=17, rewards=(1.5, 0.2), f1=(0.8, 0.0), is_valid=(True, True),
@@ -160,7 +160,7 @@ class GroupSummary:
     score_s: float
 
     def graded(self, values: Sequence[float]) -> list[float]:
-        """Those of `values`, one for each completion, whose completion was graded."""
+        """The `values`, one for each completion, of those completions that were graded."""
         return [value for value, ok in zip(values, self.is_valid, strict=True) if ok]
 
     @property
@@ -190,8 +190,8 @@ class Sample:
 class Example:
     """A record as SFT trains on it: the prompt, and the answer with its end token.
 
-    `group` is its number; no two examples share a prompt. Example: Example(group=3,
-    prompt_ids=(1, 52, 9), completion_ids=[5, 9, 2]).
+    `group` numbers the examples; no two share a prompt. Example: Example(group=3, prompt_ids=(1,
+    52, 9), completion_ids=[5, 9, 2]).
     """
 
     group: int
@@ -203,7 +203,8 @@ class Example:
 class TrainReport:
     """What the learner ranks did in one step of GRPO, means over its trained tokens.
 
-    With several updates a batch, of all of them. Log-probs, entropy and KL are in nats.
+    With several updates a batch, the means are over all updates. Log-probs, entropy and KL are in
+    nats.
     """
 
     loss: float
@@ -224,7 +225,7 @@ class TrainReport:
     truncated_share: float
     """Share of the tokens whose importance weight was bounded."""
     num_tokens: int
-    """Tokens that the loss was taken over, in one update."""
+    """Tokens in the loss of one update."""
     seconds: float
 
 

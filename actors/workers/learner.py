@@ -36,7 +36,7 @@ BucketRef = ray.ObjectRef[Bucket | SharedBucket]
 
 
 class LearnerActor:
-    """Delegates to Learner. Methods are collective: the caller invokes all ranks alike."""
+    """Delegates to Learner. Methods are collective: the caller calls them on all ranks."""
 
     def __init__(self, rank: int, num_ranks: int, threads: int, is_cpu: bool) -> None:
         torch.set_num_threads(threads)

@@ -51,6 +51,6 @@ def trained_model(policy: PolicySource) -> str:
         from actors.sft import run_sft
 
         steps = [] if policy.steps is None else [f"steps={policy.steps}"]
-        # resume: a training that was interrupted goes on instead of being refused.
+        # resume: an interrupted training is continued instead of refused.
         run_sft(load_config(SftConfig, DEMO_SFT, [f"run_dir={run.path}", "resume=auto", *steps]))
     return str(run.model)

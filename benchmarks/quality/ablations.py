@@ -41,7 +41,7 @@ class AblationSettings:
 
     out: Path
     policies: Path
-    """Folder of `benchmarks.quality.seeds`, whose SFT policies are used where they are there."""
+    """Folder of `benchmarks.quality.seeds`, whose SFT policies are used where they exist."""
     steps: int
     records: int
     overrides: tuple[str, ...] = ()
@@ -65,7 +65,7 @@ def sft_run(settings: AblationSettings, seed: int, variant: str) -> RunDir:
 
 
 def run_variant(settings: AblationSettings, seed: int, name: str) -> VariantResult:
-    """Train and evaluate one variant, unless its result is there already.
+    """Train and evaluate one variant, unless its result exists already.
 
     Raises ValueError when that result was made by something else, and CalledProcessError when a
     command fails.

@@ -3,7 +3,7 @@
     python -m benchmarks.quality.seeds --seeds 0 1 2 --out runs/seeds --table docs/results.md
 
 Each seed runs `t2g demo`, then goes on with SFT from the same policy on the same records for as
-long as GRPO took, and evaluates that. Stages that are there already are not run again.
+long as GRPO took, and evaluates that. Stages that are finished are not run again.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What `benchmarks.quality.ablations` compares: name -> changes of configs/demo_grpo.yaml.
 
-One change a variant, but for the ratios: they differ only once a batch is used more than once, so
-they are changes of `two_updates`. Where the group size changes, the prompts change with it, so that
-every step still trains on 256 completions.
+One change a variant, except for the ratios: they differ only when a batch is used more than once,
+so they are changes of `two_updates`. With another group size the number of prompts changes too, so
+that every step still trains on 256 completions.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 DEFAULT = "default"
 SFT = "sft_continued"
-"""Not a change of GRPO: the supervised stage goes on for as long as the default took."""
+"""Not a change of GRPO: the supervised stage is continued for as long as the default took."""
 STARTS: Mapping[str, str] = {"sft": DEFAULT, "sft_thinking": "thinking"}
 """The policies before GRPO: name -> the variant that starts from it."""
 SFT_CHANGES: Mapping[str, tuple[str, ...]] = {"thinking": ("prompt.thinking=true",)}

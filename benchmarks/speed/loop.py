@@ -201,8 +201,8 @@ def _learning_curve(
 def training_seconds(lines: Sequence[MetricsLine], every: int) -> list[float]:
     """Seconds of training up to each step, from step 0 on.
 
-    The step after an evaluation holds its time as well; the median of the others stands for it,
-    so that neither side is judged by how often it was looked at.
+    The step after an evaluation holds its time as well; the median of the others stands for it, so
+    that neither side is judged by how often it was evaluated.
     """
     walls = [line["time/step_s"] or 0.0 for line in lines]
     usual = median(wall for i, wall in enumerate(walls) if i % every) if every > 1 else 0.0

@@ -1,7 +1,7 @@
 """A record -> what is wrong with it, by name: what `inspect` counts and `select` rejects.
 
 Invariant: a record without faults has unique entities and relations, every relation end is an
-entity, every entity stands in the text, and every type is one that the record asks for.
+entity, every entity occurs in the text, and every type is one that the record asks for.
 """
 
 from __future__ import annotations

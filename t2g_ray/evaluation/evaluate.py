@@ -1,7 +1,7 @@
 """Held-out records and completions -> exact and relaxed scores, by type, with intervals.
 
 This path shares parsing and counting with nothing that trains: a reward can be shaped, these
-figures cannot. Invariant: all F1 is micro over records, from counts that add; a completion
+figures cannot. Invariant: all F1 is micro over records, from counts that add up; a completion
 without a graph, and a prompt that was too long to ask, miss all their gold.
 """
 

@@ -1,4 +1,4 @@
-"""Wanted types -> the form that an answer is held to while it is written; a cut answer -> a graph.
+"""Wanted types -> the JSON Schema that an answer must follow; a cut answer -> a graph.
 
 Invariant: an answer that was held to the schema and closed parses to a graph, wherever it was cut.
 """
@@ -61,10 +61,10 @@ def _object_schema(properties: dict[str, Any]) -> dict[str, Any]:
 
 
 def close_graph(text: str) -> str:
-    """The start of a canonical graph, cut anywhere -> a graph of its whole items.
+    """The start of a canonical graph, cut anywhere -> a graph of its complete items.
 
-    A grammar holds each token to the form but cannot end an answer in time. A whole graph is
-    returned as it is; a text that starts no graph gives the empty one.
+    A grammar makes each token fit the form, but cannot make an answer end in time. A complete graph
+    is returned unchanged; a text that does not start a graph gives the empty one.
     """
     if isinstance(parse_completion(text), Parsed):
         return text

@@ -139,7 +139,7 @@ def _parsed(
 
 
 def _read_graph(text: str, start: int) -> tuple[Graph | ParseFailure, int]:
-    """The graph at `start`, or why there is none, and where to go on looking."""
+    """The graph at `start`, or why there is none, and where to continue the search."""
     if _is_too_deep(text, start):
         return _failure(text, "too_deep", f"brackets nest deeper than {MAX_DEPTH}"), start
     try:

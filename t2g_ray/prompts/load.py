@@ -84,7 +84,7 @@ def likely_answers(
 ) -> list[tuple[int, ...]]:
     """Token ids of each record's own graph as an answer, after its reasoning where it has one.
 
-    Empty where the tokenizer has no end token: such a model is not asked for answers of its own.
+    Empty where the tokenizer has no end token, because an answer ends with one.
     """
     if tokenizer.eos_token_id is None:
         return [()] * len(records)

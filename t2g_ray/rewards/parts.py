@@ -45,7 +45,7 @@ def schema_part(answer: Answer, shaping: Shaping) -> float:
 
 
 def grounding_part(answer: Answer, shaping: Shaping) -> float:
-    """Share of entities whose text stands in the record's text. Without entities 1.0 only if the
+    """Share of entities whose text occurs in the record's text. Without entities 1.0 only if the
     gold graph has none either.
     """
     if answer.graph is None:

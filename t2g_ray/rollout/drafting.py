@@ -1,7 +1,7 @@
 """A likely answer -> guesses at the next tokens -> those of them that the policy would write.
 
-The graph that a record is graded by is also the best guess at what the policy will write. A pass
-of the model checks many guessed tokens for little more than the price of writing one.
+The gold graph of a record is also the best guess at what the policy will write, and a pass of the
+model checks many guessed tokens for little more than the cost of writing one.
 
 Invariant: the tokens are distributed as if none had been guessed, and each has the log-prob that
 the policy gives it (speculative sampling with a draft that is certain of its tokens: Leviathan et

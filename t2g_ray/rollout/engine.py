@@ -1,7 +1,7 @@
 """Prompts -> groups of completions, by one vLLM engine in this process.
 
-Invariant: every token carries the version of the weights that wrote it, a prefix cached under
-one version is never read under another, and a group leaves the engine whole or not at all.
+Invariant: every token carries the version of the weights that wrote it, a prefix cached under one
+version is never read under another, and a group leaves the engine complete or not at all.
 
 The engine starts from random weights: only a real first sync makes it the policy.
 """

@@ -14,8 +14,8 @@ from t2g_ray.config import GrpoConfig
 from t2g_ray.vllm_private.parts import check_private_parts
 
 CPU_BLOCK_SIZE = 32
-"""Tokens of a block of the KV cache on a CPU. A group shares the whole blocks of its prompt, and
-vLLM's own 128 are more than many prompts have."""
+"""Tokens of a block of the KV cache on a CPU. A group shares the full blocks of its prompt, and
+many prompts are shorter than vLLM's default of 128."""
 
 PASS_TOKENS = 4096
 """Most tokens that one pass of the model computes, unless something else is asked for."""

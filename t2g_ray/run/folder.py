@@ -1,4 +1,4 @@
-"""A run folder: the name of every file that a run leaves, and who may write into it.
+"""A run folder: the name of every file that a run leaves, and which run may write into it.
 
 Invariant: a run never writes over another one. A folder that holds anything is entered only to
 resume the run that made it, and JSON files are replaced whole or not at all.

@@ -1,7 +1,8 @@
 """Completion text -> what the client gets for one text.
 
-Invariant: a constrained answer holds a graph. The grammar keeps every token to the form but
-cannot end in time, so an answer that met the length limit keeps its whole items and says so.
+Invariant: a constrained answer holds a graph. The grammar makes every token fit the form but cannot
+make the answer end in time, so an answer that reached the length limit keeps its complete items and
+says so.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def to_answer(
 
 
 def locate(graph: Graph, text: str) -> AnsweredGraph:
-    """The graph with the places of its entities in `text`."""
+    """The graph with the spans of its entities in `text`."""
     entities = []
     for entity in graph.entities:
         spans = find_spans(text, entity.text)

@@ -120,7 +120,7 @@ def _add_errors(app: FastAPI) -> None:
 
 
 def _fault(error: dict[str, Any]) -> RequestFault:
-    # The first part of the place is "body".
+    # The first part of the location is "body".
     place = ".".join(str(part) for part in error["loc"][1:])
     message = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "json_invalid":
@@ -129,7 +129,8 @@ def _fault(error: dict[str, Any]) -> RequestFault:
 
 
 def _short(text: str) -> str:
-    # Keys of the client stand in places, and not all of JSON's strings can be encoded again.
+    # The field can contain keys that the client chose, and not every JSON string can be encoded
+    # again.
     return text.encode("ascii", "backslashreplace").decode()[:MAX_FAULT_CHARS]
 
 

@@ -1,4 +1,4 @@
-"""Entity text -> where it stands in the text, in Unicode code points.
+"""Entity text -> where it occurs in the text, in Unicode code points.
 
 Invariant: text[start:end] is the entity's text, for every span returned.
 """
@@ -11,9 +11,9 @@ MAX_SPANS = 100
 
 
 def find_spans(text: str, mention: str) -> list[TextSpan]:
-    """All places of `mention` that do not overlap, from left to right, at most MAX_SPANS.
+    """All spans of `mention` that do not overlap, from left to right, at most MAX_SPANS.
 
-    "Ann" is not found inside "Anna" as long as it stands somewhere as a word of its own; where it
+    "Ann" is not found inside "Anna" as long as it occurs somewhere as a word of its own; where it
     does not, parts of words count. Case counts. Example: find_spans("Ann met Anna.", "Ann") is
     [TextSpan(start=0, end=3)]. Time is linear in the length of the text times that of the mention.
     """
@@ -33,7 +33,7 @@ def find_spans(text: str, mention: str) -> list[TextSpan]:
 
 
 def _is_whole(text: str, start: int, end: int) -> bool:
-    """Whether no word goes on across either end."""
+    """Whether no word continues across either end."""
     goes_on_before = start > 0 and text[start - 1].isalnum() and text[start].isalnum()
     goes_on_after = end < len(text) and text[end - 1].isalnum() and text[end].isalnum()
     return not (goes_on_before or goes_on_after)

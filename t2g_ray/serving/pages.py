@@ -1,7 +1,7 @@
 """HTML files of this package -> responses that can reach nothing but this server.
 
-Invariant: a page runs only the scripts and styles that stand in its file. Their hashes are in the
-Content-Security-Policy, and no source outside this server is.
+Invariant: a page runs only the scripts and styles in its own file. The Content-Security-Policy
+allows their hashes and no source outside this server.
 """
 
 from __future__ import annotations

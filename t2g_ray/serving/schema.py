@@ -29,7 +29,7 @@ def _check_text(text: str) -> str:
 
 def _check_types(names: list[str]) -> list[str]:
     for name in names:
-        # A type stands on one line of the prompt and in the grammar of the answer.
+        # A type is on one line of the prompt and in the grammar of the answer.
         if name != name.strip() or not name.isprintable():
             raise ValueError(
                 f"a type must be printable and without blanks at its ends, found {name!a}"
@@ -109,7 +109,7 @@ class TextSpan(BaseModel):
 
 
 class AnsweredEntity(BaseModel):
-    """An entity and where its text stands. start and end are null where it stands nowhere."""
+    """An entity and where its text occurs. start and end are null where it occurs nowhere."""
 
     id: int
     text: str

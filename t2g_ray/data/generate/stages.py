@@ -67,7 +67,7 @@ class TeacherStage:
 
     def requests(self, number: int, record: Record) -> list[TeacherRequest]:
         """The questions about one record."""
-        # Texts without a bound: the length limit ends an answer, and its whole items are kept.
+        # Texts without a bound: the length limit ends an answer, and its complete items are kept.
         schema = None
         if self.name == "graph":
             schema = graph_json_schema(record.entity_types, record.relation_types)

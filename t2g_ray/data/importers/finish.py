@@ -2,7 +2,7 @@
 
 Invariant: in a finished record (text, type) of entities and (head, tail, type) of relations are
 unique, ids count from 0, types are in the record's lists and, unless faults are kept, entity texts
-stand in the text and relation ends are entities.
+occur in the text and relation ends are entities.
 """
 
 from __future__ import annotations

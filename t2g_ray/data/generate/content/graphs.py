@@ -1,6 +1,6 @@
 """Answers of a teacher -> one graph a text, with how far its samples agree.
 
-Invariant: a graph that leaves here is canonical: ids count from 0 and nothing stands in it twice.
+Invariant: a graph that leaves here is canonical: ids count from 0 and nothing is in it twice.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def tidy(graph: Graph) -> Graph:
 
 
 def repair(record: Record) -> Record:
-    """Without entities that stand nowhere in the text, types that are not asked for, and relations
+    """Without entities that do not occur in the text, types that are not asked for, and relations
     that lose an end."""
     entities = [
         entity

@@ -2,7 +2,7 @@
 
 Invariant: an endpoint that is gone, refuses the key or does not know the model fails the batch,
 which is asked again in the next run. Only a request that the endpoint itself refuses (too long, a
-schema it cannot take) is written down as failed.
+schema it cannot take) is recorded as failed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Requests -> outcomes: what every teacher does, whichever model it is.
 
 Invariant: each request has one outcome, in the order of the requests: an answer, or a failure of
-its own with a reason. What is no request's fault (an endpoint that is gone) is raised instead, so
-that nothing is written down as failed that could still succeed.
+its own with a reason. A failure that is not the fault of a request (an endpoint that is gone) is
+raised instead, so that no request is recorded as failed that could still succeed.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def answer_all(teacher: Teacher, requests: Sequence[TeacherRequest]) -> list[Out
         first = error
     outcomes: list[Outcome] = []
     for request in requests:
-        # Boundary: one request that the teacher cannot take must not lose the others.
+        # Boundary: one request that the teacher cannot take must not cost the others.
         try:
             outcomes += teacher.answer([request])
         except TeacherUnavailable:

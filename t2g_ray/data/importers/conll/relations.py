@@ -3,7 +3,8 @@
     1  Ann   B-Peop  ['Work_For']  [4]
     4  Acme  B-Org   ['N']         [4]
 
-A relation stands at the last token of its head and gives the last token of its tail; 'N' is none.
+A relation is listed at the last token of its head and names the last token of its tail; 'N' is
+none.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Names of a knowledge base -> how they stand in a text.
+"""Names of a knowledge base -> the form they have in a text.
 
 Invariant: what `surface` returns is a substring of the text, or None.
 """

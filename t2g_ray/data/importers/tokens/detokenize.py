@@ -1,7 +1,7 @@
 """Tokens -> text as people write it, with the place of every token.
 
-Invariant: a run of tokens is a substring of the text, so an entity given by token positions
-stands in the text by construction.
+Invariant: a run of tokens is a substring of the text, so an entity given by token indices occurs in
+the text by construction.
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ class RayGroups:
         if not waiting:
             raise LoopError("some group must be in flight to be waited for, found none")
         if ready(waiting, 1, _POLL_S):
-            self._take_on(waiting, _GATHER_S)
+            self._accept_arrivals(waiting, _GATHER_S)
 
     def _references(self) -> list[object]:
         return [*self._writing, *self._scoring.references]
@@ -134,9 +134,9 @@ class RayGroups:
         end = time.monotonic() + timeout_s
         while len(ended(calls, _GATHER_S)) < len(calls) and time.monotonic() < end:
             if waiting := self._references():
-                self._take_on(waiting, 0)
+                self._accept_arrivals(waiting, 0)
 
-    def _take_on(self, waiting: Sequence[object], timeout_s: float) -> None:
+    def _accept_arrivals(self, waiting: Sequence[object], timeout_s: float) -> None:
         done = ready(waiting, len(waiting), timeout_s)
         self._accept([reference for reference in done if reference not in self._writing])
         streams = [reference for reference in done if reference in self._writing]

@@ -51,8 +51,8 @@ _ENGINE = (
     *_parts(
         "engine",
         "vllm.v1.engine.llm_engine:LLMEngine",
-        engine_core="the way to the scheduler, and what ends the engine",
-        output_processor="the way to the completions under way",
+        engine_core="leads to the scheduler, and ends the engine",
+        output_processor="leads to the unfinished completions",
     ),
     *_parts(
         "engine",
@@ -65,7 +65,7 @@ _ENGINE = (
     *_parts(
         "engine",
         "vllm.v1.engine.output_processor:OutputProcessor",
-        request_states="the completions under way, by the name of their request",
+        request_states="the unfinished completions, by the name of their request",
     ),
     *_parts(
         "engine",
@@ -85,7 +85,7 @@ _ENGINE = (
         num_computed_tokens="0: it waits, and will look for cached prefixes once more",
         cache_salt="part of the keys of its cached prefixes",
         block_hashes="those keys",
-        update_block_hashes="computes the keys that are not there yet",
+        update_block_hashes="computes the keys that are missing",
     ),
 )
 
@@ -154,7 +154,7 @@ _WORKER = (
 )
 
 _GUESSES = (
-    *_parts("guesses", "vllm.v1.engine.llm_engine:LLMEngine", vllm_config="the way to the model's"),
+    *_parts("guesses", "vllm.v1.engine.llm_engine:LLMEngine", vllm_config="leads to the model's"),
     *_parts("guesses", "vllm.config:VllmConfig", model_config="knows the vocabulary"),
     *_parts("guesses", "vllm.config:ModelConfig", get_vocab_size="width of a row of logits"),
     *_parts(

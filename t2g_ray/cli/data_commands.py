@@ -56,8 +56,7 @@ def import_command(
     relation_types: TypesOption = None,
     schema: SchemaFile = None,
     sub_schema: Annotated[
-        int | None,
-        typer.Option(help="Seed: ask for only some of the types, a new choice for each record."),
+        int | None, typer.Option(help="Seed: ask for only some of the types, new for each record.")
     ] = None,
     split: Annotated[str | None, typer.Option(help="Split of a hub data set; default all.")] = None,
     subset: Annotated[str | None, typer.Option(help="Configuration of a hub data set.")] = None,
@@ -124,9 +123,7 @@ def select_command(
     out: OutFile,
     held_out: Annotated[
         list[Path] | None,
-        typer.Option(
-            exists=True, dir_okay=False, help="Keep no record with a text of this file; repeatable."
-        ),
+        typer.Option(exists=True, dir_okay=False, help="Keep no text of this file; repeatable."),
     ] = None,
     min_chars: Annotated[int, typer.Option(min=1, help="Shortest text.")] = 1,
     max_chars: Annotated[int | None, typer.Option(min=1, help="Longest text.")] = None,

@@ -1,80 +1,18 @@
 """The command line: what is run with what, exit codes, and what people read."""
 
 import json
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
 from t2g_ray.cli import doctor
-from t2g_ray.cli.main import app
 from t2g_ray.config import GrpoConfig, SftConfig
-from t2g_ray.graph import Entity, Graph
-from t2g_ray.records.jsonl import write_records
 from t2g_ray.run.folder import RunDir, write_json
-from t2g_ray.types import Record
+from tests.unit.cli.parts import Launch, finished_grpo, finished_sft, plain, t2g
 
 COMMANDS = ("demo", "sft", "grpo", "plan", "eval", "extract", "score", "report", "doctor")
-FIGURES = {"f1/entities": 0.5, "f1/relations": 0.25, "json_valid_rate": 1.0}
-RECORD = Record(
-    text="Ann works.",
-    entity_types=("person",),
-    relation_types=(),
-    graph=Graph((Entity(0, "Ann", "person"),), ()),
-)
-
-Launch = Callable[[Any], RunDir]
-
-
-def t2g(*arguments: object, **options: Any) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], **options)
-
-
-def plain(text: str) -> str:
-    """Without the line breaks and frames of a narrow terminal."""
-    return " ".join(text.replace("\u2502", " ").split())
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Path:
-    path = tmp_path / "grpo.yaml"
-    path.write_text(f"run_dir: {tmp_path}/run\nsteps: 3\n")
-    return path
-
-
-@pytest.fixture
-def launched(monkeypatch: pytest.MonkeyPatch) -> dict[str, Launch]:
-    """Stands for actors.grpo and actors.sft: what is set here runs in place of the cluster."""
-    runs: dict[str, Launch] = {"grpo": finished_grpo, "sft": finished_sft}
-    launch, sft = ModuleType("actors.grpo"), ModuleType("actors.sft")
-    launch.run_grpo = lambda config: runs["grpo"](config)  # type: ignore[attr-defined]
-    sft.run_sft = lambda config: runs["sft"](config)  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "actors.grpo", launch)
-    monkeypatch.setitem(sys.modules, "actors.sft", sft)
-    return runs
-
-
-def finished_sft(config: SftConfig) -> RunDir:
-    run = RunDir(config.run_dir)
-    run.model.mkdir(parents=True)
-    (run.model / "config.json").write_text("{}")
-    return run
-
-
-def finished_grpo(config: GrpoConfig) -> RunDir:
-    run = RunDir(config.run_dir)
-    run.model.mkdir(parents=True)
-    (run.model / "config.json").write_text("{}")
-    after = {**FIGURES, "f1/entities": 0.75}
-    pair = {"before": FIGURES, "after": after, "interval": {"f1/entities": [0.1, 0.4]}}
-    report = {**pair, "heldout_names": pair, "records": 12, "seed": config.seed, "steps": 3}
-    write_json(run.report_json, {**report, "wall_s": 1.0, "machine": {"cpus": 2}})
-    return run
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -142,64 +80,6 @@ def test_grpo_shows_the_change_and_the_places(config: Path, launched: dict[str, 
     assert f"report: {config.parent}/run/report.html" in shown
 
 
-def test_a_failed_run_says_what_happened_and_where_to_look(
-    config: Path, launched: dict[str, Launch]
-) -> None:
-    def fail(config: Any) -> RunDir:
-        raise RuntimeError("rank 1 died")
-
-    launched["grpo"] = fail
-    result = t2g("grpo", config)
-    assert result.exit_code == 1
-    assert result.stderr.splitlines() == [
-        "failed: RuntimeError: rank 1 died",
-        f"run folder: {config.parent}/run",
-        "logs of the actors: /tmp/ray/session_latest/logs on each node",
-        "T2G_TRACEBACK=1 shows where it happened",
-    ]
-
-
-def test_a_traceback_is_shown_to_those_who_ask(config: Path, launched: dict[str, Launch]) -> None:
-    def fail(config: Any) -> RunDir:
-        raise RuntimeError("rank 1 died")
-
-    launched["grpo"] = fail
-    by_option = t2g("--traceback", "grpo", config)
-    by_variable = t2g("grpo", config, env={"T2G_TRACEBACK": "1"})
-    for result in (by_option, by_variable):
-        assert result.exit_code == 1
-        assert "Traceback" in result.stderr
-        assert "in fail" in result.stderr
-
-
-def test_a_value_error_of_a_library_means_that_the_run_failed(
-    config: Path, launched: dict[str, Launch]
-) -> None:
-    launched["grpo"] = lambda config: json.loads("{")
-    result = t2g("grpo", config)
-    assert result.exit_code == 1
-    assert "failed: JSONDecodeError" in result.stderr
-
-
-def test_an_error_from_an_actor_is_shown_without_the_wrapper_and_its_traceback(
-    config: Path, launched: dict[str, Launch]
-) -> None:
-    class WrappedValueError(ValueError):
-        """Like Ray's: a subclass of what the actor raised, with the cause beside it."""
-
-        def __init__(self, cause: Exception) -> None:
-            super().__init__("\x1b[36mray::Learner.step()\x1b[39m (pid=7) Traceback ...")
-            self.cause = cause
-
-    def fail(config: Any) -> RunDir:
-        raise WrappedValueError(ValueError("loss must be finite"))
-
-    launched["grpo"] = fail
-    result = t2g("grpo", config)
-    assert result.exit_code == 1
-    assert result.stderr.startswith("failed: ValueError: loss must be finite\nrun folder")
-
-
 def test_a_used_run_folder_is_bad_input(config: Path, launched: dict[str, Launch]) -> None:
     run = RunDir(config.parent / "run")
     run.path.mkdir()
@@ -213,15 +93,6 @@ def test_a_used_run_folder_is_bad_input(config: Path, launched: dict[str, Launch
     result = t2g("grpo", config)
     assert result.exit_code == 2
     assert "must be empty for a new run" in result.stderr
-
-
-def test_ctrl_c_ends_with_130(config: Path, launched: dict[str, Launch]) -> None:
-    def interrupt(config: Any) -> RunDir:
-        raise KeyboardInterrupt
-
-    launched["grpo"] = interrupt
-    result = t2g("grpo", config)
-    assert (result.exit_code, result.stderr) == (130, "stopped by Ctrl-C\n")
 
 
 @pytest.mark.parametrize("lost", ["model/config.json", "report.json"])
@@ -345,72 +216,6 @@ def test_a_failed_first_stage_ends_the_demo(tmp_path: Path, launched: dict[str, 
     assert result.exit_code == 1
     assert "the run must end with a model" in result.stderr
     assert not (tmp_path / "d" / "grpo").exists()
-
-
-def test_score_prints_the_figures_and_writes_them(tmp_path: Path) -> None:
-    gold, answers, out = tmp_path / "g.jsonl", tmp_path / "c.jsonl", tmp_path / "o.json"
-    write_records(gold, [RECORD, RECORD])
-    texts = [RECORD.graph.to_json(), "sorry"]
-    answers.write_text("".join(json.dumps({"completion": text}) + "\n" for text in texts))
-    files = ("--gold", gold, "--completions", answers, "--reward", "f1")
-    result = t2g("score", *files, "--json", out, "--per-record", tmp_path / "r.jsonl")
-    assert result.exit_code == 0, result.output
-    figures = json.loads(out.read_text())
-    assert figures["f1/entities"] == pytest.approx(2 / 3)
-    assert figures["records"] == 2
-    assert "0.6667" in result.stdout
-    assert len((tmp_path / "r.jsonl").read_text().splitlines()) == 2
-
-
-def test_score_refuses_files_of_unequal_length(tmp_path: Path) -> None:
-    write_records(tmp_path / "g.jsonl", [RECORD, RECORD])
-    (tmp_path / "c.jsonl").write_text('{"completion": "a"}\n')
-    result = t2g("score", "--gold", tmp_path / "g.jsonl", "--completions", tmp_path / "c.jsonl")
-    assert result.exit_code == 2
-    assert "one completion for each of the 2 records" in result.stderr
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (("--entity-types", " , ", "text"), "--entity-types must name at least one type"),
-        (("--entity-types", "person", " "), "text must be a string that is not blank"),
-        (("--entity-types", "person", "text", "--constrained", "--thinking"), "no room"),
-    ],
-)
-def test_extract_explains_wrong_input(
-    arguments: tuple[str, ...], words: str, tmp_path: Path
-) -> None:
-    result = t2g("extract", "--model", tmp_path, *arguments)
-    assert result.exit_code == 2
-    assert words in plain(result.stderr)
-
-
-def test_extract_takes_one_source_of_text(tmp_path: Path) -> None:
-    (tmp_path / "text").write_bytes(b"\xff\xfe")
-    base = ("extract", "--model", tmp_path, "--entity-types", "person")
-    both = t2g(*base, "text", "--file", tmp_path / "text")
-    assert (both.exit_code, "found both" in both.stderr) == (2, True)
-    coded = t2g(*base, "--file", tmp_path / "text")
-    assert (coded.exit_code, "must be UTF-8" in coded.stderr) == (2, True)
-    empty = t2g(*base, input="")
-    assert (empty.exit_code, "not blank" in empty.stderr) == (2, True)
-
-
-def test_eval_refuses_data_and_models_that_are_not_there(tmp_path: Path) -> None:
-    no_data = t2g("eval", "--model", tmp_path, "--data", tmp_path / "none.jsonl")
-    assert no_data.exit_code == 2
-    assert "--data must be a JSONL file, embedded or embedded:names" in plain(no_data.stderr)
-    write_records(tmp_path / "g.jsonl", [RECORD])
-    no_model = t2g("eval", "--model", tmp_path, "--data", tmp_path / "g.jsonl")
-    assert no_model.exit_code == 2
-    assert "must hold config.json" in no_model.stderr
-
-
-def test_report_refuses_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    result = t2g("report", tmp_path / "none")
-    assert result.exit_code == 2
-    assert "must be a folder" in result.stderr
 
 
 @pytest.mark.parametrize(("status", "code"), [("good", 0), ("note", 0), ("missing", 1)])

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from t2g_ray.graph import Entity, Graph, GraphError, Relation
-from t2g_ray.graph.constrained import graph_json_schema
 
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 graphs = st.builds(
@@ -68,41 +67,3 @@ def test_canonical_json_reads_back_as_the_same_graph(graph: Graph) -> None:
 def test_data_of_another_shape_is_refused_by_place(data: object, message: str) -> None:
     with pytest.raises(GraphError, match=message):
         Graph.from_dict(data)
-
-
-def _is_accepted(schema: dict[str, object], text: str) -> bool:
-    xgrammar = pytest.importorskip("xgrammar", reason="constrained decoding comes with vLLM")
-    grammar = xgrammar.Grammar.from_json_schema(
-        json.dumps(schema), any_whitespace=False, separators=(",", ":")
-    )
-    accepted: bool = xgrammar.testing._is_grammar_accept_string(grammar, text)
-    return accepted
-
-
-def test_constrained_decoding_can_write_canonical_json_and_no_unwanted_type() -> None:
-    schema = graph_json_schema(["person", "company"], ["works for"])
-    assert _is_accepted(schema, ANN.to_json())
-    assert _is_accepted(schema, Graph((), ()).to_json())
-    assert not _is_accepted(schema, ANN.to_json().replace('"person"', '"robot"'))
-    assert not _is_accepted(schema, '{"relations":[],"entities":[]}')
-
-
-def test_constrained_decoding_without_relation_types_leaves_relations_empty() -> None:
-    schema = graph_json_schema(["person", "company"], [])
-    assert _is_accepted(schema, Graph(ANN.entities, ()).to_json())
-    assert not _is_accepted(schema, ANN.to_json())
-
-
-def test_constrained_decoding_can_be_held_to_a_length() -> None:
-    schema = graph_json_schema(["person", "company"], ["works for"], max_text_chars=10)
-    assert _is_accepted(schema, ANN.to_json().replace("Ann", "A" * 10))
-    assert not _is_accepted(schema, ANN.to_json().replace("Ann", "A" * 11))
-
-
-def test_constrained_decoding_can_write_quotes_and_backslashes_but_no_raw_control_character() -> (
-    None
-):
-    schema = graph_json_schema(["person"], [])
-    quoted = Graph((Entity(0, 'the "Who"\\', "person"),), ()).to_json()
-    assert _is_accepted(schema, quoted)
-    assert not _is_accepted(schema, quoted.replace("the ", "the\t"))

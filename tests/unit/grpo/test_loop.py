@@ -297,23 +297,6 @@ def test_a_group_older_than_the_bound_stops_the_run() -> None:
         loop.run()
 
 
-def test_the_oldest_finished_groups_are_chosen_first() -> None:
-    assert choose({7, 3, 5}, 2, []) == [3, 5]
-    assert choose({7}, 2, []) is None
-
-
-def test_groups_whose_last_chance_this_is_are_waited_for() -> None:
-    dues = [Due(frozenset({1, 2}), 1)]
-    assert choose({4, 5, 6}, 2, dues) is None
-    assert choose({4, 5, 2}, 2, dues) == [2, 4]
-    assert choose({4, 5, 6}, 2, [Due(frozenset({1, 2}), 0)]) == [4, 5]
-
-
-def test_a_late_position_that_was_admitted_early_goes_before_an_early_one() -> None:
-    dues = [Due(frozenset({9}), 1), Due(frozenset({2, 3, 9}), 2)]
-    assert choose({2, 3, 9}, 2, dues) == [9, 2]
-
-
 def test_advantages_and_token_counts_go_to_the_trainer_with_the_handles() -> None:
     world = run(World(), config(steps=1, algorithm={"advantage": "group_mean"}))
     ((groups, divisor),) = world.trained

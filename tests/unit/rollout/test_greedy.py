@@ -2,17 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from t2g_ray.config import PromptConfig
 from t2g_ray.graph import Entity, Graph, Relation
 from t2g_ray.graph.constrained import close_graph
 from t2g_ray.graph.parsing import Parsed, parse_completion
-from t2g_ray.model.tokenizer import load_tokenizer
 from t2g_ray.prompts.messages import encode_answer
 from t2g_ray.records.corpus import build_tokenizer, generate_records
 from t2g_ray.rollout.greedy import generate_texts
@@ -122,10 +119,3 @@ def test_a_graph_cut_anywhere_keeps_exactly_its_whole_items() -> None:
         num_whole = sum(end <= length for end in ends)
         assert closed.graph.entities == graph.entities[: min(2, num_whole)]
         assert closed.graph.relations == graph.relations[: max(0, num_whole - 2)]
-
-
-def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"must hold config\.json"):
-        load_tokenizer(str(tmp_path))
-    with pytest.raises(ValueError, match="must be an existing folder or a hub name"):
-        load_tokenizer(str(tmp_path / "none"))

@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 
 from t2g_ray.grpo.books import ConservationError, conservation_check
-from t2g_ray.grpo.metric_keys import METRIC_KEYS, metric_table, missing_keys
-from t2g_ray.run.jsonlines import JsonLinesWriter, last_json_line, read_json_lines
 from t2g_ray.run.metrics import (
     MetricsSink,
     MetricsWriter,
@@ -98,47 +96,6 @@ def test_a_torn_last_line_is_skipped_and_a_damaged_one_is_named(tmp_path: Path) 
     with pytest.raises(ValueError, match="found list"):
         read_metrics(path)
     assert read_metrics(tmp_path / "none.jsonl") == []
-
-
-def test_the_last_line_is_the_last_that_is_complete(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    assert last_json_line(path) is None
-    path.write_text('{"step": 1')
-    assert last_json_line(path) is None
-    path.write_text('{"step": 1}\n{"step": 2}\n{"st')
-    assert last_json_line(path) == {"step": 2}
-    path.write_text('{"step": 1}\n[2]\n')
-    with pytest.raises(ValueError, match=r"its last line must be a JSON object, found list"):
-        last_json_line(path)
-
-
-def test_json_lines_hold_any_text_on_one_line(tmp_path: Path) -> None:
-    path = tmp_path / "samples.jsonl"
-    writer = JsonLinesWriter(path)
-    line = {"step": 1, "text": "two\nlines, \u2028 and \ud800 alone"}
-    writer.append(line)
-    writer.close()
-    assert path.read_bytes().count(b"\n") == 1
-    assert list(read_json_lines(path)) == [line]
-
-
-def test_missing_keys_are_named_in_the_order_of_the_table() -> None:
-    line = dict.fromkeys(METRIC_KEYS, 0.0)
-    assert missing_keys({**line, "reward/json": 1.0, "extra": 1.0}) == []
-    del line["reward/<name>"], line["loss"], line["step"]
-    assert missing_keys(line) == ["step", "reward/<name>", "loss"]
-
-
-def test_every_contract_key_has_a_unit_a_meaning_and_a_row() -> None:
-    assert all(key.unit and key.meaning for key in METRIC_KEYS.values())
-    rows = metric_table().splitlines()
-    assert len(rows) == len(METRIC_KEYS) + 2
-    assert "| `time/sync_s` | s | time of the weight sync |" in rows
-
-
-def test_the_page_of_metrics_shows_the_table() -> None:
-    page = Path(__file__).parents[3] / "docs" / "metrics.md"
-    assert page.read_text(encoding="utf-8").endswith("\n\n" + metric_table())
 
 
 def test_throughput_divides_tokens_by_wall_clock() -> None:

@@ -13,34 +13,28 @@ from t2g_ray.config import ConfigError, build_config
 from t2g_ray.data.checks import faults_of
 from t2g_ray.data.generate import pipeline
 from t2g_ray.data.generate.config import GenerateConfig, TeacherConfig
-from t2g_ray.data.generate.content.graphs import Chosen, NoGraph, choose_graph, repair
 from t2g_ray.data.generate.pipeline import Pipeline
 from t2g_ray.data.generate.shards import Shard, ShardResult, ShardsMissing, answer_shard
-from t2g_ray.data.generate.stages import TeacherRequest, TeacherStage
-from t2g_ray.data.generate.teachers.teacher import Outcome, TeacherUnavailable, answer_all
+from t2g_ray.data.generate.stages import Request, Stage
+from t2g_ray.data.generate.teachers.teacher import Outcome, TeacherUnavailable
 from t2g_ray.data.generate.write import write_generated
-from t2g_ray.graph import Entity, Graph, Relation
-from t2g_ray.records.corpus import build_tokenizer, generate_records
+from t2g_ray.records.corpus import generate_records
 from t2g_ray.records.jsonl import load_records, write_records
-from t2g_ray.types import Record
 
 GOLD = {record.text: record for record in generate_records("train", 12, seed=0)}
-ANN = Entity(0, "Ann", "person")
-ACME = Entity(1, "Acme", "company")
-WORKS = Relation("Ann", "Acme", "works for")
 
 
 class PerfectTeacher:
     """Knows the gold graphs of the embedded world, and says something about every other request."""
 
     def __init__(self) -> None:
-        self.requests: list[TeacherRequest] = []
+        self.requests: list[Request] = []
 
-    def answer(self, requests: Sequence[TeacherRequest]) -> list[Outcome]:
+    def answer(self, requests: Sequence[Request]) -> list[Outcome]:
         self.requests += requests
         return [outcome(request, self.text_for(request)) for request in requests]
 
-    def text_for(self, request: TeacherRequest) -> str:
+    def text_for(self, request: Request) -> str:
         content = request.messages[-1]["content"]
         if request.json_schema is not None:
             return GOLD[content.partition("Text:\n")[2]].graph.to_json()
@@ -49,19 +43,17 @@ class PerfectTeacher:
         return "<think>hm</think>The first name is a person."
 
 
-def outcome(request: TeacherRequest, text: str) -> Outcome:
+def outcome(request: Request, text: str) -> Outcome:
     return Outcome(number=request.number, sample=request.sample, text=text)
 
 
-Ask = Callable[[TeacherStage, TeacherConfig, Sequence[Shard]], Iterator[ShardResult]]
+Ask = Callable[[Stage, TeacherConfig, Sequence[Shard]], Iterator[ShardResult]]
 
 
 def asking(teacher: Any, *, stop_after: int | None = None) -> Ask:
     """Answers shards from the last to the first; a stop is what a killed driver sees: nothing."""
 
-    def ask(
-        stage: TeacherStage, _: TeacherConfig, shards: Sequence[Shard]
-    ) -> Iterator[ShardResult]:
+    def ask(stage: Stage, _: TeacherConfig, shards: Sequence[Shard]) -> Iterator[ShardResult]:
         for shard in list(reversed(shards))[:stop_after]:
             asked = Shard.from_json(shard.to_json())
             yield ShardResult.from_json(answer_shard(stage, teacher, asked).to_json())
@@ -86,7 +78,7 @@ def no_real_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def generate(settings: GenerateConfig, ask: Ask) -> dict[str, Any]:
     run = Pipeline(config=settings, ask=ask)
-    return write_generated(settings, run.run(), run.tally)
+    return write_generated(settings, run.run(), run.books)
 
 
 def rejects(settings: GenerateConfig) -> list[dict[str, Any]]:
@@ -183,7 +175,7 @@ class OddTeacher(PerfectTeacher):
 
     bad = list(GOLD)[5]
 
-    def text_for(self, request: TeacherRequest) -> str:
+    def text_for(self, request: Request) -> str:
         if self.bad in request.messages[-1]["content"]:
             raise KeyError("no such token")
         return super().text_for(request)
@@ -203,7 +195,7 @@ class AbsentTeacher:
     def __init__(self) -> None:
         self.num_calls = 0
 
-    def answer(self, requests: Sequence[TeacherRequest]) -> list[Outcome]:
+    def answer(self, requests: Sequence[Request]) -> list[Outcome]:
         self.num_calls += 1
         raise TeacherUnavailable("connection refused")
 
@@ -218,20 +210,6 @@ def test_a_teacher_that_is_gone_stops_the_run_early_and_rejects_nothing(tmp_path
     assert generate(settings, asking(PerfectTeacher()))["records"]["records"] == 12
 
 
-def test_a_batch_of_which_nothing_succeeds_is_not_written_down_as_failed() -> None:
-    class BrokenTeacher:
-        def answer(self, requests: Sequence[TeacherRequest]) -> list[Outcome]:
-            raise RuntimeError("engine died")
-
-    stage = TeacherStage(name="graph", samples=2, seed=0)
-    shard = Shard(number=3, first=6, records=tuple(GOLD.values())[:2])
-    result = answer_shard(stage, BrokenTeacher(), shard)
-    assert (result.number, result.outcomes) == (3, ())
-    assert result.error == "RuntimeError: engine died"
-    with pytest.raises(RuntimeError, match="engine died"):
-        answer_all(BrokenTeacher(), stage.requests(0, shard.records[0]))
-
-
 def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text("{}")
     with pytest.raises(ValueError, match="run_dir must be empty or hold a run"):
@@ -240,7 +218,7 @@ def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
 
 def test_samples_that_disagree_and_held_out_texts_are_left_out(tmp_path: Path) -> None:
     class WaveringTeacher(PerfectTeacher):
-        def text_for(self, request: TeacherRequest) -> str:
+        def text_for(self, request: Request) -> str:
             is_odd = request.json_schema is not None and request.number == 2
             if is_odd and request.sample == 1:
                 return '{"entities":[],"relations":[]}'
@@ -286,91 +264,3 @@ def test_settings_that_cannot_work_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         config(tmp_path, **tree)
-
-
-def graph_of(*items: Entity | Relation) -> Graph:
-    return Graph(
-        tuple(item for item in items if isinstance(item, Entity)),
-        tuple(item for item in items if isinstance(item, Relation)),
-    )
-
-
-def samples(*texts: str) -> list[Outcome]:
-    return [Outcome(number=0, sample=i, text=text) for i, text in enumerate(texts)]
-
-
-def test_the_sample_that_is_most_alike_the_others_is_chosen() -> None:
-    one, whole = graph_of(ANN), graph_of(ANN, ACME, WORKS)
-    chosen = choose_graph(samples(one.to_json(), whole.to_json(), whole.to_json()))
-    # F1 of {Ann} and {Ann, Acme, works for}: 2 * 1 / (1 + 3) = 0.5, twice, and 1 once.
-    assert isinstance(chosen, Chosen)
-    assert (chosen.graph, chosen.agreement) == (whole, pytest.approx(2 / 3))
-
-
-def test_a_sample_without_a_graph_agrees_with_none() -> None:
-    graph = graph_of(ANN)
-    chosen = choose_graph(samples("I cannot.", graph.to_json(), graph.to_json()))
-    assert isinstance(chosen, Chosen)
-    assert (chosen.graph, chosen.agreement) == (graph, pytest.approx(1 / 3))
-    assert choose_graph(samples("I cannot.", "Nor I.")) == NoGraph(
-        reason="no_graph_no_json", message="no JSON object outside the reasoning"
-    )
-
-
-def test_a_cut_answer_keeps_its_whole_items_and_repeats_count_once() -> None:
-    repeated = Graph((ANN, ANN, ACME), (WORKS, WORKS))
-    text = repeated.to_json()
-    cut = Outcome(number=0, sample=0, text=text[: text.rindex('"works')], is_cut=True)
-    assert choose_graph([cut]) == Chosen(graph=graph_of(ANN, ACME, WORKS), agreement=None)
-
-
-def test_repair_drops_what_the_text_does_not_hold_and_what_hangs_on_it() -> None:
-    record = Record(
-        text="Ann works for Acme.",
-        entity_types=("person", "company"),
-        relation_types=("works for",),
-        graph=Graph(
-            (Entity(0, "", "person"), Entity(1, "Bob", "person"), Entity(2, "Ann", "person")),
-            (WORKS, Relation("Bob", "Ann", "works for"), Relation("Ann", "Ann", "knows")),
-        ),
-    )
-    assert {fault.kind for fault in faults_of(record)} >= {"entity_not_in_text"}
-    assert repair(record).graph == graph_of(ANN)
-    assert faults_of(repair(record)) == []
-
-
-def test_seeds_depend_on_the_run_the_stage_the_record_and_the_sample_alone() -> None:
-    record = next(iter(GOLD.values()))
-    stage = TeacherStage(name="graph", samples=3, seed=5)
-    seeds = [request.seed for request in stage.requests(7, record)]
-    assert seeds == [request.seed for request in stage.requests(7, record)]
-    others = [
-        *TeacherStage(name="graph", samples=3, seed=6).requests(7, record),
-        *TeacherStage(name="graph", samples=3, seed=5).requests(8, record),
-        *TeacherStage(name="reasoning", samples=3, seed=5).requests(7, record),
-    ]
-    assert len({*seeds, *(request.seed for request in others)}) == 12
-
-
-def test_requests_show_the_text_the_types_and_what_the_stage_adds() -> None:
-    record = next(r for r in GOLD.values() if r.graph.relations)
-    names = [entity.text for entity in record.graph.entities]
-
-    def content(name: Any) -> str:
-        (request,) = TeacherStage(name=name, samples=1, seed=0).requests(0, record)
-        assert (request.json_schema is None) == (name != "graph")
-        return request.messages[-1]["content"]
-
-    assert all(record.text in content(name) for name in ("graph", "paraphrase", "reasoning"))
-    assert "; ".join(names) in content("paraphrase")
-    assert record.graph.to_json() in content("reasoning")
-    assert all(type_ in content("graph") for type_ in record.relation_types)
-
-
-def test_the_compact_style_fits_the_tokenizer_of_the_tiny_policy() -> None:
-    record = next(iter(GOLD.values()))
-    (request,) = TeacherStage(name="graph", samples=1, seed=0, style="compact").requests(0, record)
-    ids = build_tokenizer().apply_chat_template(
-        list(request.messages), add_generation_prompt=True, return_dict=False
-    )
-    assert len(ids) < 160

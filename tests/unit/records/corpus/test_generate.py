@@ -11,38 +11,22 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from t2g_ray.graph import Relation
 from t2g_ray.records.corpus import (
     ALL_TEMPLATES,
     ENTITY_TYPES,
-    HELDOUT_NAMES,
     NAMES,
     RELATION_ENDS,
     SPLITS,
     Level,
     Split,
-    build_tokenizer,
     generate_records,
     split_of,
 )
-from t2g_ray.records.corpus.generate import LEVELS
-from t2g_ray.records.corpus.templates import PASSIVE, Template, slot_type
-from t2g_ray.types import Record
+from t2g_ray.records.corpus.templates import PASSIVE, Template
 
 ALL_LEVELS: tuple[Level, ...] = get_args(Level)
-TOKENIZER = build_tokenizer()
-
-
-def prompt_of(record: Record) -> str:
-    types = ", ".join(record.entity_types) + "|" + ", ".join(record.relation_types)
-    return f"{types}\n{record.text}"
-
-
-def encode(text: str) -> list[int]:
-    return list(TOKENIZER(text, add_special_tokens=False).input_ids)
 
 
 def test_same_arguments_give_the_same_records_and_another_seed_gives_others() -> None:
@@ -62,7 +46,7 @@ def test_other_processes_with_other_hash_seeds_make_the_same_world() -> None:
         "state = repr(records) + build_tokenizer().backend_tokenizer.to_str(); "
         "print(hashlib.sha256(state.encode()).hexdigest())"
     )
-    root = Path(__file__).parents[3]
+    root = Path(__file__).parents[4]
     digests = {
         subprocess.run(
             [sys.executable, "-c", code],
@@ -191,119 +175,8 @@ def test_every_type_and_every_template_is_used() -> None:
         assert all(phrase in texts for phrase in template.phrases), template.text
 
 
-def test_every_fact_of_a_template_has_the_end_types_of_its_relation() -> None:
-    stating = [t for t in ALL_TEMPLATES if t.facts]
-    assert sum(len(template.facts) for template in stating) >= len(stating) > 20
-    for template in stating:
-        for head, tail, relation in template.facts:
-            assert {head, tail} <= set(template.slots)
-            assert (slot_type(head), slot_type(tail)) == RELATION_ENDS[relation]
-
-
-def test_every_level_can_fill_its_templates() -> None:
-    for level in LEVELS.values():
-        for template in level.stating + level.mentioning:
-            needed = Counter(slot_type(slot) for slot in template.slots)
-            assert all(count <= level.names_per_type for count in needed.values())
-        assert level.facts[1] <= len(level.stating)
-        assert level.mentions[1] <= len(level.mentioning)
-
-
-def test_names_are_unique_and_heldout_names_stay_out_of_the_other_splits() -> None:
-    common = [name for names in NAMES.values() for name in names]
-    heldout = [name for names in HELDOUT_NAMES.values() for name in names]
-    assert len(set(common + heldout)) == len(common) + len(heldout)
-    for split in SPLITS:
-        for record in generate_records(split, 200, seed=0, level="hard"):
-            for entity in record.graph.entities:
-                assert (entity.text in heldout) == (split == "heldout_names")
-
-
-def test_no_name_is_part_of_a_phrase_or_of_another_name() -> None:
-    names = [n for pool in (NAMES, HELDOUT_NAMES) for group in pool.values() for n in group]
-    phrases = [phrase for template in ALL_TEMPLATES for phrase in template.phrases]
-    for name in names:
-        assert not any(name in other for other in [*phrases, *names] if other != name)
-
-
 def test_an_unknown_split_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"heldout_names.*'test'"):
         generate_records("test", 3, seed=0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="count >= 0"):
         generate_records("train", -1, seed=0)
-
-
-@settings(deadline=None)  # a busy machine says nothing about exactness
-@given(st.text())
-def test_any_text_without_special_tokens_survives_encoding(text: str) -> None:
-    assert TOKENIZER.decode(encode(text)) == text
-
-
-def test_text_that_looks_like_a_byte_token_survives_encoding() -> None:
-    text = 'Ann <0x41> \u0120 "},{"id":1,"text":" \u2581 \r\n\t\x00'
-    assert TOKENIZER.decode(encode(text)) == text
-
-
-@pytest.mark.parametrize("level", ALL_LEVELS)
-def test_canonical_json_is_decoded_exactly_and_a_value_costs_two_tokens(level: Level) -> None:
-    for record in generate_records("heldout", 100, seed=0, level=level):
-        ids = encode(record.graph.to_json())
-        assert TOKENIZER.decode(ids, skip_special_tokens=True) == record.graph.to_json()
-        num_entities, num_relations = len(record.graph.entities), len(record.graph.relations)
-        expected = 4 * num_entities + 6 * num_relations + 1
-        assert len(ids) == expected
-
-
-def test_a_name_is_the_same_single_token_in_the_text_and_in_the_json() -> None:
-    for record in generate_records("heldout_names", 100, seed=0):
-        text_ids = encode(prompt_of(record))
-        for entity in record.graph.entities:
-            (name_id,) = encode(entity.text)
-            assert name_id in text_ids
-            assert name_id in encode(record.graph.to_json())
-
-
-def test_the_vocabulary_has_no_token_that_the_world_never_needs() -> None:
-    assert len(TOKENIZER) < 1000
-    records = [
-        record for split in SPLITS for record in generate_records(split, 800, seed=0, level="hard")
-    ]
-    used = {
-        token
-        for record in records
-        for token in encode(prompt_of(record)) + encode(record.graph.to_json())
-    }
-    unused = [
-        str(TOKENIZER.decode([token]))
-        for token in range(256, len(TOKENIZER) - len(TOKENIZER.all_special_ids))
-        if token not in used
-    ]
-    # Ids beyond the longest text of the world, and phrases that never end a text.
-    assert all(piece.startswith('"},{"id":') for piece in unused), unused
-
-
-def test_chat_template_costs_one_token_a_turn_and_ends_answers_only() -> None:
-    messages = [
-        {"role": "system", "content": "person"},
-        {"role": "user", "content": "city"},
-        {"role": "assistant", "content": "makes"},
-    ]
-    text = TOKENIZER.apply_chat_template(messages, tokenize=False)
-    assert text == "<|system|>person<|user|>city<|assistant|>makes<|end|>"
-    for enable_thinking in (True, False):
-        prompt = TOKENIZER.apply_chat_template(
-            messages[:2],
-            tokenize=False,
-            add_generation_prompt=True,
-            enable_thinking=enable_thinking,
-        )
-        assert prompt == "<|system|>person<|user|>city<|assistant|>"
-        assert str(text).startswith(str(prompt))
-    assert len(encode(text)) == 7
-    assert TOKENIZER.decode(encode(text), skip_special_tokens=True) == "personcitymakes"
-
-
-def test_end_and_pad_are_two_tokens_of_their_own() -> None:
-    assert encode("<|end|>") == [TOKENIZER.eos_token_id]
-    assert encode("<|pad|>") == [TOKENIZER.pad_token_id]
-    assert TOKENIZER.eos_token_id != TOKENIZER.pad_token_id

@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from ray.train.v2.api.exceptions import WorkerGroupError
 
-from actors.sft import _failure
 from t2g_ray.config import PromptConfig, SftConfig, build_config
 from t2g_ray.graph import Entity, Graph
 from t2g_ray.learner.batching import collate
@@ -19,10 +17,8 @@ from t2g_ray.learner.logprobs import TokenLogProbs
 from t2g_ray.model.policy import MAX_POSITIONS, build_tiny_policy
 from t2g_ray.prompts.messages import encode_answer, encode_prompt
 from t2g_ray.records.corpus import build_tokenizer, generate_records
-from t2g_ray.run.checkpoint import write_checkpoint
-from t2g_ray.run.folder import RunDir
 from t2g_ray.sft.batches import WINDOW_STEPS, Encoded, SftData, encode_examples, num_tokens
-from t2g_ray.sft.plan import num_steps, plan_sft
+from t2g_ray.sft.plan import plan_sft
 from t2g_ray.types import Example, Record
 
 COMPACT = PromptConfig(style="compact")
@@ -166,19 +162,6 @@ def test_thinking_learns_the_reasoning_of_the_record_and_needs_one() -> None:
         encode(generate_records("train", 1, seed=0), prompt=prompt)
 
 
-def test_steps_are_given_or_follow_from_epochs(tmp_path: Path) -> None:
-    assert num_steps(config_of(tmp_path, steps=7), 100) == 7
-    assert num_steps(config_of(tmp_path, epochs=2.5, batch_size=16), 100) == 16
-
-
-def test_a_plan_enters_a_new_folder_with_its_configuration(tmp_path: Path) -> None:
-    plan = plan_sft(config_of(tmp_path / "run"))
-    assert (plan.is_new, plan.start, len(plan.records)) == (True, None, 8)
-    assert RunDir(tmp_path / "run").config.exists()
-    with pytest.raises(ValueError, match="run_dir must be empty for a new run"):
-        plan_sft(config_of(tmp_path / "run"))
-
-
 def test_held_out_records_are_read_only_where_the_run_evaluates(tmp_path: Path) -> None:
     data = {"heldout_records": 4}
     assert plan_sft(config_of(tmp_path / "without", data=data)).heldout == []
@@ -191,40 +174,3 @@ def test_bad_data_is_refused_before_the_folder_is_made(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="found no file"):
         plan_sft(config_of(tmp_path / "run", data={"train": "missing.jsonl"}))
     assert not (tmp_path / "run").exists()
-
-
-def test_a_resumed_plan_starts_at_the_newest_whole_checkpoint(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    config = config_of(tmp_path, resume="auto")
-    plan = plan_sft(config)
-    for step in (5, 10):
-        state = {"time_s": 1.0, "order_key": plan.order_key}
-        write_checkpoint(RunDir(tmp_path).checkpoint(step), lambda folder: None, state)
-    (RunDir(tmp_path).checkpoint(10) / "COMPLETE").unlink()
-    resumed = plan_sft(config)
-    assert resumed.start is not None
-    assert (resumed.is_new, resumed.start.step) == (False, 5)
-    assert "step_000010 is not whole: COMPLETE is missing" in caplog.text
-    assert not RunDir(tmp_path).checkpoint(10).exists()
-
-
-def test_a_run_cannot_be_resumed_with_another_order_of_records(tmp_path: Path) -> None:
-    plan = plan_sft(config_of(tmp_path, resume="auto"))
-    state = {"time_s": 1.0, "order_key": plan.order_key}
-    write_checkpoint(RunDir(tmp_path).checkpoint(5), lambda folder: None, state)
-    for change in ({"batch_size": 4}, {"seed": 1}, {"data": {"train_records": 9}}):
-        with pytest.raises(ValueError, match="must keep the order of its records"):
-            plan_sft(config_of(tmp_path, resume="auto", **change))
-
-
-def test_bad_input_on_a_rank_is_a_value_error_in_its_own_words() -> None:
-    cause = ValueError("prompt and answer must fit")
-    assert _failure(WorkerGroupError("two failed", {0: RuntimeError("gone"), 1: cause})) is cause
-
-
-def test_other_failures_name_every_rank_that_failed() -> None:
-    failures = {1: RuntimeError("no space left"), 0: OSError("connection closed")}
-    failure = _failure(WorkerGroupError("two failed", dict(failures)))
-    assert isinstance(failure, RuntimeError)
-    assert str(failure) == "SFT failed: rank 0: connection closed; rank 1: no space left"

@@ -8,16 +8,13 @@ from typing import Any
 import datasets
 import pytest
 
-from t2g_ray.data.importers.finish import ImportOptions
 from t2g_ray.data.importers.registry import LAYOUTS
 from t2g_ray.data.importers.run import (
-    ImportResult,
     import_source,
 )
 from t2g_ray.data.importers.source import Source
-from t2g_ray.types import Record
+from tests.unit.data.importers.parts import TOKENS, entities, lines, read, relations, write
 
-TOKENS = ["Ada", "Stone", "joined", "Orbit", "Mills", "."]
 TEXT = "Ada Stone joined Orbit Mills."
 ENTITIES = [("Ada Stone", "Peop"), ("Orbit Mills", "Org")]
 RELATIONS = [("Ada Stone", "Orbit Mills", "Work_For")]
@@ -116,30 +113,6 @@ TRIPLES_ROW = {
         {"sub": "Orbit_Mills", "rel": "foundedIn", "obj": '"1904"'},
     ],
 }
-
-
-def write(path: Path, content: object) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = content if isinstance(content, str) else json.dumps(content)
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-def lines(*values: object) -> str:
-    return "".join(json.dumps(value) + "\n" for value in values)
-
-
-def read(path: Path, layout: str = "auto", **options: Any) -> ImportResult:
-    return import_source(Source.of(str(path)), ImportOptions(**options), layout=layout)
-
-
-def entities(record: Record) -> list[tuple[str, str]]:
-    return [(entity.text, entity.type) for entity in record.graph.entities]
-
-
-def relations(record: Record) -> list[tuple[str, str, str]]:
-    return [(r.head, r.tail, r.type) for r in record.graph.relations]
-
 
 JSON_CASES: Sequence[tuple[str, dict[str, Any]]] = [
     ("records", RECORD_ROW),

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
-from benchmarks.commands import _numbers
-from benchmarks.speed import scale
-from benchmarks.speed.learner import step_flops
 from benchmarks.speed.loop import (
     MARKS,
     loop_figures,
@@ -15,10 +11,6 @@ from benchmarks.speed.loop import (
     training_seconds,
     wall_ratios_at_equal_f1,
 )
-from benchmarks.speed.scale import SleepingEngine
-from t2g_ray.learner.batching import collate
-from t2g_ray.rollout.spec import Sampling
-from t2g_ray.types import Prompt, Sample
 
 
 def line(step_s: float, generate_s: float, train_s: float) -> dict[str, float | None]:
@@ -80,64 +72,3 @@ def test_seconds_of_evaluations_are_left_out_of_training_time() -> None:
     # Evaluations after steps 2 and 4 lie in the walls of steps 3 and 5.
     lines = [line(wall, 1.0, 1.0) for wall in (1.0, 1.0, 5.0, 1.0, 7.0, 1.0)]
     assert training_seconds(lines, every=2) == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
-
-
-def test_flops_count_what_is_computed_once_and_no_padding() -> None:
-    def sample(length: int) -> Sample:
-        ids = np.arange(length, dtype=np.int32)
-        return Sample(
-            group=0,
-            prompt_ids=(1, 2, 3, 4),
-            completion_ids=ids,
-            sampler_logprobs=np.zeros(length, dtype=np.float32),
-            versions=ids,
-            advantage=1.0,
-        )
-
-    samples = [sample(2), sample(6)]
-    # Linear: 6 x (10 x tokens + 100 x 8 trained), where the last token of a completion is not
-    # computed. Attention: 12 x 1 x pairs, where n tokens after p others have n x (p + n / 2).
-    packed = 6 * (10 * 10 + 100 * 8) + 12 * (8 + 1 * 4.5 + 5 * 6.5)
-    joined = 6 * (10 * 14 + 100 * 8) + 12 * (5 * 2.5 + 9 * 4.5)
-    assert step_flops(collate(samples, is_packed=True), (10, 100, 1)) == packed
-    assert step_flops(collate(samples, is_packed=False), (10, 100, 1)) == joined
-
-
-class Clock:
-    """Stands for the module `time`: sleeping moves it on."""
-
-    def __init__(self) -> None:
-        self.now_s = 0.0
-
-    def perf_counter(self) -> float:
-        return self.now_s
-
-    def sleep(self, seconds: float) -> None:
-        self.now_s += seconds
-
-
-def test_a_simulated_engine_keeps_its_pace_when_its_caller_is_late(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    clock = Clock()
-    monkeypatch.setattr(scale, "time", clock)
-    engine = SleepingEngine(3, group_s=1.0)
-    sampling = Sampling(group_size=2, temperature=1.0, max_new_tokens=5)
-    for index in range(4):
-        engine.add(Prompt(index=index, token_ids=(1,)), sampling)
-    groups, times_s = [], []
-    for wait_s in (0.0, 1.5, 0.0, 0.0):
-        clock.sleep(wait_s)
-        groups += engine.step()
-        times_s.append(clock.now_s)
-    assert [group.prompt.index for group in groups] == [0, 1, 2, 3]
-    assert [len(group.completions) for group in groups] == [2, 2, 2, 2]
-    # Due at 1, 2, 3 and 4 s; the second is fetched late, at 2.5 s, and delays nothing.
-    assert times_s == [1.0, 2.5, 3.0, 4.0]
-    assert not engine.is_busy
-
-
-def test_lists_of_numbers_are_read_with_spaces_and_refused_with_words() -> None:
-    assert _numbers("1, 4,16") == [1, 4, 16]
-    with pytest.raises(ValueError, match="whole numbers"):
-        _numbers("1,many")

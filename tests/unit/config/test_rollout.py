@@ -1,0 +1,33 @@
+"""Settings of the samplers that exclude each other."""
+
+from __future__ import annotations
+
+import pytest
+
+from t2g_ray.config import (
+    ConfigError,
+    GrpoConfig,
+    build_config,
+)
+
+
+def build(**tree: object) -> GrpoConfig:
+    return build_config(GrpoConfig, {"run_dir": "runs/x", **tree})
+
+
+def test_tensor_parallelism_must_fit_the_gpus_of_an_actor() -> None:
+    assert build(rollout={"gpus": 2, "tensor_parallel": 2}).rollout.tensor_parallel == 2
+    with pytest.raises(ConfigError, match=r"at most rollout\.gpus, got 4 and 2"):
+        build(rollout={"gpus": 2, "tensor_parallel": 4})
+
+
+def test_guesses_are_made_on_cpus_only() -> None:
+    assert build().rollout.num_guessed == 24
+    assert build(rollout={"draft_tokens": 0}).rollout.num_guessed == 0
+    assert build(rollout={"gpus": 1}).rollout.num_guessed == 0
+    with pytest.raises(ConfigError, match=r"draft_tokens must be 0 or left out where"):
+        build(rollout={"gpus": 1, "draft_tokens": 8})
+    own = {"speculative_config": {"method": "ngram", "num_speculative_tokens": 4}}
+    assert build(rollout={"gpus": 1, "engine": own}).rollout.engine == own
+    with pytest.raises(ConfigError, match=r"speculative_config on CPUs"):
+        build(rollout={"engine": own})

@@ -1,0 +1,49 @@
+"""What a stage derives from its settings, and which settings exclude each other."""
+
+from __future__ import annotations
+
+import pytest
+
+from t2g_ray.config import (
+    ConfigError,
+    GrpoConfig,
+    build_config,
+)
+
+
+def build(**tree: object) -> GrpoConfig:
+    return build_config(GrpoConfig, {"run_dir": "runs/x", **tree})
+
+
+def test_muon_needs_whole_matrices() -> None:
+    muon = {"name": "muon"}
+    assert build(learner={"optimizer": muon}).learner.optimizer.name == "muon"
+    with pytest.raises(ConfigError, match=r"muon needs whole matrices.*found 2 and 0"):
+        build(learner={"optimizer": muon, "zero_stage": 2})
+
+
+def test_over_sampling_is_for_synchronous_runs() -> None:
+    assert build(prompts_per_step=10, sampling={"over_sample": 1.1}).prompts_begun == 11
+    assert build(prompts_per_step=3, sampling={"over_sample": 1.5}).prompts_begun == 5
+    with pytest.raises(ConfigError, match=r"needs max_staleness 0, found 1\.5 and 2"):
+        build(max_staleness=2, sampling={"over_sample": 1.5})
+
+
+@pytest.mark.parametrize(
+    ("tree", "tolerance"),
+    [
+        ({}, 1e-5),
+        ({"rollout": {"dtype": "bfloat16"}}, 0.05),
+        ({"learner": {"dtype": "bfloat16"}}, 0.05),
+        ({"algorithm": {"parity_tolerance": 0.3}}, 0.3),
+    ],
+)
+def test_the_parity_tolerance_follows_the_precisions(
+    tree: dict[str, object], tolerance: float
+) -> None:
+    assert build(**tree).parity_tolerance == tolerance
+
+
+def test_the_data_have_a_seed_of_their_own_or_the_runs() -> None:
+    assert build(seed=4).data_seed == 4
+    assert build(seed=4, data={"seed": 0}).data_seed == 0

@@ -1,0 +1,48 @@
+"""Every fault that a record can have, found where it is."""
+
+from typing import Any
+
+from t2g_ray.data.checks import FAULTS, faults_of
+from t2g_ray.graph import Entity, Graph, Relation
+from t2g_ray.types import Record
+
+
+def record(
+    text: str,
+    *entities: tuple[str, str],
+    relations: tuple[tuple[str, str, str], ...] = (),
+    **extra: Any,
+) -> Record:
+    return Record(
+        text=text,
+        entity_types=("person", "city"),
+        relation_types=("lives in",),
+        graph=Graph(
+            tuple(Entity(id_, name, type_) for id_, (name, type_) in enumerate(entities)),
+            tuple(Relation(*relation) for relation in relations),
+        ),
+        extra=extra,
+    )
+
+
+def test_every_kind_of_fault_is_found_once_where_it_is() -> None:
+    faulty = record(
+        "Ann left.",
+        ("Ann", "person"),
+        ("Ann", "person"),
+        ("Bo", "robot"),
+        relations=(("Ann", "Bo", "knows"), ("Ann", "Bo", "knows"), ("Ann", "Rome", "lives in")),
+    )
+    found = [(fault.kind, fault.found) for fault in faults_of(faulty)]
+    assert sorted(found) == [
+        ("entity_not_in_text", "Bo"),
+        ("entity_type_outside_schema", "robot"),
+        ("relation_end_is_no_entity", "Rome"),
+        ("relation_type_outside_schema", "knows"),
+        ("relation_type_outside_schema", "knows"),
+        ("repeated_entity", "Ann, person"),
+        ("repeated_relation", "Ann, Bo, knows"),
+    ]
+    assert {kind for kind, _ in found} == set(FAULTS)
+    good = (("Ann", "person"), ("Rome", "city"))
+    assert faults_of(record("Ann, Rome", *good, relations=(("Ann", "Rome", "lives in"),))) == []

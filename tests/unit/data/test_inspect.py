@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from t2g_ray.cli.data_commands import data_app
-from t2g_ray.data.inspect import Split, find_leaks, find_repeats, inspect_files
+from t2g_ray.data.inspect import SplitRecords, find_leaks, find_repeats, inspect_files
 from t2g_ray.graph import Entity, Graph, Relation
 from t2g_ray.records.jsonl import write_records
 from t2g_ray.types import Record
@@ -34,12 +34,12 @@ def record(
     )
 
 
-def split(name: str, *texts: str) -> Split:
-    return Split(name=name, records=[record(text) for text in texts])
+def split(name: str, *texts: str) -> SplitRecords:
+    return SplitRecords(name=name, records=[record(text) for text in texts])
 
 
 def test_counts_types_and_lengths_are_those_of_the_records() -> None:
-    part = Split(
+    part = SplitRecords(
         name="a",
         records=[
             record("x" * 10),

@@ -4,7 +4,7 @@ import random
 import time
 from typing import Any
 
-from t2g_ray.data.inspect import Split, find_leaks
+from t2g_ray.data.inspect import SplitRecords, find_leaks
 from t2g_ray.data.near_texts import TextIndex
 from t2g_ray.graph import Entity, Graph, Relation
 from t2g_ray.types import Record
@@ -28,8 +28,8 @@ def record(
     )
 
 
-def split(name: str, *texts: str) -> Split:
-    return Split(name=name, records=[record(text) for text in texts])
+def split(name: str, *texts: str) -> SplitRecords:
+    return SplitRecords(name=name, records=[record(text) for text in texts])
 
 
 def test_the_index_finds_every_near_pair_that_comparing_all_finds() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from t2g_ray.graph import Entity, Graph, Relation
 from t2g_ray.serving.answer import to_answer
 from t2g_ray.serving.schema import (
-    Answer,
+    ExtractedAnswer,
     ExtractRequest,
     ExtractResponse,
     Health,
@@ -29,7 +29,7 @@ def request(**changes: Any) -> ExtractRequest:
     return ExtractRequest.model_validate({**BODY, **changes})
 
 
-def answered(completion: str, *, text: str = TEXT, is_constrained: bool = True) -> Answer:
+def answered(completion: str, *, text: str = TEXT, is_constrained: bool = True) -> ExtractedAnswer:
     return to_answer(
         text,
         completion,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from t2g_ray.serving.schema import (
-    Span,
+    TextSpan,
 )
 from tests.unit.serving.parts import GRAPH, answered
 
@@ -16,7 +16,7 @@ def test_a_graph_is_answered_with_the_places_of_its_entities() -> None:
     assert answer.graph is not None
     chen, jentek = answer.graph.entities
     assert (chen.id, chen.text, chen.type, chen.start, chen.end) == (0, "Chen", "person", 0, 4)
-    assert jentek.spans == [Span(start=15, end=21)]
+    assert jentek.spans == [TextSpan(start=15, end=21)]
     [relation] = answer.graph.relations
     assert (relation.head, relation.tail, relation.type) == ("Chen", "Jentek", "works for")
 

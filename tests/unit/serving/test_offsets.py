@@ -9,18 +9,24 @@ from hypothesis import strategies as st
 
 from t2g_ray.serving.offsets import MAX_SPANS, find_spans
 from t2g_ray.serving.schema import (
-    Span,
+    TextSpan,
 )
 
 
 def test_all_places_of_a_mention_are_found_from_left_to_right() -> None:
-    assert find_spans("Ann met Ann.", "Ann") == [Span(start=0, end=3), Span(start=8, end=11)]
+    assert find_spans("Ann met Ann.", "Ann") == [
+        TextSpan(start=0, end=3),
+        TextSpan(start=8, end=11),
+    ]
 
 
 def test_a_whole_word_is_preferred_to_a_part_of_one() -> None:
-    assert find_spans("Anna met Ann.", "Ann") == [Span(start=9, end=12)]
-    assert find_spans("Annas car", "Ann") == [Span(start=0, end=3)]
-    assert find_spans("C++11 and C++", "C++") == [Span(start=0, end=3), Span(start=10, end=13)]
+    assert find_spans("Anna met Ann.", "Ann") == [TextSpan(start=9, end=12)]
+    assert find_spans("Annas car", "Ann") == [TextSpan(start=0, end=3)]
+    assert find_spans("C++11 and C++", "C++") == [
+        TextSpan(start=0, end=3),
+        TextSpan(start=10, end=13),
+    ]
 
 
 def test_what_does_not_occur_has_no_place() -> None:
@@ -28,7 +34,7 @@ def test_what_does_not_occur_has_no_place() -> None:
 
 
 def test_offsets_count_code_points() -> None:
-    assert find_spans("\U0001f600 Zoe\u0301 lives", "lives") == [Span(start=7, end=12)]
+    assert find_spans("\U0001f600 Zoe\u0301 lives", "lives") == [TextSpan(start=7, end=12)]
 
 
 def test_the_number_of_places_is_bounded() -> None:

@@ -15,7 +15,7 @@ from t2g_ray.data.generate import pipeline
 from t2g_ray.data.generate.config import GenerateConfig, TeacherConfig
 from t2g_ray.data.generate.pipeline import Pipeline
 from t2g_ray.data.generate.shards import Shard, ShardResult, ShardsMissing, answer_shard
-from t2g_ray.data.generate.stages import Request, Stage
+from t2g_ray.data.generate.stages import TeacherRequest, TeacherStage
 from t2g_ray.data.generate.teachers.teacher import Outcome, TeacherUnavailable
 from t2g_ray.data.generate.write import write_generated
 from t2g_ray.records.corpus import generate_records
@@ -28,13 +28,13 @@ class PerfectTeacher:
     """Knows the gold graphs of the embedded world, and says something about every other request."""
 
     def __init__(self) -> None:
-        self.requests: list[Request] = []
+        self.requests: list[TeacherRequest] = []
 
-    def answer(self, requests: Sequence[Request]) -> list[Outcome]:
+    def answer(self, requests: Sequence[TeacherRequest]) -> list[Outcome]:
         self.requests += requests
         return [outcome(request, self.text_for(request)) for request in requests]
 
-    def text_for(self, request: Request) -> str:
+    def text_for(self, request: TeacherRequest) -> str:
         content = request.messages[-1]["content"]
         if request.json_schema is not None:
             return GOLD[content.partition("Text:\n")[2]].graph.to_json()
@@ -43,17 +43,19 @@ class PerfectTeacher:
         return "<think>hm</think>The first name is a person."
 
 
-def outcome(request: Request, text: str) -> Outcome:
+def outcome(request: TeacherRequest, text: str) -> Outcome:
     return Outcome(number=request.number, sample=request.sample, text=text)
 
 
-Ask = Callable[[Stage, TeacherConfig, Sequence[Shard]], Iterator[ShardResult]]
+Ask = Callable[[TeacherStage, TeacherConfig, Sequence[Shard]], Iterator[ShardResult]]
 
 
 def asking(teacher: Any, *, stop_after: int | None = None) -> Ask:
     """Answers shards from the last to the first; a stop is what a killed driver sees: nothing."""
 
-    def ask(stage: Stage, _: TeacherConfig, shards: Sequence[Shard]) -> Iterator[ShardResult]:
+    def ask(
+        stage: TeacherStage, _: TeacherConfig, shards: Sequence[Shard]
+    ) -> Iterator[ShardResult]:
         for shard in list(reversed(shards))[:stop_after]:
             asked = Shard.from_json(shard.to_json())
             yield ShardResult.from_json(answer_shard(stage, teacher, asked).to_json())
@@ -78,7 +80,7 @@ def no_real_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def generate(settings: GenerateConfig, ask: Ask) -> dict[str, Any]:
     run = Pipeline(config=settings, ask=ask)
-    return write_generated(settings, run.run(), run.books)
+    return write_generated(settings, run.run(), run.tally)
 
 
 def rejects(settings: GenerateConfig) -> list[dict[str, Any]]:
@@ -175,7 +177,7 @@ class OddTeacher(PerfectTeacher):
 
     bad = list(GOLD)[5]
 
-    def text_for(self, request: Request) -> str:
+    def text_for(self, request: TeacherRequest) -> str:
         if self.bad in request.messages[-1]["content"]:
             raise KeyError("no such token")
         return super().text_for(request)
@@ -195,7 +197,7 @@ class AbsentTeacher:
     def __init__(self) -> None:
         self.num_calls = 0
 
-    def answer(self, requests: Sequence[Request]) -> list[Outcome]:
+    def answer(self, requests: Sequence[TeacherRequest]) -> list[Outcome]:
         self.num_calls += 1
         raise TeacherUnavailable("connection refused")
 
@@ -218,7 +220,7 @@ def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
 
 def test_samples_that_disagree_and_held_out_texts_are_left_out(tmp_path: Path) -> None:
     class WaveringTeacher(PerfectTeacher):
-        def text_for(self, request: Request) -> str:
+        def text_for(self, request: TeacherRequest) -> str:
             is_odd = request.json_schema is not None and request.number == 2
             if is_odd and request.sample == 1:
                 return '{"entities":[],"relations":[]}'

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from t2g_ray.graph import Entity, Graph, Relation
-from t2g_ray.report.compare import compare
+from t2g_ray.report.graph_diff import compare
 from t2g_ray.report.plots.drawing import MAX_NODES, draw_both
 from tests.unit.report.graphs import GOLD, PREDICTED
 

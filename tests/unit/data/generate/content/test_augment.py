@@ -6,7 +6,13 @@ import pytest
 
 from t2g_ray.data.checks import faults_of
 from t2g_ray.data.generate.config import AugmentConfig
-from t2g_ray.data.generate.content.augment import Answer, copies, marked, paraphrases, plain_answer
+from t2g_ray.data.generate.content.augment import (
+    PlainAnswer,
+    copies,
+    marked,
+    paraphrases,
+    plain_answer,
+)
 from t2g_ray.data.generate.teachers.teacher import Outcome
 from t2g_ray.graph import Entity, Graph, Relation
 from t2g_ray.records.corpus import NAMES, generate_records
@@ -75,7 +81,7 @@ def test_a_paraphrase_keeps_every_name_and_says_something_new() -> None:
     found = [new for _, new in paraphrases([record], [answers])]
     assert isinstance(found[0], Record)
     assert (found[0].text, found[0].graph) == ("There is work for Ann.", record.graph)
-    assert [new.reason for new in found[1:] if isinstance(new, Answer)] == [
+    assert [new.reason for new in found[1:] if isinstance(new, PlainAnswer)] == [
         "paraphrase_lost_a_name",
         "paraphrase_is_the_text",
         "paraphrase_is_the_text",
@@ -95,7 +101,7 @@ def test_a_paraphrase_keeps_every_name_and_says_something_new() -> None:
     ],
 )
 def test_an_answer_is_what_is_said_after_thinking(text: str, plain: str) -> None:
-    assert plain_answer(outcome(text)) == Answer(text=plain)
+    assert plain_answer(outcome(text)) == PlainAnswer(text=plain)
 
 
 def test_an_answer_without_text_has_a_reason() -> None:

@@ -12,7 +12,7 @@ import pytest
 from t2g_ray.graph import Entity, Graph, Relation
 from t2g_ray.report import write_report
 from t2g_ray.report.load import SampleLine
-from t2g_ray.report.page import choose_samples
+from t2g_ray.report.run_page import choose_samples
 from t2g_ray.run.folder import RunDir
 from tests.unit.report.graphs import GOLD, PREDICTED, TEXT
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from t2g_ray.cli.main import app
 from t2g_ray.report import write_comparison
-from t2g_ray.report.comparison import render
+from t2g_ray.report.comparison_page import render
 from t2g_ray.report.load import RunData
 from t2g_ray.report.runs import summary
 from tests.unit.report.parts import run_data, step

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from t2g_ray.report.plots.overlay import overlaid_figures
+from t2g_ray.report.overlay import overlaid_figures
 from t2g_ray.report.runs import figures_of
 from tests.unit.report.parts import evaluation, run_data, step
 

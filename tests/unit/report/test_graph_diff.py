@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from t2g_ray.graph import Entity, Graph
-from t2g_ray.report.compare import compare, marked_text
+from t2g_ray.report.graph_diff import compare, marked_text
 from tests.unit.report.graphs import GOLD, PREDICTED, TEXT
 
 

@@ -30,7 +30,7 @@ from actors.cluster.placement import cluster_nodes, connect
 from t2g_ray.rollout.sampler import SamplerStopped
 from t2g_ray.run.progress import announced_wait
 from t2g_ray.serving.api import Unavailable, build_app
-from t2g_ray.serving.extractor import Extractor, ExtractorSpec, RequestRefused, check_model
+from t2g_ray.serving.extractor import Extractor, ExtractorSpec, RequestRefused, check_served_model
 from t2g_ray.serving.schema import ExtractRequest, ExtractResponse, Health
 
 APP_NAME = "t2g"
@@ -133,7 +133,7 @@ def run_server(settings: ServeSettings) -> None:
     Prints the address once the engines answer. Raises ValueError for settings that cannot work.
     """
     check_address(settings.host, settings.port)
-    check_model(_spec(settings))
+    check_served_model(_spec(settings))
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         start_server(settings)

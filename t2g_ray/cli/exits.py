@@ -42,7 +42,7 @@ class CommandGroup(TyperGroup):
             if ctx.params.get("show_traceback"):
                 typer.echo("".join(traceback.format_exception(error)), err=True)
             else:
-                typer.echo(describe(error, code), err=True)
+                typer.echo(describe_error(error, code), err=True)
             raise typer.Exit(code) from None
 
 
@@ -56,7 +56,7 @@ def exit_code(error: BaseException) -> int:
     return BAD_INPUT if is_own or isinstance(error, FileNotFoundError) else FAILED
 
 
-def describe(error: BaseException, code: int) -> str:
+def describe_error(error: BaseException, code: int) -> str:
     """What people read instead of a traceback."""
     if code == BAD_INPUT:
         return f"error: {error}"

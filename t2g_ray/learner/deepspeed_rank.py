@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-Weighted = tuple[AnyBatch, float]
+WeightedBatch = tuple[AnyBatch, float]
 """A micro-batch and its weight: 1, or 0 where it only keeps this rank in step with the others."""
 
 
@@ -101,7 +101,7 @@ class DeepSpeedRank:
         samples: Sequence[AnySample],
         collate: Callable[..., AnyBatch],
         filler: AnySample,
-    ) -> list[Weighted[AnyBatch]]:
+    ) -> list[WeightedBatch[AnyBatch]]:
         """This rank's samples as micro-batches, the same number on every rank.
 
         A rank without any sample computes `filler`.
@@ -114,7 +114,7 @@ class DeepSpeedRank:
             micros.append(self._on_device(collate([filler], is_packed=self.is_packed), 0.0))
         return micros + [(micros[0][0], 0.0)] * (int(count) - len(micros))
 
-    def _on_device(self, micro: AnyBatch, weight: float) -> Weighted[AnyBatch]:
+    def _on_device(self, micro: AnyBatch, weight: float) -> WeightedBatch[AnyBatch]:
         return micro.to(self.device), weight
 
     def start_step(self) -> None:
@@ -126,7 +126,7 @@ class DeepSpeedRank:
 
     def update(
         self,
-        micros: Sequence[Weighted[AnyBatch]],
+        micros: Sequence[WeightedBatch[AnyBatch]],
         loss_of: Callable[[int, AnyBatch, float], torch.Tensor],
         *,
         divisor: float,

@@ -35,7 +35,7 @@ class MarkedGraph:
         return list(dict.fromkeys([text for text, _ in self.entities] + ends))
 
 
-def compare(gold: Graph, predicted: Graph) -> tuple[MarkedGraph, MarkedGraph]:
+def compare_graphs(gold: Graph, predicted: Graph) -> tuple[MarkedGraph, MarkedGraph]:
     """The gold side (match or missed) and the predicted side (match or wrong)."""
     entities = entity_keys(gold), entity_keys(predicted)
     relations = relation_keys(gold), relation_keys(predicted)

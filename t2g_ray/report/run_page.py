@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from t2g_ray.graph import Graph
 from t2g_ray.graph.counts import score_graph
-from t2g_ray.report.graph_diff import MARKS, compare, marked_text
+from t2g_ray.report.graph_diff import MARKS, compare_graphs, marked_text
 from t2g_ray.report.headline import cards, tables
 from t2g_ray.report.load import RunData, SampleLine
 from t2g_ray.report.plots.curves import figures
@@ -80,7 +80,7 @@ def choose_samples(samples: list[SampleLine]) -> list[SampleLine]:
 
 def _example(sample: SampleLine) -> ShownText:
     predicted_graph = sample.predicted or Graph((), ())
-    gold, predicted = compare(sample.gold, predicted_graph)
+    gold, predicted = compare_graphs(sample.gold, predicted_graph)
     text, absent = marked_text(sample.text, gold, predicted)
     gold_svg, predicted_svg = draw_both(gold, predicted)
     counts = score_graph(sample.gold, predicted_graph)

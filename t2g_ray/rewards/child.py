@@ -33,7 +33,7 @@ from typing import Any, Literal
 
 CallMode = Literal["one", "all", "concurrent"]
 """How the function is called: for each completion; for all of a prompt; for each, concurrently."""
-Outcome = float | str
+RewardOutcome = float | str
 
 BATCH, SINGLE = "completions", "completion"
 
@@ -76,7 +76,7 @@ class RewardFunction:
         """How the function is called."""
         return "all" if self.is_batch else "concurrent" if self._is_async else "one"
 
-    def __call__(self, call: RewardCall, report: Callable[[int, Outcome], None]) -> None:
+    def __call__(self, call: RewardCall, report: Callable[[int, RewardOutcome], None]) -> None:
         """Report the outcome of each completion by its index, as soon as it is known."""
         if self._is_async:
             self._runner.run(self._run_async(call, report))
@@ -86,7 +86,9 @@ class RewardFunction:
             for index in range(len(call.completions)):
                 report(index, _outcome(self._function(**self._single(call, index))))
 
-    async def _run_async(self, call: RewardCall, report: Callable[[int, Outcome], None]) -> None:
+    async def _run_async(
+        self, call: RewardCall, report: Callable[[int, RewardOutcome], None]
+    ) -> None:
         if self.is_batch:
             values = await self._function(**self._batch(call))
             _report_all(values, len(call.completions), report)
@@ -139,7 +141,7 @@ def main() -> None:
 def _serve(function: RewardFunction, call: RewardCall, connection: Connection[Any, Any]) -> None:
     unanswered = set(range(len(call.completions)))
 
-    def report(index: int, outcome: Outcome) -> None:
+    def report(index: int, outcome: RewardOutcome) -> None:
         unanswered.discard(index)
         connection.send((index, outcome))
 
@@ -167,7 +169,7 @@ def _load(path: str) -> Callable[..., Any]:
     return function
 
 
-def _report_all(values: Any, count: int, report: Callable[[int, Outcome], None]) -> None:
+def _report_all(values: Any, count: int, report: Callable[[int, RewardOutcome], None]) -> None:
     values = list(values)
     if len(values) != count:
         raise ValueError(f"must return {count} numbers, one a completion, found {len(values)}")
@@ -175,7 +177,7 @@ def _report_all(values: Any, count: int, report: Callable[[int, Outcome], None])
         report(index, _outcome(value))
 
 
-def _outcome(value: object) -> Outcome:
+def _outcome(value: object) -> RewardOutcome:
     if not isinstance(value, Real) or isinstance(value, bool):
         return f"a reward must be a number, found {type(value).__name__}: {value!r:.80}"
     number = float(value)

@@ -24,7 +24,7 @@ from typing import Any, Literal
 from t2g_ray.config.rewards import CustomReward
 from t2g_ray.graph.parsing import parse_completion
 from t2g_ray.records.jsonl import record_to_dict
-from t2g_ray.rewards.child import CallMode, LoadError, Outcome, RewardCall
+from t2g_ray.rewards.child import CallMode, LoadError, RewardCall, RewardOutcome
 from t2g_ray.rewards.completion import masked_reward
 from t2g_ray.types import Record, Reward
 
@@ -115,7 +115,7 @@ class _Grader:
         return values
 
     def _call(self, child: _Child, call: RewardCall) -> list[float | FailureTag]:
-        outcomes: dict[int, Outcome] = {}
+        outcomes: dict[int, RewardOutcome] = {}
         failure: FailureTag = "grader_error"  # of a completion without an answer
         try:
             with child.within(self.reward.deadline_s):

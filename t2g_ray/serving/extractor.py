@@ -60,7 +60,7 @@ class ExtractorSpec:
     """Threads of the engine; None takes all cores."""
 
 
-def check_model(spec: ExtractorSpec) -> None:
+def check_served_model(spec: ExtractorSpec) -> None:
     """Raises ValueError for a model that cannot be served, before anything is started."""
     load_tokenizer(spec.model)
     _engine_of(spec)

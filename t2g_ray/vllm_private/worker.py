@@ -128,12 +128,12 @@ class GuessedPass:
     """vLLM's own description of the sampling, for messages."""
 
 
-Check = Callable[[GuessedPass, Tensor], tuple[Tensor, Tensor]]
+GuessCheck = Callable[[GuessedPass, Tensor], tuple[Tensor, Tensor]]
 """A pass and its logits [rows + guesses, vocabulary], a row's guesses one after the other and then
 the token after them -> tokens and log-probs [rows, longest], -1 and 0 after a row's last token."""
 
 
-def replace_check_of_guesses(worker: Any, check: Check) -> None:
+def replace_check_of_guesses(worker: Any, check: GuessCheck) -> None:
     """Replace a worker's own check of guesses by `check`."""
     from vllm.v1.outputs import LogprobsTensors, SamplerOutput
 

@@ -34,7 +34,7 @@ from t2g_ray.data.generate.content.texts import SourceText, read_texts
 from t2g_ray.data.generate.shards import Ask, run_stage
 from t2g_ray.data.generate.stages import StageName, TeacherStage
 from t2g_ray.data.generate.teachers.start import check_teacher
-from t2g_ray.data.generate.teachers.teacher import Outcome
+from t2g_ray.data.generate.teachers.teacher import TeacherOutcome
 from t2g_ray.data.importers.row import Rejection
 from t2g_ray.data.near_texts import TextIndex
 from t2g_ray.data.select import HELD_OUT, SelectOptions, select_records
@@ -249,7 +249,7 @@ class Pipeline:
 
     def _asked(
         self, name: StageName, teacher: TeacherConfig, records: Sequence[Record], samples: int
-    ) -> list[list[Outcome]]:
+    ) -> list[list[TeacherOutcome]]:
         style = teacher.style or teacher.own.style
         return run_stage(
             TeacherStage(name=name, samples=samples, seed=self.config.seed, style=style),

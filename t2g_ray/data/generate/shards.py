@@ -18,7 +18,7 @@ from typing import Any
 
 from t2g_ray.data.generate.config import TeacherConfig
 from t2g_ray.data.generate.stages import TeacherStage
-from t2g_ray.data.generate.teachers.teacher import Outcome, Teacher, answer_all
+from t2g_ray.data.generate.teachers.teacher import Teacher, TeacherOutcome, answer_all
 from t2g_ray.records.jsonl import record_from_dict, record_to_dict
 from t2g_ray.run.folder import write_text
 from t2g_ray.run.jsonlines import read_json_lines
@@ -56,7 +56,7 @@ class ShardResult:
     """The outcomes of one shard, or why there are none."""
 
     number: int
-    outcomes: tuple[Outcome, ...] = ()
+    outcomes: tuple[TeacherOutcome, ...] = ()
     error: str = ""
 
     def to_json(self) -> str:
@@ -66,7 +66,7 @@ class ShardResult:
     @classmethod
     def from_json(cls, line: str) -> ShardResult:
         value = json.loads(line)
-        outcomes = tuple(Outcome(**outcome) for outcome in value.pop("outcomes"))
+        outcomes = tuple(TeacherOutcome(**outcome) for outcome in value.pop("outcomes"))
         return cls(outcomes=outcomes, **value)
 
 
@@ -101,7 +101,7 @@ def run_stage(
     folder: Path,
     shard_size: int,
     ask: Ask,
-) -> list[list[Outcome]]:
+) -> list[list[TeacherOutcome]]:
     """The outcomes of each record, in order; only shards that are not on disk are asked for.
 
     Raises ShardsMissing when some shards failed, after all others were answered and written.
@@ -115,10 +115,10 @@ def run_stage(
     missing = [shard for shard in shards if not paths[shard.number].exists()]
     if missing:
         _ask_for(stage, teacher, missing, paths, ask, num_shards=len(shards))
-    outcomes: list[list[Outcome]] = [[] for _ in records]
+    outcomes: list[list[TeacherOutcome]] = [[] for _ in records]
     for shard in shards:
         for line in read_json_lines(paths[shard.number]):
-            outcome = Outcome(**line)
+            outcome = TeacherOutcome(**line)
             outcomes[outcome.number].append(outcome)
     return outcomes
 
@@ -160,7 +160,7 @@ def _ask_for(
         )
 
 
-def _write(path: Path, outcomes: Sequence[Outcome]) -> None:
+def _write(path: Path, outcomes: Sequence[TeacherOutcome]) -> None:
     lines = [json.dumps(asdict(outcome), ensure_ascii=False) + "\n" for outcome in outcomes]
     write_text(path, "".join(lines))
 

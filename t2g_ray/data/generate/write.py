@@ -38,7 +38,7 @@ def write_generated(
     write_text(files.rejects, "".join(lines))
     card = make_card(config, records, tally)
     write_json(files.card_json, card)
-    write_text(files.card_page, card_page(card))
+    write_text(files.card_page, generation_card(card))
     return card
 
 
@@ -100,7 +100,7 @@ def _agreement(values: Sequence[float]) -> dict[str, float] | None:
     return {"mean": statistics.fmean(values), **figures}
 
 
-def card_page(card: Mapping[str, Any]) -> str:
+def generation_card(card: Mapping[str, Any]) -> str:
     """The card as Markdown."""
     settings, records = card["settings"], card["records"]
     teacher, reasoner = settings["teacher"], settings["reasoner"]

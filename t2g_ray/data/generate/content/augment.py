@@ -16,7 +16,7 @@ import numpy as np
 from t2g_ray.data.checks import NOT_IN_TEXT, faults_of
 from t2g_ray.data.generate.config import AugmentConfig
 from t2g_ray.data.generate.content.names import name_pool, swap_names
-from t2g_ray.data.generate.teachers.teacher import Outcome
+from t2g_ray.data.generate.teachers.teacher import TeacherOutcome
 from t2g_ray.data.near_texts import plain_text
 from t2g_ray.graph.parsing import THINK_CLOSE, THINK_OPEN
 from t2g_ray.records.jsonl import sample_subschema
@@ -79,7 +79,7 @@ def _identity(record: Record) -> tuple[Any, ...]:
 
 
 def paraphrases(
-    records: Sequence[Record], outcomes: Sequence[Sequence[Outcome]]
+    records: Sequence[Record], outcomes: Sequence[Sequence[TeacherOutcome]]
 ) -> Iterator[tuple[Record, Record | PlainAnswer]]:
     """Each record with each of its paraphrases, or with the reason why one cannot be used."""
     for record, answers in zip(records, outcomes, strict=True):
@@ -100,7 +100,7 @@ def paraphrases(
                 yield record, marked(new, variant=PARAPHRASE)
 
 
-def plain_answer(outcome: Outcome) -> PlainAnswer:
+def plain_answer(outcome: TeacherOutcome) -> PlainAnswer:
     """What a teacher says after its reasoning, else the reasoning; no tags are left."""
     if outcome.reason:
         return PlainAnswer(reason=outcome.reason, message=outcome.message)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from t2g_ray.data.generate.teachers.teacher import Outcome
+from t2g_ray.data.generate.teachers.teacher import TeacherOutcome
 from t2g_ray.graph import Entity, Graph
 from t2g_ray.graph.constrained import close_graph
 from t2g_ray.graph.counts import score_graph
@@ -33,7 +33,7 @@ class NoGraph:
     message: str
 
 
-def choose_graph(outcomes: Sequence[Outcome]) -> Chosen | NoGraph:
+def choose_graph(outcomes: Sequence[TeacherOutcome]) -> Chosen | NoGraph:
     """The sample most similar to the others, the earliest of equals."""
     graphs: list[Graph] = []
     failures: list[NoGraph] = []
@@ -62,7 +62,7 @@ def graph_f1(one: Graph, other: Graph) -> float:
     return (counts.entities + counts.relations).f1
 
 
-def _graph_of(outcome: Outcome) -> Graph | NoGraph:
+def _graph_of(outcome: TeacherOutcome) -> Graph | NoGraph:
     if outcome.reason:
         return NoGraph(reason=outcome.reason, message=outcome.message)
     parsed = parse_completion(close_graph(outcome.text) if outcome.is_cut else outcome.text)

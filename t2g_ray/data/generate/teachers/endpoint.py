@@ -16,7 +16,7 @@ import openai
 
 from t2g_ray.data.generate.config import TeacherConfig
 from t2g_ray.data.generate.stages import TeacherRequest
-from t2g_ray.data.generate.teachers.teacher import REFUSED, Outcome, TeacherUnavailable
+from t2g_ray.data.generate.teachers.teacher import REFUSED, TeacherOutcome, TeacherUnavailable
 
 NO_KEY = "none"
 CHECK_TIMEOUT_S = 10.0
@@ -32,7 +32,7 @@ class EndpointTeacher:
         self._client = _client(config)
         self._pool = ThreadPoolExecutor(config.parallel_requests)
 
-    def answer(self, requests: Sequence[TeacherRequest]) -> list[Outcome]:
+    def answer(self, requests: Sequence[TeacherRequest]) -> list[TeacherOutcome]:
         """Raises TeacherUnavailable; no request is then counted as failed."""
         futures = [self._pool.submit(self._ask, request) for request in requests]
         try:
@@ -41,17 +41,17 @@ class EndpointTeacher:
             for future in futures:
                 future.cancel()
 
-    def _ask(self, request: TeacherRequest) -> Outcome:
+    def _ask(self, request: TeacherRequest) -> TeacherOutcome:
         try:
             answer = self._client.chat.completions.create(**self._arguments(request))
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-            return Outcome.failure(request, REFUSED, str(error))
+            return TeacherOutcome.failure(request, REFUSED, str(error))
         except openai.OpenAIError as error:
             raise TeacherUnavailable(_explain(self._config, error)) from None
         if not answer.choices:
-            return Outcome.failure(request, REFUSED, "the answer holds no choice")
+            return TeacherOutcome.failure(request, REFUSED, "the answer holds no choice")
         choice = answer.choices[0]
-        return Outcome(
+        return TeacherOutcome(
             number=request.number,
             sample=request.sample,
             text=choice.message.content or "",

@@ -24,6 +24,6 @@ def check_teacher(config: TeacherConfig) -> None:
 
         check_endpoint(config)
         return
-    from t2g_ray.data.generate.teachers.vllm_teacher import check_model
+    from t2g_ray.data.generate.teachers.vllm_teacher import check_teacher_model
 
-    check_model(config)
+    check_teacher_model(config)

@@ -17,7 +17,7 @@ TOO_LONG, REFUSED, FAILED = "prompt_too_long", "teacher_refused", "teacher_faile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class TeacherOutcome:
     """What came of one request: a text, or the reason (and message) why there is none."""
 
     number: int
@@ -29,21 +29,21 @@ class Outcome:
     message: str = ""
 
     @classmethod
-    def failure(cls, request: TeacherRequest, reason: str, message: str) -> Outcome:
+    def failure(cls, request: TeacherRequest, reason: str, message: str) -> TeacherOutcome:
         return cls(number=request.number, sample=request.sample, reason=reason, message=message)
 
 
 class Teacher(Protocol):
     """Answers a batch of requests."""
 
-    def answer(self, requests: Sequence[TeacherRequest]) -> list[Outcome]: ...
+    def answer(self, requests: Sequence[TeacherRequest]) -> list[TeacherOutcome]: ...
 
 
 class TeacherUnavailable(RuntimeError):
     """The teacher answers nothing at present; the message says why and what to do."""
 
 
-def answer_all(teacher: Teacher, requests: Sequence[TeacherRequest]) -> list[Outcome]:
+def answer_all(teacher: Teacher, requests: Sequence[TeacherRequest]) -> list[TeacherOutcome]:
     """The outcomes of a batch. When it fails as a whole, each request is tried by itself.
 
     Raises what the teacher raised when no request succeeds alone either.
@@ -56,7 +56,7 @@ def answer_all(teacher: Teacher, requests: Sequence[TeacherRequest]) -> list[Out
         if len(requests) == 1:
             raise
         first = error
-    outcomes: list[Outcome] = []
+    outcomes: list[TeacherOutcome] = []
     for request in requests:
         # Boundary: one request that the teacher cannot take must not cost the others.
         try:
@@ -65,7 +65,7 @@ def answer_all(teacher: Teacher, requests: Sequence[TeacherRequest]) -> list[Out
             raise
         except Exception as error:
             message = f"{type(error).__name__}: {error}"
-            outcomes.append(Outcome.failure(request, FAILED, message))
+            outcomes.append(TeacherOutcome.failure(request, FAILED, message))
     if all(outcome.reason == FAILED for outcome in outcomes):
         raise first
     return outcomes

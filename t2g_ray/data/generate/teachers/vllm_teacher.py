@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from t2g_ray.data.generate.config import TeacherConfig
 from t2g_ray.data.generate.stages import TeacherRequest
-from t2g_ray.data.generate.teachers.teacher import TOO_LONG, Outcome
+from t2g_ray.data.generate.teachers.teacher import TOO_LONG, TeacherOutcome
 from t2g_ray.model.tokenizer import load_tokenizer
 from t2g_ray.prompts.messages import PromptTooLong, encode_messages
 from t2g_ray.rollout.engine import GenerationEngine
@@ -30,9 +30,9 @@ class EngineTeacher:
         self._max_new_tokens = config.answer_tokens
         self._engine = GenerationEngine(engine_spec(config))
 
-    def answer(self, requests: Sequence[TeacherRequest]) -> list[Outcome]:
+    def answer(self, requests: Sequence[TeacherRequest]) -> list[TeacherOutcome]:
         """Raises what the engine raises, which then has no open request left."""
-        outcomes: dict[int, Outcome] = {}
+        outcomes: dict[int, TeacherOutcome] = {}
         try:
             for index, request in enumerate(requests):
                 if (failure := self._add(index, request)) is not None:
@@ -46,7 +46,7 @@ class EngineTeacher:
                 self._engine.abort(self._engine.open_prompts)
         return [outcomes[index] for index in range(len(requests))]
 
-    def _add(self, index: int, request: TeacherRequest) -> Outcome | None:
+    def _add(self, index: int, request: TeacherRequest) -> TeacherOutcome | None:
         try:
             token_ids = encode_messages(
                 self._tokenizer,
@@ -55,7 +55,7 @@ class EngineTeacher:
                 max_tokens=self._engine.spec.max_model_len - self._max_new_tokens,
             )
         except PromptTooLong as error:
-            return Outcome.failure(request, TOO_LONG, str(error))
+            return TeacherOutcome.failure(request, TOO_LONG, str(error))
         sampling = Sampling(
             group_size=1,
             temperature=self._config.temperature,
@@ -67,8 +67,8 @@ class EngineTeacher:
         self._engine.add(Prompt(index=index, token_ids=token_ids, purpose="eval"), sampling)
         return None
 
-    def _outcome(self, request: TeacherRequest, completion: Completion) -> Outcome:
-        return Outcome(
+    def _outcome(self, request: TeacherRequest, completion: Completion) -> TeacherOutcome:
+        return TeacherOutcome(
             number=request.number,
             sample=request.sample,
             text=self._tokenizer.decode(completion.token_ids.tolist(), skip_special_tokens=True),
@@ -76,7 +76,7 @@ class EngineTeacher:
         )
 
 
-def check_model(config: TeacherConfig) -> None:
+def check_teacher_model(config: TeacherConfig) -> None:
     """Raises ValueError for a model that cannot be a teacher, before an engine is started."""
     if load_tokenizer(config.named_model).chat_template is None:
         raise ValueError(

@@ -8,7 +8,7 @@ import pytest
 
 from t2g_ray.data.generate.shards import Shard, answer_shard
 from t2g_ray.data.generate.stages import TeacherRequest, TeacherStage
-from t2g_ray.data.generate.teachers.teacher import Outcome, answer_all
+from t2g_ray.data.generate.teachers.teacher import TeacherOutcome, answer_all
 from t2g_ray.records.corpus import generate_records
 
 GOLD = {record.text: record for record in generate_records("train", 12, seed=0)}
@@ -16,7 +16,7 @@ GOLD = {record.text: record for record in generate_records("train", 12, seed=0)}
 
 def test_a_batch_of_which_nothing_succeeds_is_not_written_down_as_failed() -> None:
     class BrokenTeacher:
-        def answer(self, requests: Sequence[TeacherRequest]) -> list[Outcome]:
+        def answer(self, requests: Sequence[TeacherRequest]) -> list[TeacherOutcome]:
             raise RuntimeError("engine died")
 
     stage = TeacherStage(name="graph", samples=2, seed=0)

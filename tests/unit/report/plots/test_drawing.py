@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from t2g_ray.graph import Entity, Graph, Relation
-from t2g_ray.report.graph_diff import compare
+from t2g_ray.report.graph_diff import compare_graphs
 from t2g_ray.report.plots.drawing import MAX_NODES, draw_both
 from tests.unit.report.graphs import GOLD, PREDICTED
 
@@ -16,21 +16,21 @@ def test_both_drawings_place_a_text_at_the_same_point() -> None:
             name: at for at, name in re.findall(r'class="name" (x="[^"]*" y="[^"]*")>([^<]*)', svg)
         }
 
-    gold, predicted = draw_both(*compare(GOLD, PREDICTED))
+    gold, predicted = draw_both(*compare_graphs(GOLD, PREDICTED))
     assert places(gold).keys() == {"Ann", "Acme", "Rome"}
     assert places(gold) == places(predicted)  # Rome is an end there, though not an entity
     assert "not an entity" in predicted and "not an entity" not in gold
     assert 'class="edge missed"' in gold and 'class="edge wrong"' in predicted
-    assert draw_both(*compare(GOLD, PREDICTED)) == (gold, predicted)
+    assert draw_both(*compare_graphs(GOLD, PREDICTED)) == (gold, predicted)
 
 
 def test_empty_single_looped_and_huge_graphs_are_drawn() -> None:
     empty = Graph((), ())
-    assert "empty graph" in draw_both(*compare(empty, empty))[0]
+    assert "empty graph" in draw_both(*compare_graphs(empty, empty))[0]
     loop = Graph((Entity(0, "A", "t"),), (Relation("A", "A", "r"),))
-    assert draw_both(*compare(loop, empty))[0].count('class="edge') == 1
+    assert draw_both(*compare_graphs(loop, empty))[0].count('class="edge') == 1
     many = Graph(tuple(Entity(i, f"n{i}", "t") for i in range(500)), ())
-    assert draw_both(*compare(many, empty))[0].count("<rect") == MAX_NODES
+    assert draw_both(*compare_graphs(many, empty))[0].count("<rect") == MAX_NODES
 
 
 def test_parallel_and_opposite_relations_get_different_curves() -> None:
@@ -39,6 +39,6 @@ def test_parallel_and_opposite_relations_get_different_curves() -> None:
         (Entity(0, "A", "t"), Entity(1, "B", "t")),
         (Relation(*ends, "r"), Relation(*ends, "s"), Relation(*ends[::-1], "r")),
     )
-    svg = draw_both(*compare(graph, graph))[0]
+    svg = draw_both(*compare_graphs(graph, graph))[0]
     middles = re.findall(r" Q([-\d.,]+) ", svg)
     assert len(set(middles)) == 3

@@ -13,7 +13,7 @@ from t2g_ray.data.generate.content.augment import (
     paraphrases,
     plain_answer,
 )
-from t2g_ray.data.generate.teachers.teacher import Outcome
+from t2g_ray.data.generate.teachers.teacher import TeacherOutcome
 from t2g_ray.graph import Entity, Graph, Relation
 from t2g_ray.records.corpus import NAMES, generate_records
 from t2g_ray.types import Record
@@ -64,8 +64,8 @@ def test_copies_depend_on_the_seed_and_are_counted_where_they_say_nothing_new() 
     assert all(new.extra["generated"]["variant"] == "sub_schema" for new in made)
 
 
-def outcome(text: str, *, is_cut: bool = False, reason: str = "") -> Outcome:
-    return Outcome(number=0, sample=0, text=text, is_cut=is_cut, reason=reason)
+def outcome(text: str, *, is_cut: bool = False, reason: str = "") -> TeacherOutcome:
+    return TeacherOutcome(number=0, sample=0, text=text, is_cut=is_cut, reason=reason)
 
 
 def test_a_paraphrase_keeps_every_name_and_says_something_new() -> None:

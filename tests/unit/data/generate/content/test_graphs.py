@@ -6,7 +6,7 @@ import pytest
 
 from t2g_ray.data.checks import faults_of
 from t2g_ray.data.generate.content.graphs import Chosen, NoGraph, choose_graph, repair
-from t2g_ray.data.generate.teachers.teacher import Outcome
+from t2g_ray.data.generate.teachers.teacher import TeacherOutcome
 from t2g_ray.graph import Entity, Graph, Relation
 from t2g_ray.types import Record
 
@@ -24,8 +24,8 @@ def graph_of(*items: Entity | Relation) -> Graph:
     )
 
 
-def samples(*texts: str) -> list[Outcome]:
-    return [Outcome(number=0, sample=i, text=text) for i, text in enumerate(texts)]
+def samples(*texts: str) -> list[TeacherOutcome]:
+    return [TeacherOutcome(number=0, sample=i, text=text) for i, text in enumerate(texts)]
 
 
 def test_the_sample_that_is_most_alike_the_others_is_chosen() -> None:
@@ -49,7 +49,7 @@ def test_a_sample_without_a_graph_agrees_with_none() -> None:
 def test_a_cut_answer_keeps_its_whole_items_and_repeats_count_once() -> None:
     repeated = Graph((ANN, ANN, ACME), (WORKS, WORKS))
     text = repeated.to_json()
-    cut = Outcome(number=0, sample=0, text=text[: text.rindex('"works')], is_cut=True)
+    cut = TeacherOutcome(number=0, sample=0, text=text[: text.rindex('"works')], is_cut=True)
     assert choose_graph([cut]) == Chosen(graph=graph_of(ANN, ACME, WORKS), agreement=None)
 
 

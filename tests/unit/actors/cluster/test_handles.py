@@ -1,0 +1,85 @@
+"""Calls through a typed handle reach the actor's method as they were made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from actors.cluster.handles import Handle, Ref, Stream, call_all
+
+
+class Counter:
+    """What an actor is of."""
+
+    def add(self, number: int, *, times: int = 1) -> int:
+        return number * times
+
+    def halves(self, number: int) -> list[int]:
+        return [number // 2, number - number // 2]
+
+    def count(self, end: int) -> Iterator[int]:
+        return iter(range(end))
+
+
+class FakeMethod:
+    """Stands for a method of a Ray actor: `remote` calls at once, and notes the options."""
+
+    def __init__(self, method: Any, options: dict[str, Any]) -> None:
+        self._method, self._options = method, options
+
+    def options(self, **options: Any) -> FakeMethod:
+        self._options.update(options)
+        return self
+
+    def remote(self, *arguments: Any, **keywords: Any) -> Any:
+        return self._method(*arguments, **keywords)
+
+
+class FakeActor:
+    """Stands for a Ray actor."""
+
+    def __init__(self) -> None:
+        self.options: dict[str, Any] = {}
+
+    def __getattr__(self, name: str) -> FakeMethod:
+        return FakeMethod(getattr(Counter(), name), self.options)
+
+
+def handle(name: str = "counter/0") -> Handle[Counter]:
+    return Handle(name, FakeActor())
+
+
+def test_a_call_passes_its_arguments_and_its_result_names_the_actor() -> None:
+    assert handle().call(Counter.add, 4, times=3) == Ref("counter/0", 12)
+
+
+def test_a_call_of_several_results_gives_a_reference_to_each() -> None:
+    one = handle()
+    assert one.call_apart(2, Counter.halves, 7) == [Ref("counter/0", 3), Ref("counter/0", 4)]
+    assert one.actor.options == {"num_returns": 2}
+
+
+def test_results_of_a_stream_come_one_by_one_and_then_none() -> None:
+    one = handle()
+    stream = one.stream(Counter.count, 2)
+    assert one.actor.options == {"num_returns": "streaming"}
+    found = [stream.next() for _ in range(3)]
+    assert found == [Ref("counter/0", 0), Ref("counter/0", 1), None]
+
+
+def test_whether_the_next_result_is_there_is_asked_of_the_stream() -> None:
+    class Generator:
+        def next_ready(self) -> bool:
+            return True
+
+    assert Stream("counter/0", Generator()).is_next_ready()
+
+
+def test_one_call_reaches_every_actor_in_their_order() -> None:
+    refs = call_all([handle("counter/0"), handle("counter/1")], Counter.add, 5)
+    assert refs == [Ref("counter/0", 5), Ref("counter/1", 5)]
+
+
+def test_a_result_that_is_passed_on_is_the_reference_itself() -> None:
+    reference: Any = object()
+    assert Ref("counter/0", reference).as_argument() is reference

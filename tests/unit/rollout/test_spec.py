@@ -1,0 +1,75 @@
+"""Settings of a run -> what an engine is asked for, in vLLM's own names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from t2g_ray.config import GrpoConfig, build_config
+from t2g_ray.rollout.spec import (
+    ASYNC_PASS_TOKENS,
+    CPU_BLOCK_SIZE,
+    PASS_TOKENS,
+    EngineSpec,
+    Sampling,
+    engine_arguments,
+    rollout_spec,
+    sampling_parameters,
+)
+
+
+def spec(**tree: Any) -> EngineSpec:
+    return rollout_spec(build_config(GrpoConfig, {"run_dir": "x", **tree}), "model", sampler=3)
+
+
+def test_the_longest_answer_of_training_and_evaluation_fits_after_the_longest_prompt() -> None:
+    tree = {"prompt": {"max_tokens": 100}, "sampling": {"max_new_tokens": 40}}
+    assert spec(**tree).max_model_len == 140
+    assert spec(**tree, eval={"max_new_tokens": 90}).max_model_len == 190
+    assert spec(**tree, eval={"max_new_tokens": 9}).max_model_len == 140
+
+
+def test_passes_are_small_where_steps_overlap_on_a_cpu() -> None:
+    assert spec().pass_tokens == PASS_TOKENS
+    assert spec(max_staleness=1).pass_tokens == ASYNC_PASS_TOKENS
+    assert spec(max_staleness=1, rollout={"gpus": 1}).pass_tokens == PASS_TOKENS
+
+
+def test_cpus_and_gpus_are_asked_for_what_they_have() -> None:
+    on_cpu = engine_arguments(spec())
+    assert (on_cpu["enforce_eager"], on_cpu["block_size"]) == (True, CPU_BLOCK_SIZE)
+    assert "gpu_memory_utilization" not in on_cpu
+    on_gpu = engine_arguments(spec(rollout={"gpus": 1, "gpu_memory_utilization": 0.5}))
+    assert on_gpu["gpu_memory_utilization"] == 0.5
+    assert "block_size" not in on_gpu
+
+
+def test_guesses_are_asked_for_only_where_they_are_made() -> None:
+    wanted = engine_arguments(spec(rollout={"draft_tokens": 8}))["speculative_config"]
+    assert wanted["num_speculative_tokens"] == 8
+    assert "speculative_config" not in engine_arguments(spec(rollout={"draft_tokens": 0}))
+
+
+def test_a_pass_is_never_shorter_than_one_sequence() -> None:
+    long = {"prompt": {"max_tokens": 5000}, "sampling": {"max_new_tokens": 1000}}
+    assert engine_arguments(spec(**long))["max_num_batched_tokens"] == 6000
+
+
+def test_engine_arguments_of_the_user_have_the_last_word() -> None:
+    arguments = engine_arguments(spec(rollout={"engine": {"seed": 77, "swap_space": 1}}))
+    assert (arguments["seed"], arguments["swap_space"]) == (77, 1)
+
+
+@pytest.mark.parametrize("json_schema", [None, {"type": "object"}])
+def test_a_group_is_sampled_as_its_settings_say(json_schema: dict[str, Any] | None) -> None:
+    sampling = Sampling(
+        group_size=3, temperature=0.5, max_new_tokens=7, top_p=0.9, seed=4, json_schema=json_schema
+    )
+    found = sampling_parameters(sampling)
+    assert (found.n, found.temperature, found.max_tokens) == (3, 0.5, 7)
+    assert (found.top_p, found.seed, found.ignore_eos) == (0.9, 4, False)
+    # The sampled token's own log-prob and no others; text is made elsewhere.
+    assert (found.logprobs, found.detokenize) == (0, False)
+    structured = found.structured_outputs
+    assert (structured.json if structured else None) == json_schema

@@ -55,7 +55,7 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy --strict $(CODE)
-	$(BIN)/pytest -q tests/unit
+	$(BIN)/pytest -q -n 2 --dist worksteal -m "not slow" --cov --cov-report=term:skip-covered tests/unit
 
 format: setup
 	$(BIN)/ruff format .
@@ -65,5 +65,5 @@ bench: setup
 	for bench in $(BENCHES); do $(BIN)/t2g bench $$bench || exit 1; done
 
 clean:
-	rm -rf .venv build dist *.egg-info .*_cache .hypothesis
+	rm -rf .coverage* .venv build dist *.egg-info .*_cache .hypothesis
 	find $(CODE) tests -name __pycache__ -prune -exec rm -rf {} +

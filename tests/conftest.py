@@ -1,8 +1,11 @@
-"""Folder of a test -> its marker and its time limit; and no test asks the network for anything."""
+"""Folder of a test -> its marker and time limit; what is traced; no test asks the network."""
 
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,8 +23,33 @@ os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker("untraced")
         folder = item.path.relative_to(TESTS).parts[0]
         if folder in TIMEOUT_S:
             item.add_marker(folder)
             if item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(TIMEOUT_S[folder]))
+
+
+@contextmanager
+def untraced() -> Iterator[None]:
+    """Inside, coverage's tracer is off.
+
+    The marker `no_cover` of pytest-cov stops it in no worker of pytest-xdist: it starts two there.
+    """
+    tracer = sys.gettrace()
+    sys.settrace(None)
+    try:
+        yield
+    finally:
+        sys.settrace(tracer)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """A test that goes through the same lines thousands of times takes twice as long if traced."""
+    if item.get_closest_marker("untraced") is None:
+        return (yield)
+    with untraced():
+        return (yield)

@@ -29,6 +29,7 @@ from t2g_ray.types import GroupSummary, Sample
 from tests.unit.parts import group_summary
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(
         importlib.util.find_spec("trl") is None,
         reason="trl is not installed; requirements/common.txt pins it, `make setup` installs it",

@@ -4,6 +4,8 @@ import random
 import time
 from typing import Any
 
+import pytest
+
 from t2g_ray.data.inspect import SplitRecords, find_leaks
 from t2g_ray.data.near_texts import TextIndex
 from t2g_ray.graph import Entity, Graph, Relation
@@ -49,6 +51,7 @@ def test_the_index_finds_every_near_pair_that_comparing_all_finds() -> None:
     assert [match.index for match in found if match is not None] == list(range(30))
 
 
+@pytest.mark.untraced
 def test_a_thousand_texts_against_ten_thousand_take_seconds() -> None:
     draw = random.Random(0)
     words = [f"w{number}" for number in range(200)]

@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 from scipy.sparse import csr_matrix
-from sklearn.metrics import f1_score
 
 from t2g_ray.config.rewards import PRESETS
 from t2g_ray.graph import Entity, Graph, Relation
@@ -27,6 +26,7 @@ from t2g_ray.records.jsonl import load_records
 from t2g_ray.rewards.completion import score_completion
 from t2g_ray.types import Record
 
+REFERENCE = Path(__file__).parents[3] / ".venv" / "reference"
 EMPTY = Graph((), ())
 WRITTEN = [
     Record(text="It rained.", entity_types=("city",), relation_types=("in",), graph=EMPTY),
@@ -48,6 +48,12 @@ WRITTEN = [
         ),
     ),
 ]
+
+
+@pytest.fixture(autouse=True)
+def reference_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here alone: transformers imports scikit-learn wherever it finds it, which takes a second."""
+    monkeypatch.syspath_prepend(str(REFERENCE))
 
 
 def data_sets() -> Iterator[Any]:
@@ -97,6 +103,8 @@ def keys_of(items: Sequence[dict[str, Any]], fields: Sequence[str]) -> list[tupl
 
 
 def reference_f1(gold: list[list[Any]], predicted: list[list[Any]]) -> float:
+    from sklearn.metrics import f1_score
+
     columns = {key: i for i, key in enumerate({k for row in gold + predicted for k in row})}
 
     def indicator(rows: list[list[Any]]) -> csr_matrix:

@@ -169,6 +169,7 @@ def test_no_true_beginning_of_a_graph_is_taken_for_a_graph(num_chars: int) -> No
     assert failed(JSON[:num_chars]).kind == ("truncated" if num_chars else "empty")
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize(
     "unit",
     ['{"', '{"a":', "{}", "<think>", "</think>", "{ ", '{"\\', "[", '"{', '{"a[', WIDE],

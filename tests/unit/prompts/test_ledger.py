@@ -128,6 +128,7 @@ def test_a_resumed_curriculum_draws_as_if_it_had_never_stopped() -> None:
     assert "scores" not in Ledger().state()
 
 
+@pytest.mark.untraced
 @settings(deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),

@@ -83,6 +83,7 @@ def test_the_scan_sees_dots_and_getattr_but_not_the_keys_of_a_prompt() -> None:
     assert TOO_GENERAL <= NAMES
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("module", OTHERS)
 def test_no_other_module_uses_what_vllm_does_not_document(module: str) -> None:
     assert list(private_names(parse(module))) == []
@@ -97,6 +98,7 @@ def test_the_package_stands_on_no_other_of_the_project() -> None:
         assert all(name.startswith("t2g_ray.vllm_private") for name in own), module
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("side", ["engine", "worker", "guesses"])
 def test_the_installed_vllm_has_all_parts(side: Side) -> None:
     check_private_parts(side)

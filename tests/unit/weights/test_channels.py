@@ -132,6 +132,7 @@ print(tensor.sum().item())
 """
 
 
+@pytest.mark.slow
 def test_another_process_opens_a_bucket_while_its_owner_keeps_it(tmp_path: Path) -> None:
     tensors = [("w", torch.arange(1000, dtype=torch.float32))]
     ((flat, entries),) = flat_buckets(tensors, bucket_bytes=1, is_proven=False)

@@ -60,6 +60,7 @@ def test_other_processes_with_other_hash_seeds_make_the_same_world() -> None:
     assert len(digests) == 1
 
 
+@pytest.mark.untraced
 def test_splits_share_no_text_for_any_seed_or_level() -> None:
     seen: dict[str, str] = {}
     for split in SPLITS:
@@ -70,11 +71,13 @@ def test_splits_share_no_text_for_any_seed_or_level() -> None:
                     assert seen.setdefault(record.text, split) == split
 
 
+@pytest.mark.untraced
 def test_no_text_comes_twice_in_a_request() -> None:
     texts = [record.text for record in generate_records("train", 3000, seed=0, level="easy")]
     assert len(set(texts)) == 3000
 
 
+@pytest.mark.untraced
 def test_an_overlooking_annotator_changes_no_text_and_misses_passive_statements_alone() -> None:
     complete = generate_records("train", 1000, seed=3)
     hurried = generate_records("train", 1000, seed=3, overlooked=0.6)
@@ -134,6 +137,7 @@ def test_a_reasoning_states_every_fact_of_the_graph_plainly_and_changes_nothing_
         assert record.extra["thinking"] == (" ".join(facts) or "No further details were given.")
 
 
+@pytest.mark.untraced
 def test_wanted_types_select_the_gold_of_a_known_record() -> None:
     record = next(
         record
@@ -147,6 +151,7 @@ def test_wanted_types_select_the_gold_of_a_known_record() -> None:
     assert not {entity.type for entity in record.graph.entities} & unwanted
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("level", ALL_LEVELS)
 def test_a_level_has_records_without_relations_and_without_entities(level: Level) -> None:
     records = generate_records("train", 1000, seed=0, level=level)
@@ -156,6 +161,7 @@ def test_a_level_has_records_without_relations_and_without_entities(level: Level
     assert 1 <= without_entities < 100
 
 
+@pytest.mark.untraced
 def test_harder_levels_have_longer_texts() -> None:
     mean_chars = {
         level: sum(len(r.text) for r in generate_records("train", 300, seed=0, level=level)) / 300
@@ -164,6 +170,7 @@ def test_harder_levels_have_longer_texts() -> None:
     assert mean_chars["easy"] < mean_chars["medium"] < mean_chars["hard"]
 
 
+@pytest.mark.untraced
 def test_every_type_and_every_template_is_used() -> None:
     records = generate_records("train", 3000, seed=0, level="hard")
     relations = Counter(r.type for record in records for r in record.graph.relations)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from t2g_ray.records.corpus import (
     ALL_TEMPLATES,
     HELDOUT_NAMES,
@@ -11,6 +13,7 @@ from t2g_ray.records.corpus import (
 )
 
 
+@pytest.mark.untraced
 def test_names_are_unique_and_heldout_names_stay_out_of_the_other_splits() -> None:
     common = [name for names in NAMES.values() for name in names]
     heldout = [name for names in HELDOUT_NAMES.values() for name in names]

@@ -60,6 +60,7 @@ def test_a_name_is_the_same_single_token_in_the_text_and_in_the_json() -> None:
             assert name_id in encode(record.graph.to_json())
 
 
+@pytest.mark.untraced
 def test_the_vocabulary_has_no_token_that_the_world_never_needs() -> None:
     assert len(TOKENIZER) < 1000
     records = [

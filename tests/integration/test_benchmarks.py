@@ -1,4 +1,8 @@
-"""Every benchmark runs whole in a tiny size and yields the rows that readers rely on."""
+"""Every benchmark runs whole in a tiny size and yields the rows that readers rely on.
+
+Inputs come from `policy`, `workload` and `random_model`; `compare` is both sides of
+`peers`, of which `trl_side` runs TRL.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Guessed tokens in a real vLLM engine: the same probabilities, fewer passes of the model."""
+"""Guessed tokens in a real vLLM engine: the same probabilities, fewer passes of the model.
+
+Inside the engine this is `vllm_drafting`.
+"""
 
 from __future__ import annotations
 

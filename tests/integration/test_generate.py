@@ -1,4 +1,7 @@
-"""`t2g data generate` as people run it: Ray Data, vLLM and an untrained policy as the teacher."""
+"""`t2g data generate` as people run it: Ray Data, vLLM and an untrained policy as the teacher.
+
+The teacher is the engine of `vllm_teacher`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""RayGroups over real actors with engines that sleep: what is given up, and every deadline."""
+"""RayGroups over real actors with engines that sleep: what is given up, and every deadline.
+
+The reward actors work behind `actors.stages.scoring`.
+"""
 
 from __future__ import annotations
 

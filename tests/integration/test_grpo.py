@@ -1,4 +1,7 @@
-"""Whole runs on real Ray, vLLM and DeepSpeed: complete, repeatable, and stopped by bad input."""
+"""Whole runs on real Ray, vLLM and DeepSpeed: complete, repeatable, and stopped by bad input.
+
+Whole runs go through `actors.stages.trainer` and `actors.stages.evaluation`.
+"""
 
 from __future__ import annotations
 

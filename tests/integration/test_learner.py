@@ -1,4 +1,7 @@
-"""Real DeepSpeed ranks in processes of their own: every way to cut the work gives one result."""
+"""Real DeepSpeed ranks in processes of their own: every way to cut the work gives one result.
+
+Both stages train through `deepspeed_rank`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Rollout actors that join and leave a run while it goes on."""
+"""Rollout actors that join and leave a run while it goes on.
+
+The driver follows a request by `actors.stages.scaling`.
+"""
 
 from __future__ import annotations
 

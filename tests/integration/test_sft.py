@@ -1,4 +1,7 @@
-"""The supervised stage on real Ray Train and DeepSpeed ranks."""
+"""The supervised stage on real Ray Train and DeepSpeed ranks.
+
+Each rank runs `t2g_ray.sft.rank` with the learner of `t2g_ray.sft.learner`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Runs whose weights go other ways than through the object store, on the real stack."""
+"""Runs whose weights go other ways than through the object store, on the real stack.
+
+These ways are those of `actors.stages.transports`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Every layout, read from a small invented file."""
+"""Every layout, read from a small invented file.
+
+Modules of `tokens`, `texts` and `conll` (`columns`, `relations`) are read through their layouts.
+"""
 
 import json
 from collections.abc import Sequence

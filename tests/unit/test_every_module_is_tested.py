@@ -1,0 +1,173 @@
+"""Every module has a test file of its own name, or a row of the table below says what tests it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+UNIT = ROOT / "tests" / "unit"
+
+ELSEWHERE = """
+unit/cli/test_main.py: runs the demo of two stages with stand-ins for its clusters
+    t2g_ray.report.demo
+unit/config/test_stages.py: fields with bounds, and one rule on muon
+    t2g_ray.config.learner
+unit/data/generate/test_pipeline.py: whole runs, with teachers that are made up there
+    t2g_ray.data.generate.config
+    t2g_ray.data.generate.teachers.teacher
+    t2g_ray.data.generate.write
+unit/data/generate/teachers/test_endpoint.py: the choice of an endpoint
+    t2g_ray.data.generate.teachers.start
+unit/data/importers/test_registry.py: a file of each layout is read there
+    t2g_ray.data.importers.conll.columns
+    t2g_ray.data.importers.conll.relations
+    t2g_ray.data.importers.layout
+    t2g_ray.data.importers.source
+    t2g_ray.data.importers.texts.ade_rel
+    t2g_ray.data.importers.texts.brat
+    t2g_ray.data.importers.texts.prompt_solution
+    t2g_ray.data.importers.texts.records
+    t2g_ray.data.importers.texts.text2kgbench
+    t2g_ray.data.importers.texts.webnlg
+    t2g_ray.data.importers.tokens.docred
+    t2g_ray.data.importers.tokens.dygie
+    t2g_ray.data.importers.tokens.scier
+    t2g_ray.data.importers.tokens.span_json
+    t2g_ray.data.importers.tokens.spert
+    t2g_ray.data.importers.tokens.tagged_json
+unit/data/importers/tokens/test_tags.py: its error for a row that is wrong
+    t2g_ray.data.importers.row
+unit/grpo/test_loop.py: interfaces; the stages that are made up there have them
+    t2g_ray.grpo.stages
+unit/report/test_page.py: files of a run that are whole, damaged or missing
+    t2g_ray.report.load
+unit/rewards/test_custom.py: runs in child processes, which that test starts
+    t2g_ray.rewards.child
+unit/rewards/test_parts.py: every part is graded through it
+    t2g_ray.rewards.completion
+unit/vllm_private/test_parts.py: the layers of a worker; the rest needs an engine
+    t2g_ray.vllm_private.worker
+unit/benchmarks/quality/test_ablations.py: variants and their table
+    benchmarks.quality.ablation_table
+    benchmarks.quality.variants
+integration/test_generate.py: needs an engine and Ray
+    t2g_ray.data.generate.teachers.vllm_teacher
+    actors.generate
+integration/test_engine.py: needs an engine
+    t2g_ray.vllm_private.engine
+integration/test_drafting.py: needs an engine
+    t2g_ray.rollout.vllm_drafting
+integration/test_learner.py: needs ranks of DeepSpeed
+    t2g_ray.learner.deepspeed_rank
+    t2g_ray.learner.learner
+    t2g_ray.learner.ranks
+integration/test_sft.py: needs ranks of DeepSpeed
+    t2g_ray.sft.learner
+    t2g_ray.sft.rank
+faults/test_weight_sync.py: needs an engine's worker and Ray
+    t2g_ray.weights.vllm_backend
+    actors.cluster.start
+integration/test_groups.py: needs Ray's actors
+    actors.cluster.waiting
+    actors.stages.greedy
+    actors.stages.groups
+    actors.stages.scoring
+integration/test_grpo.py: needs Ray's actors, engines and ranks
+    actors.grpo
+    actors.stages.evaluation
+    actors.stages.trainer
+integration/test_serve.py: needs Ray's actors and engines
+    actors.serve
+integration/test_scaling.py: needs Ray's actors, engines and ranks
+    actors.stages.scaling
+integration/test_transports.py: needs Ray's actors, engines and ranks
+    actors.stages.transports
+    actors.stages.weights
+    actors.workers.learner
+    actors.workers.rollout
+integration/test_reward_actor.py: needs a Ray actor
+    actors.workers.reward
+integration/test_benchmarks.py: each measures Ray's actors, engines or ranks
+    benchmarks.inputs.policy
+    benchmarks.inputs.random_model
+    benchmarks.inputs.workload
+    benchmarks.peers.compare
+    benchmarks.peers.trl_side
+    benchmarks.speed.rewards
+    benchmarks.speed.rollout
+    benchmarks.speed.serve
+    benchmarks.speed.sync
+"""
+"""A test file below tests/, why the modules below it have none of their own, and these modules."""
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+def own_test(module: str) -> Path:
+    """The mirrored place: t2g_ray itself is no folder there, actors and benchmarks are."""
+    *folders, name = module.removeprefix("t2g_ray.").split(".")
+    return UNIT.joinpath(*folders, f"test_{name}.py")
+
+
+MODULES = [
+    module_name(path)
+    for package in ("t2g_ray", "actors", "benchmarks")
+    for path in sorted((ROOT / package).rglob("*.py"))
+    if path.stem not in ("__init__", "__main__")
+]
+
+
+def rows() -> Iterator[tuple[str, str, str]]:
+    """Module, its test file, and why."""
+    test = reason = ""
+    for line in ELSEWHERE.strip().splitlines():
+        if line.startswith(" "):
+            yield line.strip(), test, reason
+        else:
+            test, _, reason = line.partition(": ")
+
+
+ROWS = list(rows())
+LISTED = {module for module, _, _ in ROWS}
+
+
+def test_modules_and_their_places_are_found() -> None:
+    assert {"t2g_ray.types", "actors.grpo", "benchmarks.result"} <= set(MODULES)
+    assert own_test("t2g_ray.grpo.loop") == UNIT / "grpo" / "test_loop.py"
+    assert own_test("actors.grpo") == UNIT / "actors" / "test_grpo.py"
+
+
+def names(text: str, module: str) -> bool:
+    """Whether a test has the module's last name as a word, in an import or anywhere else."""
+    return re.search(rf"\b{module.rpartition('.')[2]}\b", text) is not None
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_has_a_test_of_its_own_name_or_a_row(module: str) -> None:
+    is_own = own_test(module).is_file()
+    assert is_own or module in LISTED, f"write {own_test(module).relative_to(ROOT)}, or add a row"
+    assert not (is_own and module in LISTED), "the row says nothing any more: remove it"
+
+
+@pytest.mark.parametrize(("module", "test", "reason"), ROWS)
+def test_a_row_is_of_a_module_that_is_there_and_its_test_names_it(
+    module: str, test: str, reason: str
+) -> None:
+    assert module in MODULES
+    assert names((ROOT / "tests" / test).read_text(encoding="utf-8"), module)
+    assert reason
+
+
+def test_no_module_has_two_rows() -> None:
+    assert len(ROWS) == len(LISTED)
+
+
+def test_a_name_counts_as_a_word_only() -> None:
+    assert names("from actors.stages.groups import RayGroups", "actors.stages.groups")
+    assert not names("test_every_subgroups", "actors.stages.groups")

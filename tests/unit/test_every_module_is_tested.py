@@ -43,7 +43,7 @@ unit/data/importers/tokens/test_tags.py: its error for a row that is wrong
     t2g_ray.data.importers.row
 unit/grpo/test_loop.py: interfaces; the stages that are made up there have them
     t2g_ray.grpo.stages
-unit/report/test_page.py: files of a run that are whole, damaged or missing
+unit/report/test_run_page.py: files of a run that are whole, damaged or missing
     t2g_ray.report.load
 unit/rewards/test_custom.py: runs in child processes, which that test starts
     t2g_ray.rewards.child

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from t2g_ray.cli.data_tables import MAX_TYPES, print_generation, print_inspection
-from t2g_ray.data.inspect import Inspection, Split
+from t2g_ray.data.inspect import Inspection, SplitRecords
 from t2g_ray.graph import Graph
 from t2g_ray.types import Record
 
@@ -54,7 +54,7 @@ def test_rare_types_are_added_up_in_one_row(capsys: pytest.CaptureFixture[str]) 
     types = tuple(f"type {index:02}" for index in range(MAX_TYPES + 3))
     record = Record(text="x", entity_types=types, relation_types=(), graph=Graph((), ()))
     print_inspection(
-        Inspection(splits=[Split(name="[train]", records=[record])], repeats=[], leaks=[])
+        Inspection(splits=[SplitRecords(name="[train]", records=[record])], repeats=[], leaks=[])
     )
     lines = shown(capsys.readouterr().out)
     assert lines[0] == "[train]"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from t2g_ray.data.importers.row import RowError
-from t2g_ray.data.importers.tokens.token_graph import STOP_CUT, links_between, token_draft
+from t2g_ray.data.importers.tokens.token_graph import STOP_CUT, token_draft, token_relations
 
 TOKENS = ["Ada", "Stone", "joined", "Orbit", "."]
 SPANS = [(0, 2, "person"), (3, 4, "company")]
@@ -20,12 +20,12 @@ def test_spans_become_names_and_links_join_them() -> None:
 
 
 def test_a_relation_that_repeats_the_spans_of_its_ends_is_a_link() -> None:
-    assert links_between([[3, 4, 0, 2, "hired"]], SPANS) == [(1, 0, "hired")]
+    assert token_relations([[3, 4, 0, 2, "hired"]], SPANS) == [(1, 0, "hired")]
 
 
 def test_an_end_that_is_no_span_of_an_entity_is_named() -> None:
     with pytest.raises(RowError, match=r"an end of hired .* found \(1, 2\)"):
-        links_between([[3, 4, 1, 2, "hired"]], SPANS)
+        token_relations([[3, 4, 1, 2, "hired"]], SPANS)
 
 
 def test_an_index_that_no_span_has_is_an_error() -> None:

@@ -1,28 +1,7 @@
 """Every fault that a record can have, found where it is."""
 
-from typing import Any
-
 from t2g_ray.data.checks import FAULTS, faults_of
-from t2g_ray.graph import Entity, Graph, Relation
-from t2g_ray.types import Record
-
-
-def record(
-    text: str,
-    *entities: tuple[str, str],
-    relations: tuple[tuple[str, str, str], ...] = (),
-    **extra: Any,
-) -> Record:
-    return Record(
-        text=text,
-        entity_types=("person", "city"),
-        relation_types=("lives in",),
-        graph=Graph(
-            tuple(Entity(id_, name, type_) for id_, (name, type_) in enumerate(entities)),
-            tuple(Relation(*relation) for relation in relations),
-        ),
-        extra=extra,
-    )
+from tests.unit.data.parts import record
 
 
 def test_every_kind_of_fault_is_found_once_where_it_is() -> None:

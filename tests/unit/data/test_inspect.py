@@ -2,40 +2,17 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from t2g_ray.cli.data_commands import data_app
 from t2g_ray.data.inspect import SplitRecords, find_leaks, find_repeats, inspect_files
-from t2g_ray.graph import Entity, Graph, Relation
 from t2g_ray.records.jsonl import write_records
 from t2g_ray.types import Record
+from tests.unit.data.parts import record, split
 
 LONG = "The old mill by the river was sold to a baker from Lund in the spring of 1904."
-
-
-def record(
-    text: str,
-    *entities: tuple[str, str],
-    relations: tuple[tuple[str, str, str], ...] = (),
-    **extra: Any,
-) -> Record:
-    return Record(
-        text=text,
-        entity_types=("person", "city"),
-        relation_types=("lives in",),
-        graph=Graph(
-            tuple(Entity(id_, name, type_) for id_, (name, type_) in enumerate(entities)),
-            tuple(Relation(*relation) for relation in relations),
-        ),
-        extra=extra,
-    )
-
-
-def split(name: str, *texts: str) -> SplitRecords:
-    return SplitRecords(name=name, records=[record(text) for text in texts])
 
 
 def test_counts_types_and_lengths_are_those_of_the_records() -> None:

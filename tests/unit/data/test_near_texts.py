@@ -2,36 +2,12 @@
 
 import random
 import time
-from typing import Any
 
 import pytest
 
-from t2g_ray.data.inspect import SplitRecords, find_leaks
+from t2g_ray.data.inspect import find_leaks
 from t2g_ray.data.near_texts import TextIndex
-from t2g_ray.graph import Entity, Graph, Relation
-from t2g_ray.types import Record
-
-
-def record(
-    text: str,
-    *entities: tuple[str, str],
-    relations: tuple[tuple[str, str, str], ...] = (),
-    **extra: Any,
-) -> Record:
-    return Record(
-        text=text,
-        entity_types=("person", "city"),
-        relation_types=("lives in",),
-        graph=Graph(
-            tuple(Entity(id_, name, type_) for id_, (name, type_) in enumerate(entities)),
-            tuple(Relation(*relation) for relation in relations),
-        ),
-        extra=extra,
-    )
-
-
-def split(name: str, *texts: str) -> SplitRecords:
-    return SplitRecords(name=name, records=[record(text) for text in texts])
+from tests.unit.data.parts import split
 
 
 def test_the_index_finds_every_near_pair_that_comparing_all_finds() -> None:

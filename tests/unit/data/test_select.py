@@ -3,21 +3,8 @@
 from collections import Counter
 
 from t2g_ray.data.select import SelectOptions, select_records
-from t2g_ray.graph import Entity, Graph, Relation
-from t2g_ray.types import Record
-
-
-def record(text: str, *names: str, relation: str = "", type_: str = "person") -> Record:
-    """Entities of one type, and a relation from the first to the last."""
-    return Record(
-        text=text,
-        entity_types=("person",),
-        relation_types=("knows", "likes"),
-        graph=Graph(
-            tuple(Entity(id_, name, type_) for id_, name in enumerate(names)),
-            (Relation(names[0], names[-1], relation),) if relation else (),
-        ),
-    )
+from tests.unit.data.parts import people
+from tests.unit.data.parts import plain_record as record
 
 
 def test_each_record_is_kept_or_left_out_for_its_first_reason() -> None:
@@ -64,15 +51,6 @@ def test_near_duplicates_stay_on_request_and_identical_texts_never() -> None:
     assert selection.kept == records[:2]
     near_held_out = select_records(records[1:2], SelectOptions(remove_near=False), held_out=[text])
     assert near_held_out.kept == []
-
-
-def people(count: int, relation: str, size: int) -> list[Record]:
-    """Records of one length, in words that no other record has."""
-    made = []
-    for number in range(count):
-        words = " ".join(f"{relation}{size:02}x{number:02}y{place:02}" for place in range(size))
-        made.append(record(f"Ann Bo {words}", "Ann", "Bo", relation=relation))
-    return made
 
 
 def test_the_draw_gives_rare_types_and_all_lengths_their_turn() -> None:

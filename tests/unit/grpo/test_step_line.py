@@ -11,7 +11,8 @@ from t2g_ray.grpo.books import Surplus
 from t2g_ray.grpo.metric_keys import missing_keys
 from t2g_ray.grpo.step_line import FinishedStep, step_line
 from t2g_ray.types import GroupSummary, StepReport, TrainReport
-from tests.unit.parts import group_summary, sync_report, train_report
+from tests.unit.grpo.parts import A, B, C, D
+from tests.unit.parts import sync_report, train_report
 
 CONFIG = build_config(
     GrpoConfig, {"run_dir": "x", "rollout": {"actors": 2}, "learner": {"ranks": 2}}
@@ -24,52 +25,6 @@ FROM_THE_TRACE = {
     "idle/learner",
     "idle/samplers",
 }
-
-A = group_summary(
-    version=4,
-    lengths=(10, 20),
-    prompt_tokens=7,
-    is_truncated=(False, True),
-    entities=(2, 0, 1),
-    relations=(0, 1, 1),
-    generate_s=0.5,
-)
-# Equal rewards: no signal.
-B = dataclasses.replace(
-    A,
-    index=1,
-    rewards=(1.0, 1.0),
-    f1=(1.0, 1.0),
-    lengths=(5, 5),
-    num_parsed=2,
-    parts={"json": 1.0},
-    min_version=3,
-    tokens_by_version={3: 10},
-)
-# One of three completions was not graded; two versions behind.
-C = dataclasses.replace(
-    A,
-    index=2,
-    rewards=(2.0, 0.0, 0.0),
-    f1=(1.0, 0.0, 0.0),
-    is_valid=(True, False, True),
-    lengths=(4, 40, 6),
-    is_truncated=(False,) * 3,
-    parts={"json": 0.25},
-    entities=(0, 0, 3),
-    min_version=2,
-    tokens_by_version={2: 6, 3: 4},
-)
-# Too few graded completions to compare.
-D = dataclasses.replace(
-    A,
-    index=3,
-    is_valid=(True, False),
-    lengths=(3, 3),
-    is_truncated=(False, False),
-    num_parsed=0,
-    parts={"json": 0.0},
-)
 
 
 def line(

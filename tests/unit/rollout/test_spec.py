@@ -61,6 +61,7 @@ def test_engine_arguments_of_the_user_have_the_last_word() -> None:
     assert (arguments["seed"], arguments["swap_space"]) == (77, 1)
 
 
+@pytest.mark.slow  # imports vLLM
 @pytest.mark.parametrize("json_schema", [None, {"type": "object"}])
 def test_a_group_is_sampled_as_its_settings_say(json_schema: dict[str, Any] | None) -> None:
     sampling = Sampling(

@@ -27,6 +27,8 @@ from t2g_ray.vllm_private.parts import (
 from tests.unit.test_architecture import PACKAGES, ROOT, SOURCES, imports_of, parse
 
 NAMES = {part.name for part in PRIVATE_PARTS}
+NEEDS_VLLM = pytest.mark.slow
+"""Its import takes seconds."""
 
 TOO_GENERAL = {
     # Words of torch, of Hugging Face and of thread pools.
@@ -98,7 +100,7 @@ def test_the_package_stands_on_no_other_of_the_project() -> None:
         assert all(name.startswith("t2g_ray.vllm_private") for name in own), module
 
 
-@pytest.mark.untraced
+@NEEDS_VLLM
 @pytest.mark.parametrize("side", ["engine", "worker", "guesses"])
 def test_the_installed_vllm_has_all_parts(side: Side) -> None:
     check_private_parts(side)
@@ -112,6 +114,7 @@ def test_every_part_was_read_in_the_version_that_is_pinned() -> None:
     assert {part.read_in for part in PRIVATE_PARTS} == pins
 
 
+@NEEDS_VLLM
 @pytest.mark.parametrize("part", PRIVATE_PARTS, ids=str)
 def test_a_part_that_is_missing_is_named(
     part: PrivatePart, monkeypatch: pytest.MonkeyPatch
@@ -133,6 +136,7 @@ def test_a_part_that_is_missing_is_named(
     assert str(pickle.loads(pickle.dumps(caught.value))) == message
 
 
+@NEEDS_VLLM
 def test_what_only_instances_have_is_missed_when_nothing_sets_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -145,6 +149,7 @@ def test_what_only_instances_have_is_missed_when_nothing_sets_it(
     assert found == ["num_computed_tokens", "cache_salt", "block_hashes"]
 
 
+@NEEDS_VLLM
 def test_a_module_that_is_gone_is_named_by_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "vllm.v1.outputs", None)
     with pytest.raises(PrivatePartsMissing, match=r"vllm\.v1\.outputs\.LogprobsTensors"):
@@ -168,6 +173,7 @@ def spec_of(draft_tokens: int) -> EngineSpec:
     )
 
 
+@NEEDS_VLLM
 @pytest.mark.parametrize(
     ("owner", "name", "draft_tokens"),
     [
@@ -186,6 +192,7 @@ def test_an_engine_does_not_start_where_a_part_is_missing(
         start_vllm(spec_of(draft_tokens))
 
 
+@NEEDS_VLLM
 def test_a_worker_does_not_take_weights_where_a_part_is_missing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -197,6 +204,7 @@ def test_a_worker_does_not_take_weights_where_a_part_is_missing(
         BucketWeightTransferEngine(None, None, torch.device("cpu"), torch.nn.Linear(1, 1))
 
 
+@NEEDS_VLLM
 def test_a_layer_that_every_worker_holds_whole_takes_new_weights(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

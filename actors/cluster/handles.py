@@ -12,7 +12,8 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast
 
 import ray
 
-Actor = TypeVar("Actor")
+Actor = TypeVar("Actor", covariant=True)
+"""A handle of a subclass serves where one of the class is asked for."""
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
@@ -89,6 +90,10 @@ class Handle(Generic[Actor]):
         remote = self._remote(method).options(num_returns="streaming")
         return Stream(self.name, remote.remote(*arguments, **keywords))
 
+    def wait_until_ready(self) -> None:
+        """Wait until the actor is made."""
+        ray.get(self.actor.__ray_ready__.remote())
+
     def kill(self) -> None:
         """End the actor at once."""
         ray.kill(self.actor)
@@ -105,3 +110,27 @@ def call_all(
 ) -> list[Ref[Result]]:
     """The same call to each actor; all are begun at once."""
     return [handle.call(method, *arguments, **keywords) for handle in handles]
+
+
+def start_alone(
+    kind: type[Actor],
+    *arguments: object,
+    name: str,
+    threads: int = 1,
+    gpus: float = 0,
+    max_concurrency: int = 1,
+) -> Handle[Actor]:
+    """An actor beside any run that reserves no CPU, as benchmarks start them."""
+    remote: Any = ray.remote(kind)
+    options = remote.options(
+        num_cpus=0,
+        num_gpus=gpus,
+        max_concurrency=max_concurrency,
+        runtime_env={"env_vars": {"OMP_NUM_THREADS": str(threads)}},
+    )
+    return Handle(name, options.remote(*arguments))
+
+
+def get_all(calls: Iterable[Ref[Result]]) -> list[Result]:
+    """The results in order, without a deadline; what an actor raised is raised as Ray wraps it."""
+    return list(ray.get([call.reference for call in calls]))

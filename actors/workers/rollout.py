@@ -41,7 +41,7 @@ class RolloutActor:
 
     def load(self, manifest: Manifest, buckets: Sequence[BucketRef], verify: bool) -> float:
         """Fetch the buckets from the object store, apply them; returns the load's seconds."""
-        received = ray.get(list(buckets))
+        received = fetch(buckets)
         return self._sampler.load(manifest, received, verify=verify)
 
     def connect(self, rendezvous: Rendezvous, first_rank: int) -> None:
@@ -71,3 +71,8 @@ class RolloutActor:
     def node(self) -> str:
         """Id of the node this actor runs on."""
         return str(ray.get_runtime_context().get_node_id())
+
+
+def fetch(references: Sequence[ray.ObjectRef[Result]]) -> list[Result]:
+    """The objects, each copied to this node at most once."""
+    return list(ray.get(list(references)))

@@ -10,10 +10,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from random import Random
-from typing import Any
 
-import ray
-
+from actors.cluster.handles import Handle, call_all, get_all, put, start_alone
 from actors.cluster.placement import connect
 from actors.workers.learner import LearnerActor
 from benchmarks.inputs.workload import first_prompts, written_groups
@@ -80,11 +78,11 @@ def run(config: GrpoConfig, *, runs: int, steps: int = 5) -> list[ResultRow]:
                 elapsed = batch.time_steps(steps)
                 if number:  # the first round allocates
                     seconds[name].append(elapsed / steps)
-        peak = sum(ray.get([rank.peak_flops_per_s.remote() for rank in ranks["packed"]]))
-        shape = ray.get(ranks["packed"][0].shape.remote())
+        peak = sum(get_all(call_all(ranks["packed"], MeasuredLearner.peak_flops_per_s)))
+        shape = get_all([ranks["packed"][0].call(MeasuredLearner.shape)])[0]
     finally:
         for learner in (learner for learners in ranks.values() for learner in learners):
-            ray.kill(learner)
+            learner.kill()
     num_tokens = sum(
         len(g.prompt.token_ids) + len(c.token_ids) for g in groups for c in g.completions
     )
@@ -148,10 +146,13 @@ class _Batch:
     """One step's groups in the object store, shared over the ranks of one layout."""
 
     def __init__(
-        self, config: GrpoConfig, shares: Sequence[Sequence[Group]], learners: Sequence[Any]
+        self,
+        config: GrpoConfig,
+        shares: Sequence[Sequence[Group]],
+        learners: Sequence[Handle[MeasuredLearner]],
     ) -> None:
         self._learners = learners
-        self._handles = [[ray.put(_scored(group)) for group in share] for share in shares]
+        self._handles = [[put(_scored(group)).reference for group in share] for share in shares]
         self._advantages = [_advantages(share, config.seed) for share in shares]
         lengths = [len(c.token_ids) for share in shares for g in share for c in g.completions]
         self._divisor = loss_divisor(lengths, config.algorithm, config.sampling.max_new_tokens)
@@ -161,30 +162,32 @@ class _Batch:
         started = time.perf_counter()
         for _ in range(count):
             calls = [
-                learner.step.remote(handles, advantages, self._divisor)
+                learner.call(MeasuredLearner.step, handles, advantages, self._divisor)
                 for learner, handles, advantages in zip(
                     self._learners, self._handles, self._advantages, strict=True
                 )
             ]
-            ray.get(calls)
+            get_all(calls)
         return time.perf_counter() - started
 
 
-def _start(config: GrpoConfig, model: str, is_packed: bool) -> list[Any]:
+def _start(config: GrpoConfig, model: str, is_packed: bool) -> list[Handle[MeasuredLearner]]:
     learner = config.learner.model_copy(update={"packing": is_packed})
-    threads = {"OMP_NUM_THREADS": str(learner.threads)}
-    actor: Any = ray.remote(MeasuredLearner).options(
-        num_cpus=0, num_gpus=learner.gpus / len(LAYOUTS), runtime_env={"env_vars": threads}
-    )
     ranks = [
-        actor.remote(i, learner.ranks, learner.threads, not learner.gpus)
-        for i in range(learner.ranks)
+        start_alone(
+            MeasuredLearner,
+            *(number, learner.ranks, learner.threads, not learner.gpus),
+            name=f"learner/{number}",
+            threads=learner.threads,
+            gpus=learner.gpus / len(LAYOUTS),
+        )
+        for number in range(learner.ranks)
     ]
     measured = config.model_copy(update={"learner": learner})
     spec = learner_spec(measured, model)
-    address, port = ray.get(ranks[0].address.remote())
-    ray.get([rank.start.remote(address, port, spec) for rank in ranks])
-    if ray.get(ranks[0].is_packed.remote()) != is_packed:
+    address, port = get_all([ranks[0].call(MeasuredLearner.address)])[0]
+    get_all(call_all(ranks, MeasuredLearner.start, address, port, spec))
+    if get_all([ranks[0].call(MeasuredLearner.is_packed)])[0] != is_packed:
         raise ValueError(
             f"the measured model must read packed rows, {model} does not; give another model"
         )

@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import ray
-
+from actors.cluster.handles import Handle, get_all, start_alone
 from actors.cluster.placement import connect
 from actors.workers.rollout import RolloutActor
 from benchmarks.inputs.workload import first_prompts, sampling_of
@@ -70,19 +69,25 @@ def run(config: GrpoConfig, *, runs: int, calls: int = 4) -> list[ResultRow]:
     first = first_prompts(config, load_tokenizer(model), (runs + 1) * calls * prompts_per_call)
     prompts = [prompt for prompt, _ in first]
     parts = [prompts[i : i + prompts_per_call] for i in range(0, len(prompts), prompts_per_call)]
-    engines = _start(config, model)
+    actors, bare = _start(config, model)
     sampling = sampling_of(config)
-    rates: dict[str, list[float]] = {name: [] for name in engines}
+    rates: dict[str, list[float]] = {name: [] for name in ("actor", "vllm", "guesses")}
+    if "guesses" not in actors:
+        del rates["guesses"]
     try:
         # The first round warms both up and is not counted.
         for number in range(runs + 1):
             mine = parts[number * calls : (number + 1) * calls]
-            for name, engine in engines.items():
-                time_it = _time_bare if name == "vllm" else _time_actor
-                rates[name].append(_rate([time_it(engine, part, sampling) for part in mine]))
+            for name, rate in rates.items():
+                if name == "vllm":
+                    rate.append(_rate([_time_bare(bare, part, sampling) for part in mine]))
+                else:
+                    actor = actors[name]
+                    rate.append(_rate([_time_actor(actor, part, sampling) for part in mine]))
     finally:
-        for engine in engines.values():
-            ray.kill(engine)
+        for actor in actors.values():
+            actor.kill()
+        bare.kill()
     counted = {name: each[1:] for name, each in rates.items()}
     rows = [make_row(f"generated_tokens_per_s/{n}", r, "tokens/s") for n, r in counted.items()]
     rows += [
@@ -91,7 +96,9 @@ def run(config: GrpoConfig, *, runs: int, calls: int = 4) -> list[ResultRow]:
     return rows
 
 
-def _start(config: GrpoConfig, model: str) -> dict[str, Any]:
+def _start(
+    config: GrpoConfig, model: str
+) -> tuple[dict[str, Handle[RolloutActor]], Handle[BareVllm]]:
     rollout = config.rollout
     # On GPUs both share the devices: they never work at the same time.
     share = config.model_copy(
@@ -102,35 +109,34 @@ def _start(config: GrpoConfig, model: str) -> dict[str, Any]:
         }
     )
     spec = rollout_spec(share, model, load_weights=True)
-    options = {
-        "num_cpus": 0,
-        "num_gpus": rollout.gpus / 2,
-        "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(rollout.threads)}},
-    }
     plain = replace(spec, draft_tokens=0)
-    actor = ray.remote(RolloutActor).options(max_concurrency=4, **options)
-    engines = {
-        "actor": actor.remote(plain),
-        "vllm": ray.remote(BareVllm).options(**options).remote(plain),
+    specs = {"actor": plain, **({"guesses": spec} if spec.draft_tokens else {})}
+    threads, gpus = rollout.threads, rollout.gpus / 2
+    actors = {
+        name: start_alone(
+            RolloutActor, one, name=name, threads=threads, gpus=gpus, max_concurrency=4
+        )
+        for name, one in specs.items()
     }
-    if spec.draft_tokens:
-        engines["guesses"] = actor.remote(spec)
-    return engines
+    return actors, start_alone(BareVllm, plain, name="vllm", threads=threads, gpus=gpus)
 
 
-def _time_actor(actor: Any, prompts: Sequence[Prompt], sampling: Sampling) -> tuple[int, float]:
+def _time_actor(
+    actor: Handle[RolloutActor], prompts: Sequence[Prompt], sampling: Sampling
+) -> tuple[int, float]:
     started = time.perf_counter()
-    stream = actor.generate.options(num_returns="streaming").remote(prompts, sampling, -1)
-    references = list(stream)
+    stream = actor.stream(RolloutActor.generate, prompts, sampling, -1)
+    arrived = list(iter(stream.next, None))
     seconds = time.perf_counter() - started
-    groups = ray.get(references)
+    groups = get_all(group for group in arrived if group is not None)
     return sum(len(c.token_ids) for group in groups for c in group.completions), seconds
 
 
-def _time_bare(bare: Any, prompts: Sequence[Prompt], sampling: Sampling) -> tuple[int, float]:
+def _time_bare(
+    bare: Handle[BareVllm], prompts: Sequence[Prompt], sampling: Sampling
+) -> tuple[int, float]:
     ids = [prompt.token_ids for prompt in prompts]
-    result: tuple[int, float] = ray.get(bare.generate.remote(ids, sampling))
-    return result
+    return get_all([bare.call(BareVllm.generate, ids, sampling)])[0]
 
 
 def _rate(calls: Sequence[tuple[int, float]]) -> float:

@@ -12,13 +12,11 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import psutil
-import ray
 
 from actors.cluster.fleet import Fleet
-from actors.cluster.handles import Handle
+from actors.cluster.handles import Handle, call_all, get_all, start_alone
 from actors.cluster.placement import connect
 from actors.stages.groups import RayGroups
 from actors.workers.reward import GoldRecords, RewardActor
@@ -100,8 +98,11 @@ class SimulatedRollout(RolloutActor):
         )
 
 
-class SimulatedReward:
+class SimulatedReward(RewardActor):
     """A reward actor that gives every completion the same reward at once."""
+
+    def __init__(self) -> None:
+        """Without a tokenizer."""
 
     def score(self, *parts: Group | GoldRecords) -> tuple[list[GroupSummary] | ScoredGroup, ...]:
         """As RewardActor.score."""
@@ -168,21 +169,24 @@ def _start(
 ) -> tuple[list[Handle[RolloutActor]], list[Handle[RewardActor]]]:
     """All actors, started. They reserve nothing: a sleeping engine needs no core."""
     spec = rollout_spec(config, "simulated")
-    rollout: Any = ray.remote(SimulatedRollout).options(num_cpus=0, max_concurrency=16)
-    reward: Any = ray.remote(SimulatedReward).options(num_cpus=0)
-    rewards = [reward.remote() for _ in range(max(1, count // ROLLOUTS_PER_REWARD))]
-    rollouts: list[Any] = []
+    rewards = [
+        start_alone(SimulatedReward, name=f"reward/{number}")
+        for number in range(max(1, count // ROLLOUTS_PER_REWARD))
+    ]
+    rollouts: list[Handle[RolloutActor]] = []
     # A few at a time: processes that all start at once keep each other from starting.
     wave = 2 * (os.cpu_count() or 1)
     for first in range(0, count, wave):
-        numbers = range(first, min(first + wave, count))
-        rollouts += [rollout.remote(replace(spec, sampler=i), group_s) for i in numbers]
-        ray.get([actor.drain_spans.remote() for actor in rollouts[first:]])
-    ray.get([actor.__ray_ready__.remote() for actor in rewards])
-    return (
-        [Handle(f"rollout/{i}", actor) for i, actor in enumerate(rollouts)],
-        [Handle(f"reward/{i}", actor) for i, actor in enumerate(rewards)],
-    )
+        for number in range(first, min(first + wave, count)):
+            arguments = replace(spec, sampler=number), group_s
+            name = f"rollout/{number}"
+            rollouts.append(
+                start_alone(SimulatedRollout, *arguments, name=name, max_concurrency=16)
+            )
+        get_all(call_all(rollouts[first:], RolloutActor.drain_spans))
+    for handle in rewards:
+        handle.wait_until_ready()
+    return rollouts, list(rewards)
 
 
 def _measure(

@@ -16,8 +16,8 @@ from typing import Any
 import httpx
 import numpy as np
 import numpy.typing as npt
-import ray
 
+from actors.cluster.handles import Handle, get_all, start_alone
 from actors.serve import ServeSettings, start_server, stop_server, url_of
 from benchmarks.result import ResultRow, make_row, ratio_row
 from benchmarks.speed.rollout import BareVllm
@@ -73,7 +73,7 @@ def run(model: str, *, runs: int, clients: int, requests: int) -> list[ResultRow
             server_rates.append(requests / seconds)
             times_ms.append(1000 * each)
             bare_rates.append(requests / _ask_bare(bare, model, part))
-        ray.kill(bare)
+        bare.kill()
     finally:
         stop_server()
     # The first round warms both up and is not counted.
@@ -87,7 +87,7 @@ def run(model: str, *, runs: int, clients: int, requests: int) -> list[ResultRow
     ]
 
 
-def _start_bare(settings: ServeSettings, clients: int) -> Any:
+def _start_bare(settings: ServeSettings, clients: int) -> Handle[BareAnswers]:
     own = read_prompt_settings(settings.model)
     spec = local_spec(
         settings.model,
@@ -96,15 +96,10 @@ def _start_bare(settings: ServeSettings, clients: int) -> Any:
     )
     # As many threads as the one replica has.
     spec = replace(spec, threads=max(1, spec.threads - 1), max_sequences=clients)
-    options: dict[str, Any] = {
-        "num_cpus": 0,
-        "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(spec.threads)}},
-    }
-    actor: Any = ray.remote(BareAnswers).options(**options)
-    return actor.remote(spec)
+    return start_alone(BareAnswers, spec, name="vllm", threads=spec.threads)
 
 
-def _ask_bare(bare: Any, model: str, records: Sequence[Record]) -> float:
+def _ask_bare(bare: Handle[BareAnswers], model: str, records: Sequence[Record]) -> float:
     own, tokenizer = read_prompt_settings(model), load_tokenizer(model)
     prompts = [
         encode_prompt(tokenizer, record, style=own.style, thinking=False, max_tokens=None)
@@ -114,8 +109,7 @@ def _ask_bare(bare: Any, model: str, records: Sequence[Record]) -> float:
         graph_json_schema(record.entity_types, record.relation_types, max_text_chars=None)
         for record in records
     ]
-    seconds: float = ray.get(bare.answer.remote(prompts, schemas, own.max_new_tokens))
-    return seconds
+    return get_all([bare.call(BareAnswers.answer, prompts, schemas, own.max_new_tokens)])[0]
 
 
 def _ask_server(

@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import ray
 
 from actors.cluster.fleet import Fleet
-from actors.cluster.handles import Handle
+from actors.cluster.handles import Handle, get_all, put, start_alone
 from actors.cluster.placement import connect
 from actors.stages.weights import RayWeights
 from actors.workers.learner import LearnerActor
-from actors.workers.rollout import RolloutActor
+from actors.workers.rollout import RolloutActor, fetch
 from benchmarks.inputs.random_model import SIZES, write_random_model
 from benchmarks.result import ResultRow, make_row
 from t2g_ray.config import GrpoConfig
@@ -74,7 +73,7 @@ class WeightSource(LearnerActor):
         for bucket, part in pack_buckets(tensors, bucket_bytes=int(bucket_mib * MIB)):
             pack_s += time.perf_counter() - mark
             mark = time.perf_counter()
-            references.append(ray.put(bucket))
+            references.append(put(bucket).reference)
             put_s += time.perf_counter() - mark
             entries.extend(part)
             mark = time.perf_counter()
@@ -88,7 +87,7 @@ class WeightSink(RolloutActor):
     def timed_load(self, manifest: Manifest, buckets: Sequence[Any]) -> dict[str, float]:
         """`load` with verification, and the seconds of its parts."""
         started = time.perf_counter()
-        received = ray.get(list(buckets))
+        received = fetch(buckets)
         get_s = time.perf_counter() - started
         parts: dict[str, float] = self._sampler.call(
             lambda engine: _time_load(engine, manifest, received)
@@ -161,30 +160,35 @@ def _rows_of_size(size: str, figures: Timings) -> list[ResultRow]:
 
 
 def _measure(config: GrpoConfig, model: str, runs: int) -> Timings:
-    threads = {"OMP_NUM_THREADS": str(config.rollout.threads)}
-    options = {"num_cpus": 0, "runtime_env": {"env_vars": threads}}
-    source: Any = ray.remote(WeightSource).options(**options)
-    sink: Any = ray.remote(WeightSink).options(
-        **options, max_concurrency=4, num_gpus=config.rollout.gpus
+    spec, threads = rollout_spec(config, model, load_weights=True), config.rollout.threads
+    learner = start_alone(
+        WeightSource, model, config.learner.threads, name="learner/0", threads=threads
     )
-    learner = source.remote(model, config.learner.threads)
-    spec = rollout_spec(config, model, load_weights=True)
-    rollout = sink.remote(spec)
+    rollout = start_alone(
+        WeightSink,
+        spec,
+        name="rollout/0",
+        threads=threads,
+        gpus=config.rollout.gpus,
+        max_concurrency=4,
+    )
     try:
         figures = _time_publish(config, learner, rollout, runs)
         figures.update(_time_parts(config, learner, rollout, runs))
     finally:
-        ray.kill(learner)
-        ray.kill(rollout)
+        learner.kill()
+        rollout.kill()
     return figures
 
 
-def _time_publish(config: GrpoConfig, learner: Any, rollout: Any, runs: int) -> Timings:
+def _time_publish(
+    config: GrpoConfig, learner: Handle[WeightSource], rollout: Handle[WeightSink], runs: int
+) -> Timings:
     calls: list[str] = []
     weights = RayWeights(
         config.model_copy(update={"max_staleness": 0}),
-        learners=[Handle("learner/0", _CountingHandle(learner, calls))],
-        fleet=Fleet([Handle("rollout/0", _CountingHandle(rollout, calls))]),
+        learners=[Handle("learner/0", _CountingHandle(learner.actor, calls))],
+        fleet=Fleet([Handle("rollout/0", _CountingHandle(rollout.actor, calls))]),
     )
     # The first two syncs are verified, as in a run; what is timed are those that follow.
     versions = iter(v for v in range(1, 10**9) if v % config.sync.verify_every)
@@ -207,13 +211,16 @@ def _time_publish(config: GrpoConfig, learner: Any, rollout: Any, runs: int) -> 
     return figures
 
 
-def _time_parts(config: GrpoConfig, learner: Any, rollout: Any, runs: int) -> Timings:
+def _time_parts(
+    config: GrpoConfig, learner: Handle[WeightSource], rollout: Handle[WeightSink], runs: int
+) -> Timings:
     figures: Timings = {f"{part}_ms": [] for part in PARTS}
     for number in range(runs):
         version = 10**9 + number
-        call = learner.timed_publish.remote(version, config.sync.bucket_mib)
-        (manifest, references), seconds = ray.get(call)
-        seconds |= ray.get(rollout.timed_load.remote(manifest, references))
+        call = learner.call(WeightSource.timed_publish, version, config.sync.bucket_mib)
+        ((manifest, references), seconds) = get_all([call])[0]
+        load = rollout.call(WeightSink.timed_load, manifest, references)
+        seconds |= get_all([load])[0]
         for part in PARTS:
             figures[f"{part}_ms"].append(1000 * seconds[part])
     return figures

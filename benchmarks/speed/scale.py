@@ -98,11 +98,8 @@ class SimulatedRollout(RolloutActor):
         )
 
 
-class SimulatedReward(RewardActor):
+class SimulatedReward:
     """A reward actor that gives every completion the same reward at once."""
-
-    def __init__(self) -> None:
-        """Without a tokenizer."""
 
     def score(self, *parts: Group | GoldRecords) -> tuple[list[GroupSummary] | ScoredGroup, ...]:
         """As RewardActor.score."""
@@ -169,10 +166,11 @@ def _start(
 ) -> tuple[list[Handle[RolloutActor]], list[Handle[RewardActor]]]:
     """All actors, started. They reserve nothing: a sleeping engine needs no core."""
     spec = rollout_spec(config, "simulated")
-    rewards = [
-        start_alone(SimulatedReward, name=f"reward/{number}")
-        for number in range(max(1, count // ROLLOUTS_PER_REWARD))
-    ]
+    rewards: list[Handle[RewardActor]] = []
+    for number in range(max(1, count // ROLLOUTS_PER_REWARD)):
+        name = f"reward/{number}"
+        # It has what RewardActor is asked for here, and none of its concurrency groups.
+        rewards.append(Handle(name, start_alone(SimulatedReward, name=name).actor))
     rollouts: list[Handle[RolloutActor]] = []
     # A few at a time: processes that all start at once keep each other from starting.
     wave = 2 * (os.cpu_count() or 1)
@@ -186,7 +184,7 @@ def _start(
         get_all(call_all(rollouts[first:], RolloutActor.drain_spans))
     for handle in rewards:
         handle.wait_until_ready()
-    return rollouts, list(rewards)
+    return rollouts, rewards
 
 
 def _measure(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from actors.cluster.fleet import Fleet
-from actors.cluster.handles import Handle, Ref, Stream, put
+from actors.cluster.handles import Handle, Stream
 from actors.cluster.waiting import AnyRef, ended, ready, results_of
 from actors.stages.scoring import Scoring, Ungraded
 from actors.workers.reward import GoldRecords, RewardActor
@@ -37,8 +37,8 @@ class _RolloutCall:
     """A call of a rollout actor whose groups have not all arrived."""
 
     stream: Stream[Group]
-    gold: Ref[GoldRecords]
-    """The records of its prompts, one object for all of them."""
+    gold: GoldRecords
+    """The records of its prompts."""
     num_left: int
 
 
@@ -86,7 +86,7 @@ class RayGroups:
         stream = self._fleet[number].stream(
             RolloutActor.generate, share, self._sampling, min_version
         )
-        self._writing[stream.reference] = _RolloutCall(stream, put(gold), len(share))
+        self._writing[stream.reference] = _RolloutCall(stream, gold, len(share))
 
     def take(
         self, count: int, *, dues: Sequence[Due], should_stop: Callable[[], bool]

@@ -24,7 +24,7 @@ class Ungraded:
     """A group that arrived, and records that include the one of its prompt."""
 
     group: Ref[Group]
-    gold: Ref[GoldRecords]
+    gold: GoldRecords
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +64,10 @@ class Scoring:
     def _begin_call(self, share: Sequence[Ungraded]) -> None:
         reward = self._rewards[self._next_reward % len(self._rewards)]
         self._next_reward += 1
-        parts = [one for item in share for one in (item.group, item.gold)]
-        first, *handles = reward.call_apart(
-            1 + len(share), RewardActor.score, *(part.as_argument() for part in parts)
-        )
+        # Not as an object of the store: a few records cost less by value than one look-up.
+        gold = {index: record for item in share for index, record in item.gold.items()}
+        groups = [item.group.as_argument() for item in share]
+        first, *handles = reward.call_apart(1 + len(share), RewardActor.score, gold, *groups)
         samplers = ", ".join(sorted({item.group.actor for item in share}))
         summaries = cast(Ref[list[GroupSummary]], first)
         scored = [cast(Ref[ScoredGroup], handle) for handle in handles]

@@ -1,4 +1,4 @@
-"""RewardActor: groups, and the records to grade them against, in by reference; rewards out.
+"""RewardActor: groups by reference, and the records to grade them against, in; rewards out.
 
 The driver sees the summary only.
 """
@@ -50,14 +50,14 @@ class RewardActor:
         self._custom = CustomRewards(spec.custom, folder) if spec.custom else None
         self._tracer = Tracer(f"reward/{number}")
 
-    def score(self, *parts: Group | GoldRecords) -> tuple[list[GroupSummary] | ScoredGroup, ...]:
-        """Grade groups; each one is followed by records that include the one of its prompt.
+    def score(
+        self, gold: GoldRecords, *groups: Group
+    ) -> tuple[list[GroupSummary] | ScoredGroup, ...]:
+        """Grade groups by the records of their prompts, which are among `gold`.
 
-        Returns one object more than there are groups: a list of summaries for the loop, then each
+        Returns one more object than groups: first the list of summaries for the loop, then each
         scored group for the learner.
         """
-        groups = [part for part in parts if isinstance(part, Group)]
-        golds = [part for part in parts if not isinstance(part, Group)]
         with self._tracer.span("score", step=groups[0].prompt.index, groups=len(groups)):
             results = [
                 score_group(
@@ -68,7 +68,7 @@ class RewardActor:
                     thinking=self._thinking,
                     custom=self._custom,
                 )
-                for group, gold in zip(groups, golds, strict=True)
+                for group in groups
             ]
         return [summary for summary, _ in results], *(scored for _, scored in results)
 

@@ -58,9 +58,9 @@ def test_a_hung_function_masks_its_completion_while_questions_are_answered(tmp_p
     actor = reward_actor_class().remote(0, str(tmp_path), spec, False, str(ROOT))
     ray.get(actor.node.remote())
     gold = dict.fromkeys(range(3), RECORD)
-    summary, _ = actor.score.options(num_returns=2).remote(group(0, ANSWER, "", ANSWER), gold)
-    both = (group(1, ANSWER, "no graph"), gold, group(2, ANSWER), gold)
-    later, *handles = actor.score.options(num_returns=3).remote(*both)
+    summary, _ = actor.score.options(num_returns=2).remote(gold, group(0, ANSWER, "", ANSWER))
+    both = (group(1, ANSWER, "no graph"), group(2, ANSWER))
+    later, *handles = actor.score.options(num_returns=3).remote(gold, *both)
     started = time.monotonic()
     while not ray.wait([summary], timeout=0)[0]:
         asked = time.monotonic()

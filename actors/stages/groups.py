@@ -21,7 +21,7 @@ from t2g_ray.grpo.books import Stock, Surplus
 from t2g_ray.grpo.dealing import Dealer
 from t2g_ray.grpo.stages import LoopError, Prompts, Ready
 from t2g_ray.grpo.staleness import Due, choose
-from t2g_ray.rollout.spec import Sampling
+from t2g_ray.rollout.spec import sampling_of
 from t2g_ray.run.progress import announced_wait
 from t2g_ray.run.stopping import RunStopped
 from t2g_ray.types import Group, Prompt
@@ -55,12 +55,7 @@ class RayGroups:
     ) -> None:
         self._fleet, self._prompts = fleet, prompts
         self._deadline = config.deadlines.generate
-        self._sampling = Sampling(
-            group_size=config.group_size,
-            temperature=config.sampling.temperature,
-            max_new_tokens=config.sampling.max_new_tokens,
-            ignore_eos=config.sampling.ignore_eos,
-        )
+        self._sampling = sampling_of(config)
         self.dealer = Dealer(config, len(fleet))
         """Which rollout actor has which prompts; the scaler says how many actors get any."""
         self._writing: dict[object, _RolloutCall] = {}

@@ -12,7 +12,6 @@ from t2g_ray.config import GrpoConfig
 from t2g_ray.graph import Graph
 from t2g_ray.prompts.load import encode_prompts, likely_answers, load_split
 from t2g_ray.prompts.order import PromptOrder
-from t2g_ray.rollout.spec import Sampling
 from t2g_ray.types import Completion, Group, Prompt, Record
 
 
@@ -26,16 +25,6 @@ def first_prompts(config: GrpoConfig, tokenizer: Any, count: int) -> list[tuple[
         (Prompt(index=index, token_ids=ids, likely_ids=likely[index]), record)
         for index, (record, ids) in enumerate(chosen)
     ]
-
-
-def sampling_of(config: GrpoConfig) -> Sampling:
-    """How groups are sampled under this configuration."""
-    return Sampling(
-        group_size=config.group_size,
-        temperature=config.sampling.temperature,
-        max_new_tokens=config.sampling.max_new_tokens,
-        ignore_eos=config.sampling.ignore_eos,
-    )
 
 
 def written_groups(

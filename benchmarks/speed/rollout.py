@@ -16,12 +16,12 @@ from typing import Any
 from actors.cluster.handles import Handle, get_all, start_alone
 from actors.cluster.placement import connect
 from actors.workers.rollout import RolloutActor
-from benchmarks.inputs.workload import first_prompts, sampling_of
+from benchmarks.inputs.workload import first_prompts
 from benchmarks.result import ResultRow, make_row, ratio_row
 from t2g_ray.config import GrpoConfig
 from t2g_ray.model.policy import resolve_model
 from t2g_ray.model.tokenizer import load_tokenizer
-from t2g_ray.rollout.spec import EngineSpec, Sampling, engine_arguments, rollout_spec
+from t2g_ray.rollout.spec import EngineSpec, Sampling, engine_arguments, rollout_spec, sampling_of
 from t2g_ray.run.folder import RunDir
 from t2g_ray.types import Prompt
 

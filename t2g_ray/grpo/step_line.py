@@ -96,10 +96,12 @@ def _tokens(step: FinishedStep, config: GrpoConfig) -> dict[str, float]:
 
 def _lengths(step: FinishedStep) -> dict[str, float]:
     taken = [length for summary in step.summaries for length in summary.lengths]
+    finished = [length for summary in step.surplus.finished for length in summary.lengths]
+    aborted = [length for lengths in step.surplus.aborted.values() for length in lengths]
     is_cut = [flag for summary in step.summaries for flag in summary.is_truncated]
     return {
         "completion_length/mean": fmean(taken),
-        "completion_length/taken_over_begun": _length_bias(step.summaries, step.surplus),
+        "completion_length/taken_over_begun": fmean(taken) / fmean([*taken, *finished, *aborted]),
         "completion_length/truncated_rate": fmean(is_cut),
     }
 
@@ -130,14 +132,6 @@ def _sync(report: SyncReport) -> dict[str, float]:
         "sync/buckets": report.num_buckets,
         "sync/verified": float(report.is_verified),
     }
-
-
-def _length_bias(summaries: Sequence[GroupSummary], surplus: Surplus) -> float:
-    """Mean length of the completions taken over that of all begun, aborted ones included."""
-    taken = [length for s in summaries for length in s.lengths]
-    finished = [length for s in surplus.finished for length in s.lengths]
-    aborted = [length for lengths in surplus.aborted.values() for length in lengths]
-    return fmean(taken) / fmean([*taken, *finished, *aborted])
 
 
 _NO_TRAINING = dict.fromkeys(

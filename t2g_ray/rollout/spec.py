@@ -183,3 +183,13 @@ def rollout_spec(
         pass_tokens=ASYNC_PASS_TOKENS if is_async_on_cpu else PASS_TOKENS,
         more=rollout.engine,
     )
+
+
+def sampling_of(config: GrpoConfig) -> Sampling:
+    """How the configuration's groups are written."""
+    return Sampling(
+        group_size=config.group_size,
+        temperature=config.sampling.temperature,
+        max_new_tokens=config.sampling.max_new_tokens,
+        ignore_eos=config.sampling.ignore_eos,
+    )

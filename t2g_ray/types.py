@@ -13,16 +13,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from t2g_ray.graph import Graph
+from t2g_ray.graph.counts import GraphCounts
 
 IntArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float32]
 
+Value = TypeVar("Value")
 FinishReason = Literal["stop", "length"]
 Purpose = Literal["train", "eval"]
 RewardTag = Literal["score", "invalid_output", "grader_error", "timeout"]
@@ -101,9 +103,10 @@ class Reward:
     """One finite number for one completion, its parts, and how it came about.
 
     `parts` holds each named part before weighting. `entities` and `relations` are the
-    exact (tp, fp, fn) counts against the gold graph, kept apart from any shaping.
+    exact (tp, fp, fn) counts against the gold graph, kept apart from any shaping; `near` is the
+    credit for near misses of either, 0 where no part asks for it.
     Example: Reward(total=1.5, parts={"json": 1.0, "f1_entities": 0.5}, tag="score",
-    parse="ok", entities=(1, 1, 1), relations=(0, 0, 1)).
+    parse="ok", entities=(1, 1, 1), relations=(0, 0, 1), near=(0.5, 0.0)).
     """
 
     total: float
@@ -112,6 +115,7 @@ class Reward:
     parse: str
     entities: tuple[int, int, int]
     relations: tuple[int, int, int]
+    near: tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -137,31 +141,42 @@ class GroupSummary:
 
     index: int
     rewards: tuple[float, ...]
-    f1: tuple[float, ...]
-    """Exact F1 over entities and relations together, before any shaping: what filters look at,
-    where `is_valid`."""
+    base: tuple[float, ...]
+    """The rewards without their F1 parts, which a batch may price anew."""
+    counts: tuple[GraphCounts, ...]
+    """Exact counts, of no meaning where not `is_valid`."""
+    near: tuple[tuple[float, float], ...]
+    """Credit for near misses of entities and of relations."""
+    has_graph: tuple[bool, ...]
     is_valid: tuple[bool, ...]
     lengths: tuple[int, ...]
     prompt_tokens: int
     is_truncated: tuple[bool, ...]
     """Whether the completion ended at the length limit."""
-    num_parsed: int
     min_version: int
     max_version: int
     tokens_by_version: Mapping[int, int]
     """Tokens of the graded completions by the version that wrote them."""
     parts: Mapping[str, float]
     """Mean of each reward part over the graded completions."""
-    entities: tuple[int, int, int]
-    relations: tuple[int, int, int]
-    """Exact (tp, fp, fn) over the graded completions."""
     sampler: int
     generate_s: float
     score_s: float
 
-    def graded(self, values: Sequence[float]) -> list[float]:
+    def graded(self, values: Sequence[Value]) -> list[Value]:
         """The `values`, one for each completion, of those completions that were graded."""
         return [value for value, ok in zip(values, self.is_valid, strict=True) if ok]
+
+    @property
+    def f1(self) -> tuple[float, ...]:
+        """Exact F1 over entities and relations together, before any shaping: what filters look at,
+        where `is_valid`."""
+        return tuple((counts.entities + counts.relations).f1 for counts in self.counts)
+
+    @property
+    def total_counts(self) -> GraphCounts:
+        """Exact counts over the graded completions."""
+        return sum(self.graded(self.counts), GraphCounts())
 
     @property
     def generated_tokens(self) -> int:

@@ -221,7 +221,13 @@ def _advantages(groups: Sequence[Group], seed: int) -> list[list[float | None]]:
 
 def _scored(group: Group) -> ScoredGroup:
     reward = Reward(
-        total=0.0, parts={}, tag="score", parse="ok", entities=(0, 0, 0), relations=(0, 0, 0)
+        total=0.0,
+        parts={},
+        tag="score",
+        parse="ok",
+        entities=(0, 0, 0),
+        relations=(0, 0, 0),
+        near=(0.0, 0.0),
     )
     size = len(group.completions)
     return ScoredGroup(group=group, rewards=(reward,) * size, texts=("",) * size)

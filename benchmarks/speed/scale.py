@@ -24,6 +24,7 @@ from actors.workers.rollout import RolloutActor
 from benchmarks.inputs.workload import completion_of
 from benchmarks.result import ResultRow, make_row
 from t2g_ray.config import GrpoConfig
+from t2g_ray.config.rewards import preset
 from t2g_ray.graph import Graph
 from t2g_ray.rewards.group import summarise
 from t2g_ray.rollout.sampler import SamplerThread
@@ -106,13 +107,19 @@ class SimulatedReward:
     ) -> tuple[list[GroupSummary] | ScoredGroup, ...]:
         """As RewardActor.score."""
         reward = Reward(
-            total=1.0, parts={}, tag="score", parse="ok", entities=(1, 0, 0), relations=(1, 0, 0)
+            total=1.0,
+            parts={},
+            tag="score",
+            parse="ok",
+            entities=(1, 0, 0),
+            relations=(1, 0, 0),
+            near=(0.0, 0.0),
         )
         scored = []
         for group in groups:
             size = len(group.completions)
             scored.append(ScoredGroup(group=group, rewards=(reward,) * size, texts=("",) * size))
-        return [summarise(one, score_s=0.0) for one in scored], *scored
+        return [summarise(one, preset("f1"), score_s=0.0) for one in scored], *scored
 
 
 def run(

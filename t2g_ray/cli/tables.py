@@ -22,10 +22,13 @@ def print_evaluation(result: EvalResult, *, title: str) -> None:
     """Overall figures, and those of each type."""
     console = Console()
     figures = result.figures()
-    overall = _table(title, ("", "F1", "precision", "recall", "F1 relaxed", "F1 macro"))
+    overall = _table(
+        title, ("", "F1", "precision", "recall", "F1 strict", "F1 relaxed", "F1 macro")
+    )
     for name in ("entities", "relations"):
-        keys = ("f1", "precision", "recall", "f1_relaxed", "f1_macro")
-        overall.add_row(name, *(_percent(figures[f"{key}/{name}"]) for key in keys))
+        keys = ("f1", "precision", "recall", "f1_strict", "f1_relaxed", "f1_macro")
+        shown = (figures.get(f"{key}/{name}") for key in keys)
+        overall.add_row(name, *("" if one is None else _percent(one) for one in shown))
     console.print(overall)
     by_type = _table("by type", ("", "type", "F1", "precision", "recall", "gold"))
     for name, rows in result.type_table().items():

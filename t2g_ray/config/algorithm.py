@@ -17,9 +17,10 @@ class AlgorithmConfig(Section):
 
     advantage: Literal[
         "group_std", "group_mean", "leave_one_out", "batch_std", "group_mean_batch_std"
-    ] = "group_std"
-    """How rewards become advantages: group_mean is Dr.GRPO's, leave_one_out RLOO's, batch_std
-    REINFORCE++'s, group_mean_batch_std REINFORCE++-baseline's."""
+    ] = "group_mean_batch_std"
+    """How rewards become advantages: group_std is GRPO's and needs reward.level record, group_mean
+    is Dr.GRPO's, leave_one_out RLOO's, batch_std REINFORCE++'s, group_mean_batch_std
+    REINFORCE++-baseline's."""
     objective: Literal["clip", "cispo"] = "clip"
     """What is maximised for each token: PPO's clipped ratio, or CISPO's weighted log-prob."""
     ratio: Literal["token", "sequence"] = "token"

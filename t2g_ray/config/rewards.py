@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from math import isfinite
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from t2g_ray.config.section import Section
+
+RewardLevel = Literal["batch", "record"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +42,13 @@ PART_NAMES = (
     "overlong",
 )
 """`rewards.parts.PARTS` holds the function behind each name."""
+F1_PARTS: Mapping[str, tuple[Literal["entities", "relations"], bool]] = {
+    "f1_entities": ("entities", False),
+    "f1_relations": ("relations", False),
+    "soft_entities": ("entities", True),
+    "soft_relations": ("relations", True),
+}
+"""The parts that compare with the gold graph -> which half of it, and whether near misses count."""
 PENALTIES = frozenset({"duplicates", "overlong"})
 """The parts that lie in [-1, 0]; all others lie in [0, 1]."""
 
@@ -61,13 +71,15 @@ class CustomReward:
 class RewardSpec:
     """How much each part weighs: the total is their weighted sum.
 
-    Raises ValueError for an unknown part, a weight that is not a finite number above 0, or a custom
-    part whose name is taken.
+    `level` says what the F1 parts are: F1 of the record, or what the completion adds to the micro
+    F1 of its batch. Raises ValueError for an unknown part, a weight that is not a finite number
+    above 0, a custom part whose name is taken, or a power other than 1 at level batch.
     """
 
     weights: Mapping[str, float]
     shaping: Shaping = field(default_factory=Shaping)
     custom: tuple[CustomReward, ...] = ()
+    level: RewardLevel = "batch"
 
     def __post_init__(self) -> None:
         if not self.weights and not self.custom:
@@ -91,6 +103,16 @@ class RewardSpec:
                     f"{custom.path}; set its name"
                 )
             taken.add(custom.name)
+        if self.level == "batch" and self.shaping.power != 1:
+            raise ValueError(
+                f"reward.power must be 1 with reward.level batch, found {self.shaping.power:g}: "
+                "what a completion adds to micro F1 may be negative; set reward.level=record"
+            )
+
+    def without_f1(self, parts: Mapping[str, float]) -> float:
+        """The weighted sum of these parts except the F1 parts."""
+        weights = {**self.weights, **{custom.name: custom.weight for custom in self.custom}}
+        return sum(weights[name] * value for name, value in parts.items() if name not in F1_PARTS)
 
 
 PRESETS: dict[str, RewardSpec] = {
@@ -144,10 +166,14 @@ class RewardConfig(Section):
     """Weights of reward parts by name, instead of a preset."""
     penalties: dict[str, float] = Field(default_factory=dict)
     """Weights of the penalties `duplicates` and `overlong`, on top of the preset or the weights."""
+    level: RewardLevel = "batch"
+    """What the F1 parts are: what a completion adds to the micro F1 of its batch, or the F1 of its
+    record, with which a weak policy can earn most by writing nothing."""
     beta: float = Field(default=1.0, gt=0)
     """F-beta instead of F1 in the reward: above 1 recall weighs more, below 1 precision."""
     power: float = Field(default=1.0, gt=0)
-    """The F1 parts of the reward are raised to this power: 0.5 is the square root."""
+    """The F1 parts of the reward are raised to this power: 0.5 is the square root. Needs level
+    record."""
     overlong_share: float = Field(default=0.2, gt=0, le=1)
     """Last share of sampling.max_new_tokens, over which the overlong penalty grows from 0 to 1."""
     custom: list[CustomRewardConfig] = Field(default_factory=list)
@@ -180,4 +206,4 @@ class RewardConfig(Section):
             )
             for one in self.custom
         )
-        return RewardSpec({**weights, **self.penalties}, shaping, custom)
+        return RewardSpec({**weights, **self.penalties}, shaping, custom, self.level)

@@ -20,7 +20,8 @@ class SamplingConfig(Section):
     """Continue past the end token, for measurements with completions of one known length."""
     over_sample: float = Field(default=1.0, ge=1.0)
     """Groups begun for a step, as a multiple of prompts_per_step. Above 1 the first to finish are
-    trained on and the others aborted; their prompts are drawn again. Needs max_staleness 0."""
+    trained on and the others aborted; their prompts are drawn again, and after the second time the
+    step waits for them. Training answers are not guessed then. Needs max_staleness 0."""
     extra_groups: int = Field(default=0, ge=0)
     """Extra groups that a step may take to replace those whose F1 are all equal."""
 
@@ -47,7 +48,8 @@ class RolloutConfig(Section):
     """Completions that one engine writes at a time."""
     draft_tokens: int | None = Field(default=None, ge=0, le=64)
     """Tokens of a record's own graph that the engine guesses and checks in one pass of the model
-    (speculative decoding); this changes only the speed. 24 on CPUs when not given; not for GPUs."""
+    (speculative decoding); the tokens are distributed as without. 24 on CPUs when not given; not
+    for GPUs."""
     engine: dict[str, Any] = Field(default_factory=dict)
     """Further engine arguments, passed to vLLM unchanged."""
 

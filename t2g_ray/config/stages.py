@@ -89,6 +89,13 @@ class GrpoConfig(StageConfig):
         return math.ceil(round(self.prompts_per_step * self.sampling.over_sample, 6))
 
     @property
+    def guesses_train_answers(self) -> bool:
+        """Whether training answers are guessed. Not where the first to finish are trained: a
+        right guess makes a group fast, so the step would select what the policy does well.
+        """
+        return self.rollout.num_guessed > 0 and self.sampling.over_sample == 1
+
+    @property
     def parity_tolerance(self) -> float:
         """The gate's tolerance, derived from the precisions where it is not given."""
         if self.algorithm.parity_tolerance is not None:
@@ -102,6 +109,16 @@ class GrpoConfig(StageConfig):
                 "sampling.over_sample above 1 needs max_staleness 0, found "
                 f"{self.sampling.over_sample:g} and {self.max_staleness}: with staleness a step "
                 "takes the first groups that finish anyway; set one of the two back"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _advantages_keep_the_price(self) -> GrpoConfig:
+        if self.reward.level == "batch" and self.algorithm.advantage == "group_std":
+            raise ValueError(
+                "algorithm.advantage=group_std needs reward.level=record: it blows the small price "
+                "of an item too many up to the size of a right answer, and the policy falls "
+                "silent; choose advantage=group_mean_batch_std or group_mean"
             )
         return self
 

@@ -13,20 +13,30 @@ from dataclasses import dataclass
 from typing import Any
 
 from t2g_ray.evaluation.intervals import Interval, bootstrap_interval
-from t2g_ray.graph.counts import Counts, GraphCounts, TypeCounts, macro_f1, score_graph, score_types
+from t2g_ray.graph.counts import (
+    Counts,
+    GraphCounts,
+    TypeCounts,
+    count_strict_relations,
+    macro_f1,
+    score_graph,
+    score_types,
+)
 from t2g_ray.graph.parsing import parse_completion
 from t2g_ray.types import Record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvalResult:
-    """Scores of one set of records. `by_record` keeps the exact counts that intervals need.
+    """Scores of one set of records. `by_record` keeps the exact counts that intervals need, and
+    `strict_relations` are those whose ends have the right types too.
 
     `mean_tokens` is the mean length of a completion; None when the lengths were not given.
     """
 
     exact: GraphCounts
     relaxed: GraphCounts
+    strict_relations: Counts
     types: TypeCounts
     by_record: tuple[GraphCounts, ...]
     parse_kinds: Mapping[str, int]
@@ -55,6 +65,7 @@ class EvalResult:
             figures[f"f1_macro/{name}"] = macro_f1(by_type)
             figures[f"precision/{name}"] = exact.precision
             figures[f"recall/{name}"] = exact.recall
+        figures["f1_strict/relations"] = self.strict_relations.f1
         figures["json_valid_rate"] = self.json_valid_rate
         if self.mean_tokens is not None:
             figures["completion_length/mean"] = self.mean_tokens
@@ -117,10 +128,12 @@ def evaluate_texts(
     pairs = [(record.graph, answer.graph) for record, answer in zip(records, parsed, strict=True)]
     by_record = tuple(score_graph(gold, predicted) for gold, predicted in pairs)
     relaxed = (score_graph(gold, predicted, "relaxed") for gold, predicted in pairs)
+    strict = (count_strict_relations(gold, predicted) for gold, predicted in pairs)
     types = (score_types(gold, predicted) for gold, predicted in pairs)
     return EvalResult(
         exact=sum(by_record, GraphCounts()),
         relaxed=sum(relaxed, GraphCounts()),
+        strict_relations=sum(strict, Counts()),
         types=sum(types, TypeCounts({}, {})),
         by_record=by_record,
         parse_kinds=Counter(answer.kind for answer in parsed),

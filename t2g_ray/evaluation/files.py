@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from t2g_ray.config.rewards import preset as reward_preset
-from t2g_ray.graph.counts import Counts, GraphCounts, score_graph
+from t2g_ray.graph.counts import Counts, GraphCounts, count_strict_relations, score_graph
 from t2g_ray.graph.parsing import parse_completion
 from t2g_ray.records.jsonl import json_lines, load_records
 from t2g_ray.rewards.completion import score_completion
@@ -65,18 +65,18 @@ def _figures(
         sum((Counts(*reward.entities) for reward in rewards), Counts()),
         sum((Counts(*reward.relations) for reward in rewards), Counts()),
     )
-    relaxed = sum(
-        (
-            score_graph(record.graph, parse_completion(text).graph, "relaxed")
-            for record, text in zip(records, texts, strict=True)
-        ),
-        GraphCounts(),
-    )
+    pairs = [
+        (record.graph, parse_completion(text).graph)
+        for record, text in zip(records, texts, strict=True)
+    ]
+    relaxed = sum((score_graph(*pair, "relaxed") for pair in pairs), GraphCounts())
+    strict = sum((count_strict_relations(*pair) for pair in pairs), Counts())
     figures: dict[str, float | int] = {
         "f1/entities": exact.entities.f1,
         "f1/relations": exact.relations.f1,
         "f1_relaxed/entities": relaxed.entities.f1,
         "f1_relaxed/relations": relaxed.relations.f1,
+        "f1_strict/relations": strict.f1,
         "precision/entities": exact.entities.precision,
         "precision/relations": exact.relations.precision,
         "recall/entities": exact.entities.recall,

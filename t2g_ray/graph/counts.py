@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -57,11 +57,6 @@ class Counts:
     def as_tuple(self) -> tuple[int, int, int]:
         """(tp, fp, fn)."""
         return self.tp, self.fp, self.fn
-
-
-def sum_counts(triples: Iterable[tuple[int, int, int]]) -> Counts:
-    """Sum of (tp, fp, fn) triples."""
-    return sum((Counts(*triple) for triple in triples), Counts(0, 0, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +111,15 @@ def count_relations(gold: Graph, predicted: Graph | None, mode: MatchMode = "exa
     return _count(relation_keys(gold, mode), found)
 
 
+def count_strict_relations(gold: Graph, predicted: Graph | None) -> Counts:
+    """`count_relations`, exact, where the types of both ends must be right too.
+
+    An end has the types of all entities with its text, none where it is no listed entity.
+    """
+    found = _strict_keys(predicted) if predicted is not None else []
+    return _count(_strict_keys(gold), found)
+
+
 def score_types(gold: Graph, predicted: Graph | None, mode: MatchMode = "exact") -> TypeCounts:
     """Counts of one record by type: a wrong item counts against the type it claims."""
     found = predicted if predicted is not None else Graph((), ())
@@ -145,6 +149,18 @@ def relation_keys(graph: Graph, mode: MatchMode = "exact") -> list[ItemKey]:
     """(head, tail, type) of every relation, compared as `mode` says."""
     form = _FORMS[mode]
     return [(form(r.head), form(r.tail), form(r.type)) for r in graph.relations]
+
+
+def _strict_keys(graph: Graph) -> list[ItemKey]:
+    types: dict[str, list[str]] = {}
+    for text, type_ in dict.fromkeys(entity_keys(graph)):
+        types.setdefault(text, []).append(type_)
+    # Types of an end sorted and behind its text; their number keeps two ends apart.
+    ends = {text: (text, str(len(found)), *sorted(found)) for text, found in types.items()}
+    return [
+        (*ends.get(head, (head, "0")), *ends.get(tail, (tail, "0")), type_)
+        for head, tail, type_ in relation_keys(graph)
+    ]
 
 
 def exact_form(text: str) -> str:

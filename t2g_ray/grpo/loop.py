@@ -17,10 +17,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from statistics import fmean
 
 from t2g_ray.algorithm.advantages import has_signal, plan_advantages
 from t2g_ray.algorithm.loss import loss_divisor
+from t2g_ray.algorithm.micro_f1 import price_batch
 from t2g_ray.config import GrpoConfig
 from t2g_ray.grpo.books import Books, Surplus
 from t2g_ray.grpo.guards import Guards
@@ -112,7 +114,10 @@ class GrpoLoop:
         for ready in taken:
             if scores := ready.summary.graded(ready.summary.f1):
                 self._ledger.note(ready.summary.index, fmean(scores))
-        return taken, self._end_rest()
+        surplus = self._end_rest()
+        priced = price_batch([ready.summary for ready in taken], self.config.reward_spec)
+        pairs = zip(taken, priced, strict=True)
+        return [replace(ready, summary=summary) for ready, summary in pairs], surplus
 
     def _is_useful(self, ready: Ready) -> bool:
         """Whether the group gives a gradient. Where groups without signal are replaced, its F1 must
@@ -134,16 +139,18 @@ class GrpoLoop:
         return surplus
 
     def _take(self, count: int) -> list[Ready]:
-        taken = self._groups.take(count, dues=self._dues(), should_stop=self._should_stop)
+        taken = self._groups.take(count, dues=self._dues(count), should_stop=self._should_stop)
         for ready in taken:
             admitted = self._admitted.pop(ready.summary.index)
             oldest = min(admitted, ready.summary.min_version)
             self._guards.check_age(ready.summary.index, self.version - oldest)
         return taken
 
-    def _dues(self) -> list[Due]:
+    def _dues(self, count: int) -> list[Due]:
         if self.config.sampling.over_sample > 1:
-            return []  # a group that is not taken ends with its step
+            # A group that is not taken ends with its step, but not time and again.
+            overdue = frozenset(self._ledger.overdue() & self._admitted.keys())
+            return [Due(overdue, min(len(overdue), count))]
         return dues_of(
             self._admitted,
             version=self.version,

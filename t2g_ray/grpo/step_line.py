@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import fmean, pstdev
 
 from t2g_ray.config import GrpoConfig
-from t2g_ray.graph.counts import sum_counts
+from t2g_ray.graph.counts import GraphCounts
 from t2g_ray.grpo.books import Surplus
 from t2g_ray.grpo.staleness import TokenAges, token_ages
 from t2g_ray.run.metrics import throughput_metrics
@@ -152,6 +152,7 @@ def _rewards(summaries: Sequence[GroupSummary]) -> dict[str, float]:
         return dict.fromkeys(_SCORES, 0.0)
     names = sorted({name for s in summaries for name in s.parts})
     num_valid = sum(len(rewards) for rewards in valid)
+    counts = sum((s.total_counts for s in summaries), GraphCounts())
     parts = {
         f"reward/{name}": sum(s.parts.get(name, 0.0) * sum(s.is_valid) for s in summaries)
         / num_valid
@@ -161,7 +162,7 @@ def _rewards(summaries: Sequence[GroupSummary]) -> dict[str, float]:
         "reward/mean": sum(map(sum, valid)) / num_valid,
         **parts,
         "reward_std/group_mean": fmean(pstdev(rewards) for rewards in valid),
-        "f1/entities": sum_counts(s.entities for s in summaries).f1,
-        "f1/relations": sum_counts(s.relations for s in summaries).f1,
-        "json_valid_rate": sum(s.num_parsed for s in summaries) / num_valid,
+        "f1/entities": counts.entities.f1,
+        "f1/relations": counts.relations.f1,
+        "json_valid_rate": sum(sum(s.graded(s.has_graph)) for s in summaries) / num_valid,
     }

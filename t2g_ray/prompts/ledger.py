@@ -12,6 +12,8 @@ from itertools import count as count_from
 from itertools import islice
 from typing import Any
 
+MOST_POSTPONED = 2
+"""How often a position may be given back before a step must wait for it."""
 WINDOW = 4096
 """A curriculum looks this many prompts ahead, so a draw costs the same for any data set."""
 
@@ -64,11 +66,15 @@ class Ledger:
         *,
         watermark: int = 0,
         ahead: Iterable[int] = (),
+        postponed: Mapping[int, int] | None = None,
         curriculum: Curriculum | None = None,
     ) -> None:
-        """All positions below `watermark` and those in `ahead` are consumed."""
+        """All positions below `watermark` and those in `ahead` are consumed; `postponed` says how
+        often a position was given back.
+        """
         self._watermark = watermark
         self._ahead = set(ahead)
+        self._postponed = dict(postponed or {})
         self._curriculum = curriculum
         self._drawn: set[int] = set()
         self._first_open = watermark
@@ -107,12 +113,18 @@ class Ledger:
         for position in positions:
             self._take_back(position)
             self._first_open = min(self._first_open, position)
+            self._postponed[position] = self._postponed.get(position, 0) + 1
+
+    def overdue(self) -> set[int]:
+        """The drawn positions that were given back MOST_POSTPONED times before."""
+        return {p for p, n in self._postponed.items() if n >= MOST_POSTPONED and p in self._drawn}
 
     def consume(self, positions: Iterable[int]) -> None:
         """Mark drawn positions as done. Raises ValueError for one that was not drawn."""
         for position in positions:
             self._take_back(position)
             self._ahead.add(position)
+            self._postponed.pop(position, None)
         while self._watermark in self._ahead:
             self._ahead.remove(self._watermark)
             self._watermark += 1
@@ -134,6 +146,8 @@ class Ledger:
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
         state: dict[str, Any] = {"watermark": self._watermark, "ahead": sorted(self._ahead)}
+        if self._postponed:
+            state["postponed"] = sorted(self._postponed.items())
         if self._curriculum is not None:
             state["scores"] = self._curriculum.state()
         return state
@@ -143,4 +157,9 @@ class Ledger:
         """The ledger that `state` was taken from, with nothing drawn."""
         if curriculum is not None:
             curriculum.restore(state.get("scores", ()))
-        return cls(watermark=int(state["watermark"]), ahead=state["ahead"], curriculum=curriculum)
+        return cls(
+            watermark=int(state["watermark"]),
+            ahead=state["ahead"],
+            postponed=dict(state.get("postponed", ())),
+            curriculum=curriculum,
+        )

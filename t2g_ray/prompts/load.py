@@ -107,7 +107,7 @@ class PromptStream:
         records = load_split(config, "train")
         self._pairs, self.num_too_long = encode_prompts(tokenizer, records, config.prompt)
         self._likely: list[tuple[int, ...]] = [()] * len(self._pairs)
-        if config.rollout.num_guessed:
+        if config.guesses_train_answers:
             kept = [record for record, _ in self._pairs]
             self._likely = likely_answers(tokenizer, kept, config.prompt)
         sizes = self._graph_sizes() if config.data.order == "small_first" else None

@@ -15,6 +15,7 @@ from typing import Any
 MEASURES = {
     "f1/entities": "Entity F1, exact",
     "f1/relations": "Relation F1, exact",
+    "f1_strict/relations": "Relation F1, types of both ends too",
     "f1_relaxed/entities": "Entity F1, relaxed",
     "f1_relaxed/relations": "Relation F1, relaxed",
     "json_valid_rate": "Valid JSON",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from t2g_ray.graph import Graph
 from t2g_ray.graph.counts import ItemKey, entity_keys, exact_form, relation_keys
-from t2g_ray.graph.matching import Match, match
+from t2g_ray.graph.matching import Match, match, near_credit
 from t2g_ray.graph.parsing import Parsed, ParseFailure, parse_completion
 from t2g_ray.types import Record
 
@@ -41,7 +41,8 @@ class Answer:
     """A parsed completion beside its gold. Without a graph there are no predicted keys.
 
     `graph` is the one to grade: None without a graph, and for an empty one where there is something
-    to find. `num_tokens` is the completion's length, 0 where it is not known.
+    to find. `near` is the credit for near misses of either kind, 0 where it was not asked for;
+    `num_tokens` the completion's length, 0 where it is not known.
     """
 
     outcome: Parsed | ParseFailure
@@ -51,15 +52,19 @@ class Answer:
     relations: list[ItemKey]
     entity_match: Match
     relation_match: Match
+    near: tuple[float, float]
     num_tokens: int
 
 
-def read_answer(text: str, gold: Gold, *, thinking: bool, num_tokens: int = 0) -> Answer:
+def read_answer(
+    text: str, gold: Gold, *, thinking: bool, num_tokens: int = 0, with_near: bool = True
+) -> Answer:
     """Parse a completion and match it with the gold graph."""
     outcome = parse_completion(text, thinking=thinking)
     graph = outcome.graph
     entities = entity_keys(graph) if graph is not None else []
     relations = relation_keys(graph) if graph is not None else []
+    matches = match(gold.entities, entities), match(gold.relations, relations)
     is_silent = not (entities or relations)
     return Answer(
         outcome=outcome,
@@ -67,7 +72,8 @@ def read_answer(text: str, gold: Gold, *, thinking: bool, num_tokens: int = 0) -
         graph=None if is_silent and (gold.entities or gold.relations) else graph,
         entities=entities,
         relations=relations,
-        entity_match=match(gold.entities, entities),
-        relation_match=match(gold.relations, relations),
+        entity_match=matches[0],
+        relation_match=matches[1],
+        near=(near_credit(matches[0]), near_credit(matches[1])) if with_near else (0.0, 0.0),
         num_tokens=num_tokens,
     )

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from t2g_ray.config import RewardSpec
 from t2g_ray.config.rewards import PENALTIES
 from t2g_ray.graph.parsing import ParseFailure
-from t2g_ray.rewards.answer import Answer, Gold, read_answer
+from t2g_ray.rewards.answer import Gold, read_answer
 from t2g_ray.rewards.parts import PARTS
 from t2g_ray.types import Record, Reward, RewardTag
 
@@ -28,8 +28,7 @@ def score_completion(
     `num_tokens` is its length where known. Raises whatever a part raises, and ValueError for a
     part outside its range.
     """
-    answer = read_answer(text, Gold.of(record), thinking=thinking, num_tokens=num_tokens)
-    return _reward(answer, spec, thinking=thinking)
+    return _grade(text, Gold.of(record), spec, thinking=thinking, num_tokens=num_tokens)
 
 
 def grade(text: str, record: Record, spec: RewardSpec, *, thinking: bool = False) -> Reward:
@@ -55,8 +54,7 @@ def grade_all(
     graded: dict[tuple[str, int], Reward] = {}
     for text, length in dict.fromkeys(keys):
         try:
-            answer = read_answer(text, gold, thinking=thinking, num_tokens=length)
-            graded[text, length] = _reward(answer, spec, thinking=thinking)
+            graded[text, length] = _grade(text, gold, spec, thinking=thinking, num_tokens=length)
         except Exception:
             _logger.exception("the grader failed on a completion of %d characters", len(text))
             graded[text, length] = masked_reward("grader_error")
@@ -70,11 +68,19 @@ def masked_reward(tag: RewardTag) -> Reward:
     never train on it.
     """
     return Reward(
-        total=0.0, parts={}, tag=tag, parse="unknown", entities=(0, 0, 0), relations=(0, 0, 0)
+        total=0.0,
+        parts={},
+        tag=tag,
+        parse="unknown",
+        entities=(0, 0, 0),
+        relations=(0, 0, 0),
+        near=(0.0, 0.0),
     )
 
 
-def _reward(answer: Answer, spec: RewardSpec, *, thinking: bool) -> Reward:
+def _grade(text: str, gold: Gold, spec: RewardSpec, *, thinking: bool, num_tokens: int) -> Reward:
+    asks_near = not spec.weights.keys().isdisjoint(("soft_entities", "soft_relations"))
+    answer = read_answer(text, gold, thinking=thinking, num_tokens=num_tokens, with_near=asks_near)
     parts: dict[str, float] = {}
     total = 0.0
     for name, weight in spec.weights.items():
@@ -94,4 +100,5 @@ def _reward(answer: Answer, spec: RewardSpec, *, thinking: bool) -> Reward:
         parse=answer.outcome.kind,
         entities=answer.entity_match.counts.as_tuple(),
         relations=answer.relation_match.counts.as_tuple(),
+        near=answer.near,
     )

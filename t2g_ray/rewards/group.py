@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from t2g_ray.config import RewardSpec
-from t2g_ray.graph.counts import Counts, sum_counts
+from t2g_ray.graph.counts import Counts, GraphCounts
 from t2g_ray.graph.parsing import parse_completion
 from t2g_ray.model.tokenizer import decode
 from t2g_ray.rewards.completion import grade_all
@@ -47,10 +47,10 @@ def score_group(
     if custom is not None:
         rewards = custom.add(rewards, texts, record, thinking=thinking)
     scored = ScoredGroup(group=group, rewards=tuple(rewards), texts=texts)
-    return summarise(scored, score_s=time.time() - started), scored
+    return summarise(scored, spec, score_s=time.time() - started), scored
 
 
-def summarise(scored: ScoredGroup, *, score_s: float) -> GroupSummary:
+def summarise(scored: ScoredGroup, spec: RewardSpec, *, score_s: float) -> GroupSummary:
     """The numbers of a scored group, its completions whose grader failed left out of the sums."""
     group, rewards = scored.group, scored.rewards
     is_valid = tuple(reward.tag in ("score", "invalid_output") for reward in rewards)
@@ -59,20 +59,20 @@ def summarise(scored: ScoredGroup, *, score_s: float) -> GroupSummary:
     return GroupSummary(
         index=group.prompt.index,
         rewards=tuple(reward.total for reward in rewards),
-        f1=tuple((Counts(*r.entities) + Counts(*r.relations)).f1 for r in rewards),
+        base=tuple(spec.without_f1(reward.parts) for reward in rewards),
+        counts=tuple(GraphCounts(Counts(*r.entities), Counts(*r.relations)) for r in rewards),
+        near=tuple(reward.near for reward in rewards),
+        has_graph=tuple(reward.tag == "score" for reward in rewards),
         is_valid=is_valid,
         lengths=tuple(len(completion.token_ids) for completion in group.completions),
         prompt_tokens=len(group.prompt.token_ids),
         is_truncated=tuple(c.finish_reason == "length" for c in group.completions),
-        num_parsed=sum(reward.parse == "ok" for reward in valid),
         min_version=int(versions.min()),
         max_version=int(versions.max()),
         tokens_by_version=_count(
             [c.versions for c, ok in zip(group.completions, is_valid, strict=True) if ok]
         ),
         parts=_mean_parts(valid),
-        entities=sum_counts(reward.entities for reward in valid).as_tuple(),
-        relations=sum_counts(reward.relations for reward in valid).as_tuple(),
         sampler=group.sampler,
         generate_s=group.generate_s,
         score_s=score_s,

@@ -2,14 +2,17 @@
 
 What a completion could earn without reading the text must be worth nothing: a failed parse earns 0
 in every score, and an empty graph where there is something to find earns only that it is JSON.
+Where the gold has nothing of a kind, its F1 is that of the whole graph, so that leaving the kind
+out earns only with what was found of the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from t2g_ray.config.rewards import Shaping
-from t2g_ray.graph.matching import Match, f_beta, near_credit
+from t2g_ray.graph.counts import Counts, ItemKey
+from t2g_ray.graph.matching import Match, f_beta
 from t2g_ray.graph.parsing import ParseFailure
 from t2g_ray.rewards.answer import Answer
 
@@ -33,48 +36,48 @@ def json_part(answer: Answer, shaping: Shaping) -> float:
 
 
 def schema_part(answer: Answer, shaping: Shaping) -> float:
-    """Share of items that obey the request: a wanted type, a unique id, no copy of an earlier
-    item, and relation ends that are listed entities. An empty graph obeys it.
+    """1 less the items that break the request, over the number of gold items: a wanted type, a
+    unique id, no copy of an earlier item, and relation ends that are listed entities.
     """
     if answer.graph is None:
         return 0.0
     num_items = len(answer.entities) + len(answer.relations)
-    if not num_items:
-        return 1.0
-    return (_num_obedient_entities(answer) + _num_obedient_relations(answer)) / num_items
+    num_obedient = _num_obedient_entities(answer) + _num_obedient_relations(answer)
+    return _less(num_items - num_obedient, len(answer.gold.entities) + len(answer.gold.relations))
 
 
 def grounding_part(answer: Answer, shaping: Shaping) -> float:
-    """Share of entities whose text occurs in the record's text. Without entities 1.0 only if the
-    gold graph has none either.
+    """1 less the entities whose text does not occur in the record's text, over the number of gold
+    entities. Without entities 1.0 only for an empty answer where nothing is to be found.
     """
     if answer.graph is None:
         return 0.0
     if not answer.entities:
-        return float(not answer.gold.entities)
+        return float(not (answer.gold.entities or answer.gold.relations or answer.relations))
     source = answer.gold.text
     num_found = sum(text != "" and text in source for text, _ in answer.entities)
-    return num_found / len(answer.entities)
+    return _less(len(answer.entities) - num_found, len(answer.gold.entities))
 
 
 def f1_entities_part(answer: Answer, shaping: Shaping) -> float:
-    """Exact F1 of this record's entities; empty = empty is 1.0."""
-    return 0.0 if answer.graph is None else _exact(answer.entity_match, shaping)
+    """Exact F1 of this record's entities; of its whole graph where the gold has no entities."""
+    return _f1(answer, shaping, answer.gold.entities, [answer.entity_match])
 
 
 def f1_relations_part(answer: Answer, shaping: Shaping) -> float:
-    """Exact F1 of this record's relations; empty = empty is 1.0."""
-    return 0.0 if answer.graph is None else _exact(answer.relation_match, shaping)
+    """Exact F1 of this record's relations; of its whole graph where the gold has no relations."""
+    return _f1(answer, shaping, answer.gold.relations, [answer.relation_match])
 
 
 def soft_entities_part(answer: Answer, shaping: Shaping) -> float:
     """Entity F1 with part of a point for near misses, so that early groups do not tie."""
-    return 0.0 if answer.graph is None else _soft(answer.entity_match, shaping)
+    return _f1(answer, shaping, answer.gold.entities, [answer.entity_match], near=answer.near[:1])
 
 
 def soft_relations_part(answer: Answer, shaping: Shaping) -> float:
     """Relation F1 with part of a point for near misses: one right end, or both swapped."""
-    return 0.0 if answer.graph is None else _soft(answer.relation_match, shaping)
+    matches = [answer.relation_match]
+    return _f1(answer, shaping, answer.gold.relations, matches, near=answer.near[1:])
 
 
 def duplicates_part(answer: Answer, shaping: Shaping) -> float:
@@ -96,12 +99,26 @@ def overlong_part(answer: Answer, shaping: Shaping) -> float:
     return -min(1.0, excess / cache) if excess > 0 else 0.0
 
 
-def _exact(match: Match, shaping: Shaping) -> float:
-    return float(f_beta(match.counts, shaping.beta) ** shaping.power)
+def _less(num_faults: int, num_gold: int) -> float:
+    """Not the share of what was written, which padding with harmless junk would raise."""
+    return max(0.0, 1.0 - num_faults / max(1, num_gold))
 
 
-def _soft(match: Match, shaping: Shaping) -> float:
-    return float(f_beta(match.counts, shaping.beta, near_credit(match)) ** shaping.power)
+def _f1(
+    answer: Answer,
+    shaping: Shaping,
+    gold: Sequence[ItemKey],
+    matches: Sequence[Match],
+    near: Sequence[float] = (),
+) -> float:
+    """F-beta to the power of one kind of item; of the whole graph where the gold has none of it."""
+    if answer.graph is None:
+        return 0.0
+    if not gold:
+        matches = [answer.entity_match, answer.relation_match]
+        near = answer.near if near else ()
+    counts = sum((match.counts for match in matches), Counts())
+    return float(f_beta(counts, shaping.beta, sum(near)) ** shaping.power)
 
 
 def _num_obedient_entities(answer: Answer) -> int:

@@ -212,8 +212,8 @@ def their_loss(
 def test_loss_and_gradient_equal_those_of_trl(
     case: Case, beta: float, is_unbiased: bool, reference: PreTrainedModel, tmp_path: Path
 ) -> None:
-    kl = {"kl_coef": beta, "kl_unbiased": is_unbiased}
-    algorithm = AlgorithmConfig.model_validate({**CLIP, **case.ours, **kl})
+    ours = {"advantage": "group_std", "kl_coef": beta, "kl_unbiased": is_unbiased}
+    algorithm = AlgorithmConfig.model_validate({**ours, **CLIP, **case.ours})
     theirs = {**case.theirs, "beta": beta, "use_bias_correction_kl": is_unbiased}
     expected, expected_gradients = their_loss(reference, tmp_path, **theirs)
     for is_packed in (True, False):

@@ -17,6 +17,7 @@ def reward(total: float) -> Reward:
         parse="ok",
         entities=(0, 0, 0),
         relations=(0, 0, 0),
+        near=(0.0, 0.0),
     )
 
 

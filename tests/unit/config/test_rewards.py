@@ -18,7 +18,13 @@ def build(**tree: object) -> GrpoConfig:
 
 def test_the_reward_is_the_preset_with_penalties_and_shaping() -> None:
     config = build(
-        reward={"preset": "f1", "penalties": {"overlong": 0.5}, "beta": 0.5, "power": 2.0},
+        reward={
+            "preset": "f1",
+            "penalties": {"overlong": 0.5},
+            "beta": 0.5,
+            "power": 2.0,
+            "level": "record",
+        },
         sampling={"max_new_tokens": 64},
     )
     spec = config.reward_spec
@@ -51,6 +57,7 @@ def test_a_custom_reward_is_named_after_its_function() -> None:
         ({"penalties": {"overlong": 0.0}}, "the weight of overlong must be finite and above 0"),
         ({"penalties": {"json": 1.0}}, "penalties must be among .* found \\['json'\\]"),
         ({"power": 0.0}, "reward.power"),
+        ({"power": 0.5}, "reward.power must be 1 with reward.level batch, found 0.5"),
     ],
 )
 def test_a_reward_that_cannot_be_is_refused_at_load(

@@ -43,6 +43,7 @@ def test_figures_by_hand(result: EvalResult) -> None:
             # person: tp 1, fp 1, fn 2; company: tp 2, fn 1
             "f1_macro/entities": (2 * 1 / (2 * 1 + 1 + 2) + 2 * 2 / (2 * 2 + 0 + 1)) / 2,
             "f1_macro/relations": 2 * 1 / (2 * 1 + 1 + 2),
+            "f1_strict/relations": 2 * 1 / (2 * 1 + 1 + 2),
             "precision/entities": 3 / 4,
             "precision/relations": 1 / 2,
             "recall/entities": 3 / 6,

@@ -51,6 +51,7 @@ def test_figures_by_hand(gold: Path, tmp_path: Path) -> None:
             "f1/relations": 2 * 1 / (2 * 1 + 1 + 2),  # tp 1, fp 1, fn 2
             "f1_relaxed/entities": 2 * 4 / (2 * 4 + 0 + 2),
             "f1_relaxed/relations": 2 * 2 / (2 * 2 + 0 + 1),
+            "f1_strict/relations": 2 * 1 / (2 * 1 + 1 + 2),
             "precision/entities": 3 / 4,
             "precision/relations": 1 / 2,
             "recall/entities": 3 / 6,

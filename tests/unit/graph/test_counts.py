@@ -12,6 +12,7 @@ from t2g_ray.graph.counts import (
     GraphCounts,
     MatchMode,
     TypeCounts,
+    count_strict_relations,
     entity_keys,
     exact_form,
     macro_f1,
@@ -156,3 +157,50 @@ def test_scoring_hostile_graphs_takes_seconds() -> None:
         score_graph(gold, hostile, mode)
     near_credit(match(entity_keys(gold), entity_keys(hostile)))
     assert time.perf_counter() - start < 5
+
+
+ANN, ACME = Entity(0, "Ann", "person"), Entity(1, "Acme", "company")
+WORKS = Relation("Ann", "Acme", "works for")
+STRICT_GOLD = Graph((ANN, ACME), (WORKS,))
+
+
+@pytest.mark.parametrize(
+    ("entities", "is_right"),
+    [
+        ((ANN, ACME), True),
+        ((ACME, ANN), True),
+        ((ANN, ACME, Entity(2, "Rome", "city")), True),
+        ((ANN, ACME, ANN), True),
+        ((Entity(0, "Ann", "company"), ACME), False),
+        ((ANN, Entity(1, "Acme", "person")), False),
+        ((Entity(0, "Ann", "company"), Entity(1, "Acme", "person")), False),
+        ((ANN, Entity(2, "Ann", "company"), ACME), False),
+        ((ANN,), False),
+        ((), False),
+    ],
+)
+def test_strict_relations_ask_for_the_types_of_both_ends(
+    entities: tuple[Entity, ...], is_right: bool
+) -> None:
+    answer = Graph(entities, (WORKS,))
+    assert score_graph(STRICT_GOLD, answer).relations == Counts(1, 0, 0)
+    expected = Counts(1, 0, 0) if is_right else Counts(0, 1, 1)
+    assert count_strict_relations(STRICT_GOLD, answer) == expected
+
+
+@given(st.data())
+def test_strict_counts_have_the_same_sums_and_are_never_more_right(data: st.DataObject) -> None:
+    names, types = st.sampled_from(["a", "b", "c", "1", "0"]), st.sampled_from(["0", "1", "t"])
+    entities = st.lists(st.builds(Entity, st.integers(0, 9), names, types), max_size=4)
+    relations = st.lists(st.builds(Relation, names, names, types), max_size=4)
+    gold, answer = (
+        Graph(tuple(data.draw(entities)), tuple(data.draw(relations))) for _ in range(2)
+    )
+    exact, strict = score_graph(gold, answer).relations, count_strict_relations(gold, answer)
+    assert (strict.tp + strict.fp, strict.tp + strict.fn) == (
+        exact.tp + exact.fp,
+        exact.tp + exact.fn,
+    )
+    assert strict.tp <= exact.tp
+    assert count_strict_relations(gold, gold).f1 == 1.0
+    assert count_strict_relations(gold, None) == Counts(0, 0, len(gold.relations))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,10 +19,10 @@ from t2g_ray.grpo.guards import MAX_EMPTY_STEPS
 from t2g_ray.grpo.loop import GrpoLoop
 from t2g_ray.grpo.stages import LoopError, Ready, TrainGroup
 from t2g_ray.grpo.staleness import Due, choose
-from t2g_ray.prompts.ledger import Curriculum, Ledger
+from t2g_ray.prompts.ledger import MOST_POSTPONED, Curriculum, Ledger
 from t2g_ray.run.stopping import RunStopped
 from t2g_ray.types import GroupSummary, SyncReport, TrainReport
-from tests.unit.parts import group_summary, sync_report, train_report
+from tests.unit.parts import FOUND, group_summary, sync_report, train_report
 
 MakeSummary = Callable[[int, int], GroupSummary]
 
@@ -136,9 +137,9 @@ class World:
 
 
 def config(**tree: object) -> GrpoConfig:
-    return build_config(
-        GrpoConfig, {"run_dir": "x", "steps": 3, "prompts_per_step": 2, "group_size": 2, **tree}
-    )
+    # The groups that are made up here have rewards of their own.
+    small = {"run_dir": "x", "steps": 3, "prompts_per_step": 2, "group_size": 2}
+    return build_config(GrpoConfig, {**small, "reward": {"level": "record"}, **tree})
 
 
 def loop_of(
@@ -382,7 +383,8 @@ def test_a_completion_whose_grader_failed_is_masked() -> None:
             return summary(index, version)
         return summary(index, version, rewards=(1.0, 0.0, 0.0), is_valid=(True, False, True))
 
-    settings = config(steps=1, algorithm={"advantage": "group_mean"}, reward={"max_error_rate": 1})
+    graders = {"max_error_rate": 1, "level": "record"}
+    settings = config(steps=1, algorithm={"advantage": "group_mean"}, reward=graders)
     world = run(World(make=make), settings)
     ((groups, divisor),) = world.trained
     # The mean is over the graded two; the masked one's 3 tokens are no part of the loss.
@@ -472,7 +474,7 @@ def test_what_is_replaced_is_decided_by_f1_and_not_by_a_shaped_reward(
 ) -> None:
     def make(index: int, version: int) -> GroupSummary:
         made = summary(index, version)
-        return made if index else dataclasses.replace(made, f1=(0.5, 0.5))
+        return made if index else dataclasses.replace(made, counts=(FOUND, FOUND))
 
     settings = config(steps=1, sampling={"extra_groups": extra_groups})
     ((groups, _),) = run(World(make=make), settings).trained
@@ -555,3 +557,32 @@ def test_tokens_of_older_weights_are_not_held_to_parity() -> None:
     world.step = report  # type: ignore[method-assign]
     run(world, config(max_staleness=1))
     assert [line["staleness/max"] for line in world.lines] == [0, 1, 1]
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1.25, 1.5, 2.0, 3.0]), st.integers(1, 4))
+def test_the_slowest_prompt_is_put_off_only_so_often(
+    seed: int, over_sample: float, size: int
+) -> None:
+    """A prompt that always finishes last, of the first step or of a later one."""
+    slow = seed % 7
+
+    class Racing(World):
+        def _finish_one(self) -> None:
+            fast = [position for position in sorted(self.open) if position != slow]
+            self._finish(self.chance.choice(fast or [slow]))
+
+        def end(self, positions: Sequence[int]) -> Surplus:
+            aborted = {p: [3] for p in self.open}
+            self.open.clear()
+            self.ended.append((self.version, list(positions)))
+            finished = tuple(self.ready.pop(p).summary for p in sorted(self.ready))
+            return Surplus(finished, aborted)
+
+    settings = config(steps=12, prompts_per_step=size, sampling={"over_sample": over_sample})
+    world = run(Racing(chance=random.Random(seed)), settings)
+    offered = [version for version, given_up in world.ended if slow in given_up]
+    begun = settings.prompts_begun - size
+    # Put off twice, and then until those that were overdue before it fit into a step.
+    assert len(offered) <= MOST_POSTPONED + math.ceil(begun / size)
+    if slow < size:
+        assert slow in {p for _, positions in world.taken for p in positions}

@@ -127,9 +127,6 @@ def test_a_step_in_which_nothing_was_graded_keeps_its_scores() -> None:
         A,
         is_valid=(False, False),
         parts={},
-        entities=(0, 0, 0),
-        relations=(0, 0, 0),
-        num_parsed=0,
         tokens_by_version={},
     )
     found = line([nothing], set())

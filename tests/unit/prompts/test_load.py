@@ -8,9 +8,15 @@ from typing import Any
 import pytest
 import torch
 
-from t2g_ray.config import PromptConfig, SftConfig, build_config
+from t2g_ray.config import GrpoConfig, PromptConfig, SftConfig, build_config
 from t2g_ray.model.policy import load_policy, resolve_model
-from t2g_ray.prompts.load import LoadedSplit, encode_prompts, likely_answers, load_split
+from t2g_ray.prompts.load import (
+    LoadedSplit,
+    PromptStream,
+    encode_prompts,
+    likely_answers,
+    load_split,
+)
 from t2g_ray.records.corpus import Split, build_tokenizer, generate_records, split_of
 from t2g_ray.records.jsonl import write_records
 from t2g_ray.run.folder import RunDir
@@ -119,3 +125,20 @@ def test_the_embedded_model_is_written_once_for_its_seed(tmp_path: Path) -> None
 def test_any_other_model_name_passes_unchanged(tmp_path: Path) -> None:
     config = config_of(tmp_path).model_copy(update={"model": "owner/model"})
     assert resolve_model(config, RunDir(tmp_path)) == "owner/model"
+
+
+@pytest.mark.parametrize(("over_sample", "draft_tokens"), [(1.0, 24), (1.5, 24), (1.0, 0)])
+def test_answers_are_guessed_where_no_group_is_chosen_for_its_speed(
+    over_sample: float, draft_tokens: int
+) -> None:
+    config = build_config(
+        GrpoConfig,
+        {
+            "run_dir": "x",
+            "data": {"train_records": 2},
+            "sampling": {"over_sample": over_sample},
+            "rollout": {"draft_tokens": draft_tokens},
+        },
+    )
+    stream = PromptStream(build_tokenizer(), config)
+    assert bool(stream.prompt(0).likely_ids) == (over_sample == 1.0 and draft_tokens > 0)

@@ -263,7 +263,7 @@ def test_a_group_masks_what_its_grader_could_not_grade(folder: Path) -> None:
     assert summary.rewards == (2.0, 0.0, 1.0)
     # Raw scores are of the graded ones and do not hold the user's part.
     assert (summary.f1[0], summary.f1[2]) == (1.0, 0.0)
-    assert summary.entities == (1, 0, 1)
+    assert summary.total_counts.entities.as_tuple() == (1, 0, 1)
     assert summary.parts == {"f1_entities": 0.5, "hangs_without_graph": 1.0}
 
 

@@ -12,9 +12,10 @@ from t2g_ray.config.rewards import Shaping
 from t2g_ray.graph import Entity, Graph
 from t2g_ray.records.corpus import build_tokenizer
 from t2g_ray.rewards.answer import Answer
+from t2g_ray.rewards.completion import masked_reward
 from t2g_ray.rewards.group import score_group, summarise
 from t2g_ray.rewards.parts import PARTS
-from t2g_ray.types import Completion, FinishReason, Group, Prompt, Record, Reward, ScoredGroup
+from t2g_ray.types import Completion, FinishReason, Group, Prompt, Record, ScoredGroup
 
 TOKENIZER = build_tokenizer()
 GOLD = Graph((Entity(0, "Ann", "person"), Entity(1, "Acme", "company")), ())
@@ -52,10 +53,12 @@ def test_a_group_is_decoded_scored_and_summed_up() -> None:
     assert summary.rewards == pytest.approx((2.0, 1 + 2 / 3, 0.0))
     assert [reward.tag for reward in scored.rewards] == ["score", "score", "invalid_output"]
     assert summary.is_valid == (True, True, True)
-    assert (summary.entities, summary.relations) == ((3, 0, 3), (0, 0, 0))
+    assert summary.total_counts.as_row() == (3, 0, 3, 0, 0, 0)
+    assert summary.base == pytest.approx((1.0, 1.0, 0.0))
     assert summary.f1 == pytest.approx((1.0, 2 / 3, 0.0))
     assert summary.parts == pytest.approx({"json": 2 / 3, "f1_entities": (1 + 2 / 3) / 3})
-    assert (summary.num_parsed, summary.is_truncated) == (2, (False, False, True))
+    assert summary.has_graph == (True, True, False)
+    assert summary.is_truncated == (False, False, True)
     assert (summary.min_version, summary.max_version) == (2, 4)
     # All of the first completion, all but the end of the second, the end of the third.
     first, second, third = summary.lengths
@@ -83,15 +86,13 @@ def test_a_grader_that_fails_marks_its_completion_and_the_others_count(
     assert scored.rewards[1].tag == "grader_error"
     # Sums and means are over the graded one only.
     assert summary.parts == {"json": 1.0, "f1_entities": 1.0}
-    assert summary.entities == (2, 0, 0)
-    assert summary.num_parsed == 1
+    assert summary.total_counts.entities.as_tuple() == (2, 0, 0)
+    assert summary.has_graph == (True, False)
     assert summary.tokens_by_version == {3: summary.lengths[0]}
 
 
 def test_a_timeout_is_no_reward_either() -> None:
-    late = Reward(
-        total=0.0, parts={}, tag="timeout", parse="timeout", entities=(0, 0, 0), relations=(0, 0, 0)
-    )
+    late = masked_reward("timeout")
     made = group(completion("x", (1, 1)))
-    summary = summarise(ScoredGroup(group=made, rewards=(late,), texts=("x",)), score_s=0.5)
+    summary = summarise(ScoredGroup(group=made, rewards=(late,), texts=("x",)), SPEC, score_s=0.5)
     assert (summary.is_valid, summary.parts, summary.score_s) == ((False,), {}, 0.5)

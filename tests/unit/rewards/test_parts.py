@@ -84,7 +84,44 @@ def test_schema_counts_items_that_obey_the_request() -> None:
             Relation("Ann Lee", "Acme", "works for"),  # copy
         ),
     )
-    assert parts(graph.to_json())["schema"] == pytest.approx(2 / 8)
+    # 6 of the 8 break it, and the gold has 7 items.
+    assert parts(graph.to_json())["schema"] == pytest.approx(1 - 6 / 7)
+
+
+@pytest.mark.parametrize("num_junk", [1, 5, 50])
+@pytest.mark.parametrize("part", ["schema", "grounding", "f1_entities", "f1_relations", "json"])
+def test_harmless_junk_raises_no_part_of_a_faulty_answer(part: str, num_junk: int) -> None:
+    faulty = Graph(GOLD.entities[:2], (Relation("Ann Lee", "Zed", "works for"),))
+    ungrounded = Graph((*GOLD.entities[:2], Entity(2, "Nobody", "person")), faulty.relations)
+    junk = tuple(Entity(10 + i, RECORD.text[: i + 1], "city") for i in range(num_junk))
+    for graph in (faulty, ungrounded):
+        padded = Graph(graph.entities + junk, graph.relations)
+        assert parts(padded.to_json())[part] <= parts(graph.to_json())[part]
+
+
+def test_without_gold_relations_their_f1_is_that_of_the_whole_graph() -> None:
+    record = Record(
+        text=RECORD.text,
+        entity_types=RECORD.entity_types,
+        relation_types=RECORD.relation_types,
+        graph=Graph(GOLD.entities, ()),
+    )
+    junk = parts(Graph((Entity(0, "Zed", "person"),), ()).to_json(), record)
+    spurious = parts(Graph(GOLD.entities, GOLD.relations[:1]).to_json(), record)
+    most = parts(Graph(GOLD.entities[:3], ()).to_json(), record)
+    assert (junk["f1_relations"], junk["soft_relations"]) == (0.0, 0.0)
+    assert spurious["f1_relations"] == pytest.approx(2 * 4 / (5 + 4))
+    assert most["f1_relations"] == pytest.approx(2 * 3 / (3 + 4))
+    assert parts(EMPTY, record)["f1_relations"] == 0.0
+    assert parts(record.graph.to_json(), record)["f1_relations"] == 1.0
+
+
+@pytest.mark.parametrize("part", sorted(set(PARTS) - PENALTIES - {"json", "format"}))
+def test_nothing_is_worth_something_only_where_there_is_nothing(part: str) -> None:
+    assert parts(EMPTY, NOTHING)[part] == 1.0
+    assert parts(EMPTY)[part] == 0.0
+    only_relations = Graph((), (Relation("It", "It", "works for"),)).to_json()
+    assert parts(only_relations, NOTHING)[part] == 0.0
 
 
 def test_grounding_is_the_share_of_entities_that_stand_in_the_text() -> None:
@@ -106,7 +143,7 @@ def test_text_around_the_graph_dilutes_the_json_part() -> None:
 
 def test_beta_and_power_shape_the_f1_parts_alone() -> None:
     weights = {"f1_entities": 1.0, "f1_relations": 1.0, "soft_relations": 1.0, "json": 1.0}
-    spec = RewardSpec(weights, Shaping(beta=2.0, power=0.5))
+    spec = RewardSpec(weights, Shaping(beta=2.0, power=0.5), level="record")
     reward = score_completion(PARTIAL.to_json(), RECORD, spec)
     # Precision 1; recall 3/4 and 2/3: F2 = 5PR / (4P + R). Nothing is left that could be near.
     entities, relations = 5 * (3 / 4) / (4 + 3 / 4), 5 * (2 / 3) / (4 + 2 / 3)

@@ -7,13 +7,17 @@ whole entities, and half of the answer has 2/3 + 2/3; so P must be above 5R, as 
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterator, Sequence
 
 import pytest
 
+from t2g_ray.algorithm.micro_f1 import f1_values
 from t2g_ray.config import RewardSpec
-from t2g_ray.config.rewards import PRESETS, Shaping
+from t2g_ray.config.rewards import PRESETS, Shaping, preset
 from t2g_ray.graph import Entity, Graph, Relation
+from t2g_ray.graph.counts import Counts, GraphCounts
 from t2g_ray.records.corpus import generate_records
 from t2g_ray.rewards.completion import score_completion
 from t2g_ray.types import Record
@@ -97,7 +101,7 @@ def embedded(count: int) -> list[Record]:
 
 SPECS = {
     **PRESETS,
-    "square root": RewardSpec(PRESETS["default"].weights, Shaping(power=0.5)),
+    "square root": RewardSpec(PRESETS["default"].weights, Shaping(power=0.5), level="record"),
     "precision": RewardSpec(PRESETS["default"].weights, Shaping(beta=0.5)),
     "penalties": RewardSpec(
         {**PRESETS["default"].weights, "duplicates": 0.5, "overlong": 0.5},
@@ -132,7 +136,6 @@ def tricks(record: Record) -> dict[str, str]:
     words = tuple(Entity(i, word, type_) for i, word in enumerate(record.text.split()))
     empty = Graph((), ()).to_json()
     graphs = {
-        "every pair related": Graph(gold.entities, pairs_of(gold, record.relation_types)),
         "the partial answer twice": Graph(partial.entities * 2, partial.relations * 2),
         "triples and entities fifty times": Graph(gold.entities * 50, gold.relations * 50),
         "the text as one entity": Graph((Entity(0, record.text, type_),), ()),
@@ -140,6 +143,8 @@ def tricks(record: Record) -> dict[str, str]:
         "valid JSON with a wrong graph": wrong_graph(record),
     }
     if gold.relations:
+        pairs = pairs_of(gold, record.relation_types)
+        graphs["every pair related"] = Graph(gold.entities, pairs)
         graphs["triples ten times"] = Graph(partial.entities, partial.relations * 10)
     return {
         "an empty graph": empty,
@@ -217,3 +222,106 @@ def test_where_nothing_is_to_find_silence_beats_every_guess(name: str) -> None:
         "",
     ]
     assert all(total(guess, record, SPECS[name], False) < silence for guess in guesses)
+
+
+# All small graphs: how many of the gold entities and relations are right, and how many are wrong.
+GOLD_SIZES = [(1, 0), (2, 0), (5, 0), (2, 1), (3, 2), (4, 3)]
+LEVELS = (0.05, 0.3, 0.6, 0.95)
+"""Micro F1 of the rest of a batch."""
+Answered = tuple[int, int, int, int]
+
+
+def small_record(num_entities: int, num_relations: int) -> Record:
+    names = [f"Name{i}" for i in range(num_entities)]
+    pairs = [(names[i], names[(i + 1) % num_entities]) for i in range(num_relations)]
+    return Record(
+        text=" ".join([*names, "Junk0", "Junk1"]),
+        entity_types=("person",),
+        relation_types=("knows",),
+        graph=Graph(
+            tuple(Entity(i, name, "person") for i, name in enumerate(names)),
+            tuple(Relation(head, tail, "knows") for head, tail in pairs),
+        ),
+    )
+
+
+def answer_to(gold: Graph, answered: Answered) -> str:
+    """Wrong items obey the request, and are near nothing that is right."""
+    right_entities, wrong_entities, right_relations, wrong_relations = answered
+    names = [entity.text for entity in gold.entities[:right_entities]]
+    names += [f"Junk{i}" for i in range(wrong_entities)]
+    entities = tuple(Entity(i, name, "person") for i, name in enumerate(names))
+    junk = names[right_entities:]
+    wrong = [Relation(head, tail, "knows") for head in junk for tail in junk][:wrong_relations]
+    return Graph(entities, (*gold.relations[:right_relations], *wrong)).to_json()
+
+
+def all_answers(num_entities: int, num_relations: int) -> list[Answered]:
+    """All with at most two wrong items of a kind, where wrong relations have wrong ends, but for
+    relations without any entity."""
+    sizes = range(num_entities + 1), range(3), range(num_relations + 1), range(3)
+    return [
+        (right, wrong, relations, wrong_relations)
+        for right, wrong, relations, wrong_relations in itertools.product(*sizes)
+        if wrong_relations <= wrong**2 and (right or wrong or not relations)
+    ]
+
+
+def in_a_batch(text: str, record: Record, spec: RewardSpec, level: float) -> float:
+    """The reward beside 100 completions whose micro F1 is `level`."""
+    own = score_completion(text, record, spec)
+    tp = round(100 * level)
+    rest = [Counts(1, 0, 0)] * tp + [Counts(0, 1, 1)] * (100 - tp)
+    counts = [GraphCounts(Counts(*own.entities), Counts(*own.relations))]
+    counts += [GraphCounts(one, one) for one in rest]
+    values = f1_values(
+        spec, counts, [own.near, *[(0.0, 0.0)] * 100], [own.tag == "score", *[True] * 100]
+    )
+    return spec.without_f1(own.parts) + sum(spec.weights[n] * v[0] for n, v in values.items())
+
+
+def rewards_of(
+    record: Record, answers: Sequence[Answered], spec: RewardSpec
+) -> Iterator[dict[Answered, float]]:
+    """At the level of the record, and in batches of several levels."""
+    texts = {answered: answer_to(record.graph, answered) for answered in answers}
+    yield {answered: total(text, record, spec, False) for answered, text in texts.items()}
+    for level in LEVELS:
+        yield {answered: in_a_batch(text, record, spec, level) for answered, text in texts.items()}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("sizes", GOLD_SIZES)
+def test_more_that_is_right_and_less_that_is_wrong_always_earns_more(
+    sizes: tuple[int, int], name: str
+) -> None:
+    """One further right item, or one wrong one less, among all answers of a small graph but the
+    empty one, which has no part in the tie-breakers."""
+    record = small_record(*sizes)
+    answers = all_answers(*sizes)
+    for rewards in rewards_of(record, answers, preset(name)):
+        for answered in answers:
+            for place, step in ((0, 1), (1, -1), (2, 1), (3, -1)):
+                better = list(answered)
+                better[place] += step
+                other = rewards.get(tuple(better))  # type: ignore[call-overload]
+                if other is not None and sum(answered) and sum(better):
+                    assert other > rewards[answered] - 1e-9, (answered, better)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("sizes", GOLD_SIZES)
+def test_junk_and_silence_earn_less_than_every_answer_that_is_half_right(
+    sizes: tuple[int, int], name: str
+) -> None:
+    record = small_record(*sizes)
+    answers = all_answers(*sizes)
+    for rewards in rewards_of(record, answers, preset(name)):
+        worthless = max(r for a, r in rewards.items() if not a[0] and not a[2])
+        half_right = {
+            a: r
+            for a, r in rewards.items()
+            if a[0] + a[2] >= sum(sizes) / 2 and a[1] + a[3] <= (a[0] + a[2]) / 2
+        }
+        assert half_right
+        assert worthless < min(half_right.values()), min(half_right, key=half_right.__getitem__)

@@ -27,8 +27,8 @@ def print_evaluation(result: EvalResult, *, title: str) -> None:
     )
     for name in ("entities", "relations"):
         keys = ("f1", "precision", "recall", "f1_strict", "f1_relaxed", "f1_macro")
-        shown = (figures.get(f"{key}/{name}") for key in keys)
-        overall.add_row(name, *("" if one is None else _percent(one) for one in shown))
+        found = (figures.get(f"{key}/{name}") for key in keys)
+        overall.add_row(name, *("" if one is None else _percent(one) for one in found))
     console.print(overall)
     by_type = _table("by type", ("", "type", "F1", "precision", "recall", "gold"))
     for name, rows in result.type_table().items():

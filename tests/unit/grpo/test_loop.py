@@ -544,6 +544,8 @@ def test_every_prompt_is_consumed_once_however_groups_are_given_up_or_replaced(
         # Nothing is passed over: it lies behind all that was consumed, or was given up.
         given_up = {p for world in worlds for _, positions in world.ended for p in positions}
         assert set(range(max(consumed))) - set(consumed) <= given_up
+    bound = (max_staleness + 1) * math.ceil(size * over_sample) + extra_groups
+    assert all(world.most_open <= bound for world in worlds)
     assert not worlds[-1].open and not worlds[-1].ready
 
 

@@ -10,13 +10,14 @@ to the places where its words are used, counted in one pass over arrays.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from rapidfuzz import fuzz, process
+
+from t2g_ray.graph.composed import composed
 
 MIN_RATIO = 90.0
 MIN_SHARED_WORDS = 0.7
@@ -34,7 +35,7 @@ class SimilarText:
 
 def plain_text(text: str) -> str:
     """One form for texts that differ in spacing, case and Unicode form only."""
-    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
+    return " ".join(composed(text).casefold().split())
 
 
 class TextIndex:

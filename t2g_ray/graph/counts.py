@@ -17,14 +17,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from t2g_ray.graph.composed import composed
 from t2g_ray.graph.graph import Graph
 
 MatchMode = Literal["exact", "relaxed"]
 ItemKey = tuple[str, ...]  # the type comes last
 
 ARTICLES = frozenset(("a", "an", "the"))
-# Composing takes quadratic time on long runs of combining marks, so longer texts stay as they are.
-MAX_COMPOSED_CHARS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,9 +164,7 @@ def _strict_keys(graph: Graph) -> list[ItemKey]:
 
 def exact_form(text: str) -> str:
     """Trimmed and in Unicode NFC."""
-    if text.isascii() or len(text) > MAX_COMPOSED_CHARS:
-        return text.strip()
-    return unicodedata.normalize("NFC", text).strip()
+    return text.strip() if text.isascii() else composed(text).strip()
 
 
 def relaxed_form(text: str) -> str:

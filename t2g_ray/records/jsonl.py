@@ -8,7 +8,6 @@ depends on the seed and the position alone.
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from t2g_ray.graph import Graph
+from t2g_ray.graph.composed import composed
 from t2g_ray.graph.graph import ENTITY_KEYS, GRAPH_KEYS, RELATION_KEYS
 from t2g_ray.types import Record
 
@@ -110,7 +110,7 @@ def split_records(
         )
     groups: dict[str, list[int]] = {}
     for index, record in enumerate(records):
-        text = " ".join(unicodedata.normalize("NFC", record.text).split())
+        text = " ".join(composed(record.text).split())
         groups.setdefault(text, []).append(index)
     members = list(groups.values())
     chosen: set[int] = set()

@@ -7,7 +7,6 @@ status in each graph, and all text leaves here HTML-escaped.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -15,6 +14,7 @@ from typing import Literal
 from markupsafe import Markup
 
 from t2g_ray.graph import Graph
+from t2g_ray.graph.composed import composed
 from t2g_ray.graph.counts import ItemKey, entity_keys, relation_keys
 
 ItemStatus = Literal["match", "wrong", "missed"]
@@ -61,7 +61,7 @@ def marked_text(text: str, gold: MarkedGraph, predicted: MarkedGraph) -> tuple[M
     for (mention, type_), status in {**gold.entities, **predicted.entities}.items():
         if mention:
             statuses.setdefault(mention, []).append((status, type_))
-    text = unicodedata.normalize("NFC", text)
+    text = composed(text)
     absent = [mention for mention in statuses if mention not in text]
     longest_first = sorted(
         statuses.keys() - set(absent), key=lambda mention: (-len(mention), mention)

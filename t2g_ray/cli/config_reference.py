@@ -15,6 +15,14 @@ A configuration is a YAML file; `key=value` on the command line overrides it, as
 `t2g grpo configs/demo_grpo.yaml learner.ranks=2`. An unknown key is an error that names the nearest
 valid one. `t2g plan CONFIG` prints the sizes that follow from a configuration.
 
+Numbers are plain decimals (`8`, `0.5`, `1e-6`) and below 2**63, truth values are `true` and
+`false`. What versions of YAML read differently is refused: `010`, `1_000`, `1:30`, `yes`,
+`2024-01-01`, merge keys, tags, and keys that stand twice; in quotes it is text. A value of another
+kind than its key's is refused too: `true` is not 1, `"8"` is no number, `.inf` is none either.
+Aliases are copied. `~/` at the beginning is the home folder. On the command line a value that does
+not begin with `[`, `{` or a quote is taken with every character that it has; each key is set once,
+and an empty value means "not given".
+
 This page is written by `python -m t2g_ray.cli.config_reference`; a test keeps it equal to the code.
 """
 

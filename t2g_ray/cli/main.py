@@ -36,10 +36,22 @@ app.command("report")(report_command)
 app.command("doctor")(model_commands.doctor_command)
 app.add_typer(data_app, name="data")
 
+
+def _set_once(overrides: list[str] | None) -> list[str] | None:
+    from t2g_ray.config import check_set_once
+
+    check_set_once(overrides or ())
+    return overrides
+
+
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file, see configs/.")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Override keys, such as learner.ranks=2."),
+    typer.Argument(
+        metavar="[KEY=VALUE]...",
+        help="Override keys, such as learner.ranks=2.",
+        callback=_set_once,
+    ),
 ]
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from t2g_ray.config.section import EMBEDDED, Section
+from t2g_ray.config.section import EMBEDDED, Section, Seed
 
 
 class DataConfig(Section):
@@ -27,7 +27,7 @@ class DataConfig(Section):
     overlooked: float = Field(default=0.0, ge=0, le=1)
     """Share of the relations stated in the passive voice that are missing from the embedded world's
     training graphs, as a hurried annotator would miss them; held-out graphs are always complete."""
-    seed: int | None = None
+    seed: Seed | None = None
     """Seed of the embedded world and of the prompt order; the run's seed when not given."""
     order: Literal["shuffled", "small_first", "half_right_first"] = "shuffled"
     """Order of the prompts within an epoch of GRPO: random, small gold graphs first, or first the

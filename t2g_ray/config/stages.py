@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -14,15 +13,15 @@ from t2g_ray.config.prompts import DataConfig, PromptConfig
 from t2g_ray.config.rewards import RewardConfig, RewardSpec
 from t2g_ray.config.rollout import RolloutConfig, SamplingConfig
 from t2g_ray.config.run import CheckpointConfig, DeadlineConfig, EvalConfig, SyncConfig
-from t2g_ray.config.section import EMBEDDED, Section
+from t2g_ray.config.section import EMBEDDED, Folder, Section, Seed
 
 
 class StageConfig(Section):
     """What SFT and GRPO have in common."""
 
-    run_dir: Path
+    run_dir: Folder
     """Folder of the run; must be empty or, to resume, hold this run."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of data, sampling and initial weights."""
     model: str = EMBEDDED
     """`embedded`, a folder in Hugging Face format, or a hub name."""

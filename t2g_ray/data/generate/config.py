@@ -5,12 +5,11 @@ Invariant: a value that cannot work is refused here, before a teacher is started
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from t2g_ray.config import EMBEDDED, Section
+from t2g_ray.config import EMBEDDED, Folder, Section, Seed
 from t2g_ray.prompts.settings import PromptSettings, read_prompt_settings
 
 
@@ -146,9 +145,9 @@ class AugmentConfig(Section):
 class GenerateConfig(Section):
     """Texts -> records with graphs, and reasoning where a reasoner is named."""
 
-    run_dir: Path
+    run_dir: Folder
     """Folder of the run; the same command continues it where it stopped."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of sampling, selection and augmentation."""
     source: SourceConfig = SourceConfig()
     samples: int = Field(default=1, ge=1)

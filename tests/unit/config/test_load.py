@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from t2g_ray.config import (
     GrpoConfig,
     SftConfig,
     build_config,
+    check_set_once,
     dump_config,
     load_config,
 )
@@ -85,6 +87,94 @@ def test_overrides_replace_values_at_any_depth(tmp_path: Path) -> None:
     assert (config.run_dir, config.model) == (Path("b"), "some/name")
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["@home", "a #1", "a: b", "- a", "*a", "&a b", "!!int 5", "|", "%a", "a, b", "x=y", "`x`"],
+)
+def test_an_override_keeps_every_character(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / "c.yaml", "run_dir: a\n")
+    assert load_config(GrpoConfig, path, [f"model={name}"]).model == name
+
+
+def test_a_mapping_does_not_undo_keys_of_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.yaml", "run_dir: a\nlearner: {ranks: 2, optimizer: {lr: 1}}\n")
+    for given, lost in (("{ranks: 3}", "optimizer"), ("{ranks: 3, optimizer: {}}", "optimizer.lr")):
+        with pytest.raises(ConfigError, match=f"as in learner.{lost}=VALUE"):
+            load_config(GrpoConfig, path, [f"learner={given}"])
+    whole = load_config(GrpoConfig, path, ["learner={ranks: 3, optimizer: {lr: 2}}"]).learner
+    assert (whole.ranks, whole.optimizer.lr) == (3, 2.0)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ("steps", "steps"),
+        ("learner", "learner.ranks"),
+        ("learner.ranks", "learner"),
+        ("a", "b", "a"),
+    ],
+)
+def test_a_command_line_sets_a_key_once(keys: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError, match="a key must be set once"):
+        check_set_once([f"{key}=1" for key in keys])
+    check_set_once(["steps=1", "stepsize=1", "learner.ranks=1", "learner.threads=1"])
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", True),
+        ("seed", "8"),
+        ("seed", 1.0),
+        ("seed", -1),
+        ("seed", 2**32),
+        ("learner.zero_stage", True),
+        ("learner.zero_stage", 1.0),
+        ("learner.optimizer.lr", True),
+        ("learner.optimizer.lr", "1e-4"),
+        ("learner.optimizer.lr", float("inf")),
+        ("deadlines.train_s", float("nan")),
+        ("tensorboard", 1),
+        ("tensorboard", "yes"),
+        ("model", None),
+        ("model", 3),
+        ("reward.weights", {"f1_entities": True}),
+        ("reward.penalties", {"overlong": float("inf")}),
+        ("run_dir", ""),
+        ("run_dir", None),
+        ("run_dir", 5),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_with_its_key(key: str, value: object) -> None:
+    tree: object = value
+    for part in reversed(key.split(".")):
+        tree = {part: tree}
+    assert isinstance(tree, dict)
+    with pytest.raises(ConfigError, match=rf"^the configuration is not valid:\n  {key}"):
+        build(**tree)
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"model": ["x" * 10**7]},
+        {"steps": {str(number): [number] * 9 for number in range(10**5)}},
+        {"x" * 10**6: 1},
+        {str(number): number for number in range(10**4)},
+        {"learner": {"optimizer": {"name": "x" * 10**6}}},
+        {"reward": {"weights": {f"part{number}": 1.0 for number in range(10**4)}}},
+        {"seed": 10**5000},
+    ],
+    ids=["list", "mapping", "key", "keys", "choice", "names", "number"],
+)
+def test_a_huge_value_is_not_echoed(tree: dict[str, object]) -> None:
+    started_s = time.process_time()
+    with pytest.raises(ConfigError) as caught:
+        build(**tree)
+    assert len(str(caught.value)) < 12_000
+    assert time.process_time() - started_s < 5
+
+
 def test_an_empty_override_means_the_value_is_not_given(tmp_path: Path) -> None:
     path = write(tmp_path / "c.yaml", "run_dir: a\ndata: {train_records: 5}\n")
     assert load_config(GrpoConfig, path, ["data.train_records="]).data.train_records is None
@@ -96,7 +186,7 @@ def test_an_empty_override_means_the_value_is_not_given(tmp_path: Path) -> None:
         ("steps", "must look like key=value, found 'steps'"),
         ("=3", "must look like key=value"),
         ("steps.more=3", "steps must be a section, found the value 5"),
-        ("model=@home", "model: the value must be valid YAML, found '@home'"),
+        ("model=[home", "model: it must be valid YAML: .*expected ',' or ']'"),
         ("stepz=3", "unknown key stepz: did you mean steps"),
     ],
 )

@@ -1,0 +1,1 @@
+"""Text of configurations -> plain values, and what is wrong with it in words."""

@@ -78,6 +78,9 @@ class SharedOptions:
     def settings(self, *, is_trained: bool = True) -> GrpoConfig:
         """The configuration to measure; where not `is_trained` only sizes matter."""
         overrides = self.overrides or ()
+        from t2g_ray.config import check_set_once
+
+        check_set_once(overrides)
         return measured_config(self.policy, self.config, overrides, is_trained=is_trained)
 
 

@@ -12,12 +12,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from t2g_ray.config.section import Section
 from t2g_ray.config.text.pictures import picture, shortened
-from t2g_ray.config.text.values import Dumper, read_override, read_text
+from t2g_ray.config.text.values import read_override, read_text, write_text
 
 MAX_PROBLEMS = 20
 MAX_LINE = 500
@@ -64,7 +63,7 @@ def build_config(kind: type[AnyConfig], tree: Mapping[str, Any]) -> AnyConfig:
 
 def dump_config(config: Section) -> str:
     """The resolved configuration as YAML; loading it again gives the same object."""
-    return yaml.dump(config.model_dump(mode="json"), Dumper=Dumper, sort_keys=False)
+    return write_text(config.model_dump(mode="json"))
 
 
 def check_set_once(overrides: Iterable[str]) -> None:

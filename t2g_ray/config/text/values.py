@@ -41,7 +41,7 @@ NAMES = {
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
 PLAIN, QUOTED = "plain", "quoted"
-CONTAINERS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
+MAPPING, SEQUENCE = "mapping", "sequence"
 
 
 class _Loader(yaml.SafeLoader):
@@ -50,17 +50,25 @@ class _Loader(yaml.SafeLoader):
     def resolve(self, kind: Any, value: Any, implicit: Any) -> str:
         if kind is yaml.ScalarNode:
             return PLAIN if implicit[0] else QUOTED
-        return str(super().resolve(kind, value, implicit))
+        return MAPPING if kind is yaml.MappingNode else SEQUENCE
 
 
-class Dumper(yaml.SafeDumper):
-    """Writes what `read_text` reads back as it was: all that it would not take for text is
-    quoted."""
+class _Dumper(yaml.SafeDumper):
+    """Quotes all that `read_text` would not take for text, and writes each text in one line."""
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        style = '"' if "\n" in data else None
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style)
 
 
-Dumper.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+.0123456789"))
-Dumper.add_implicit_resolver("tag:yaml.org,2002:int", AMBIGUOUS, list("-+0"))
-_RESOLVER = yaml.SafeLoader("")
+_Dumper.add_representer(str, _Dumper.represent_str)
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+.0123456789"))
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:int", AMBIGUOUS, list("-+0"))
+
+
+def write_text(value: object) -> str:
+    """The YAML that `read_text` reads as this value."""
+    return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False, width=float("inf")))
 
 
 def read_text(text: str) -> object:
@@ -89,9 +97,9 @@ def read_override(text: str) -> object:
     if not text.startswith(("[", "{", '"', "'")):
         return plain_value(text)
     value = read_text(text)
-    end = yaml.compose(text, Loader=_Loader).end_mark.index
-    if text[end:].strip():
-        raise ValueError(f"nothing may follow the value, found {shortened(text[end:])}")
+    node = yaml.compose(text, Loader=_Loader)
+    if node is not None and (rest := text[node.end_mark.index :].strip()):
+        raise ValueError(f"nothing may follow the value, found {shortened(rest)}")
     return value
 
 
@@ -108,13 +116,17 @@ def plain_value(text: str) -> object:
         if math.isinf(number) or (number == 0 and re.match("[-+.0]*[1-9]", text)):
             raise ValueError(f"a number must not be too large or small, found {shortened(text)}")
         return number
-    tag = _RESOLVER.resolve(yaml.ScalarNode, text, (True, False))
-    if AMBIGUOUS.fullmatch(text) or tag != "tag:yaml.org,2002:str":
+    if AMBIGUOUS.fullmatch(text) or _is_value_in_yaml_1_1(text):
         raise ValueError(
             f"{shortened(text)} is read in different ways (as a number, a date, a truth value or "
             "text): write a plain decimal number, true or false, or put text in quotes"
         )
     return _expanded(text)
+
+
+def _is_value_in_yaml_1_1(text: str) -> bool:
+    resolvers = yaml.SafeLoader.yaml_implicit_resolvers.get(text[0], [])
+    return any(pattern.match(text) for _, pattern in resolvers)
 
 
 def _expanded(text: str) -> str:
@@ -142,7 +154,7 @@ class _Values:
             raise ValueError(f"line {line}: at most {MAX_VALUES} values are read, found more")
         if depth > MAX_DEPTH:
             raise ValueError(f"line {line}: values may nest {MAX_DEPTH} deep, found more")
-        if node.tag not in (PLAIN, QUOTED, *CONTAINERS):
+        if node.tag not in (PLAIN, QUOTED, MAPPING, SEQUENCE):
             raise ValueError(f"line {line}: tags are not read, found {shortened(node.tag)}")
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, depth)

@@ -90,11 +90,17 @@ def likely_answers(
         return [()] * len(records)
     reasons = [record.extra.get(THINKING_KEY) if config.thinking else None for record in records]
     return [
-        encode_answer(
-            tokenizer, record.graph, thinking_text=reason if isinstance(reason, str) else None
-        )
+        answer_to(tokenizer, record, reason if isinstance(reason, str) else None)
         for record, reason in zip(records, reasons, strict=True)
     ]
+
+
+def answer_to(tokenizer: Any, record: Record, reasoning: str | None) -> tuple[int, ...]:
+    """`encode_answer` of the record's graph. Raises ValueError with the start of its text."""
+    try:
+        return encode_answer(tokenizer, record.graph, thinking_text=reasoning)
+    except ValueError as error:
+        raise ValueError(f"the record {record.text[:60]!r}: {error}") from error
 
 
 class PromptStream:

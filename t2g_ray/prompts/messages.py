@@ -1,18 +1,22 @@
 """Record -> chat messages -> token ids, and gold graph -> answer token ids.
 
 Both styles always state the wanted entity and relation types: the task is to extract what is asked
-for. Invariant: a prompt is whole or refused. Nothing is ever cut, since the instructions come first
-and a cut prompt would lose them in silence.
+for. Invariants: a prompt is whole or refused. Nothing is ever cut, since the instructions come
+first and a cut prompt would lose them in silence. Texts, types and answers are never control
+tokens, whatever they hold.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from t2g_ray.config import PromptConfig
 from t2g_ray.graph import Graph
 from t2g_ray.graph.parsing import THINK_CLOSE, THINK_OPEN
+from t2g_ray.prompts.chat import encode_chat
+from t2g_ray.prompts.control import ControlInText, Piece, encode_pieces
 from t2g_ray.types import Record
 
 PromptStyle = Literal["full", "compact"]
@@ -31,6 +35,9 @@ Rules:
 {order}, in this form:
 {{"entities":[{{"id":0,"text":"...","type":"..."}}],\
 "relations":[{{"head":"...","tail":"...","type":"..."}}]}}"""
+
+_NONE = "none"
+_SEPARATORS = frozenset(",|\n\r")
 
 _DIRECT = "Answer with one JSON object and nothing else"
 _THINKING = (
@@ -66,23 +73,42 @@ def build_messages(
 
     "full" is for instruction models: a system message with role, rules and output form, then the
     types and the text. "compact" is for the tiny policy: one user message, "types|types\\ntext",
-    where thinking is left to the chat template. Raises ValueError for another style.
+    where thinking is left to the chat template. Two lists of types never read alike
+    (`listed_types`). Raises ValueError for another style.
     """
-    entities, relations = ", ".join(entity_types), ", ".join(relation_types)
+    entities, relations = listed_types(entity_types), listed_types(relation_types)
     if style == "compact":
         return [{"role": "user", "content": f"{entities}|{relations}\n{record_text}"}]
     if style != "full":
         raise ValueError(f"the prompt style must be 'full' or 'compact', found {style!r}")
     request = (
         "Extract the entities and relations of the text below.\n"
-        f"Entity types: {entities or 'none'}\n"
-        f"Relation types: {relations or 'none'}\n\n"
+        f"Entity types: {_or_none(entities)}\n"
+        f"Relation types: {_or_none(relations)}\n\n"
         f"Text:\n{record_text}"
     )
     return [
         {"role": "system", "content": _SYSTEM.format(order=_THINKING if thinking else _DIRECT)},
         {"role": "user", "content": request},
     ]
+
+
+def listed_types(types: Sequence[str]) -> str:
+    """The types on one line; one with a comma, a bar or a line break stands in JSON quotes.
+
+    Example: listed_types(["person", "city, state"]) is 'person, "city, state"'.
+    """
+    return ", ".join(map(_quoted, types))
+
+
+def _quoted(name: str) -> str:
+    is_plain = name and not name.startswith('"') and not _SEPARATORS & set(name)
+    return name if is_plain else json.dumps(name, ensure_ascii=False)
+
+
+def _or_none(listed: str) -> str:
+    """A type that is called none is not the absence of types."""
+    return json.dumps(listed) if listed == _NONE else listed or _NONE
 
 
 def encode_prompt(
@@ -96,7 +122,7 @@ def encode_prompt(
     """Token ids of the whole prompt, up to where the answer begins.
 
     `tokenizer` is a Hugging Face tokenizer with a chat template. Raises PromptTooLong when there
-    are more than `max_tokens`.
+    are more than `max_tokens`, and ControlInText where text or types can only be control tokens.
     """
     messages = build_messages(
         record.text, record.entity_types, record.relation_types, style=style, thinking=thinking
@@ -107,16 +133,11 @@ def encode_prompt(
 def encode_messages(
     tokenizer: Any, messages: list[dict[str, str]], *, thinking: bool, max_tokens: int | None
 ) -> tuple[int, ...]:
-    """`encode_prompt` for messages of any kind."""
-    token_ids = tuple(
-        tokenizer.apply_chat_template(
-            messages,
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=False,
-            enable_thinking=thinking,
-        )
-    )
+    """`encode_prompt` for messages of any kind. System messages are ours, all others are data.
+
+    Raises PromptTooLong, and ControlInText where data cannot be told from control tokens.
+    """
+    token_ids = tuple(encode_chat(tokenizer, messages, thinking=thinking))
     if max_tokens is not None and len(token_ids) > max_tokens:
         raise PromptTooLong(len(token_ids), max_tokens)
     return token_ids
@@ -125,7 +146,10 @@ def encode_messages(
 def fitting_prompts(
     tokenizer: Any, records: Sequence[Record], config: PromptConfig
 ) -> Iterator[tuple[int, tuple[int, ...]]]:
-    """(index, token ids) of each record whose whole prompt fits `max_tokens`, in order."""
+    """(index, token ids) of each record whose whole prompt fits `max_tokens`, in order.
+
+    Raises ValueError with the place of a record whose text or types can only be control tokens.
+    """
     for position, record in enumerate(records):
         try:
             token_ids = encode_prompt(
@@ -137,6 +161,8 @@ def fitting_prompts(
             )
         except PromptTooLong:
             continue
+        except ControlInText as error:
+            raise ValueError(f"record {position + 1}: {error}") from error
         yield position, token_ids
 
 
@@ -145,11 +171,23 @@ def encode_answer(
 ) -> tuple[int, ...]:
     """Token ids of the wanted completion: reasoning if given, canonical JSON, one end token.
 
-    Raises ValueError when the tokenizer has no end token, since stopping could not be learned.
+    Raises ValueError when the tokenizer has no end token, since stopping could not be learned, and
+    for reasoning that holds a think tag, which would end it where it does not end.
     """
     if tokenizer.eos_token_id is None:
         raise ValueError("the tokenizer must have an end token (eos_token), found none; set one")
-    text = graph.to_json()
+    pieces = [Piece(graph.to_json(), is_data=True)]
     if thinking_text is not None:
-        text = f"{THINK_OPEN}\n{thinking_text}\n{THINK_CLOSE}\n\n{text}"
-    return (*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id)
+        if THINK_OPEN in thinking_text or THINK_CLOSE in thinking_text:
+            raise ValueError(
+                f"reasoning must hold neither {THINK_OPEN} nor {THINK_CLOSE}, found "
+                f"{thinking_text[:60]!a}; remove the tag"
+            )
+        opened, closed = f"{THINK_OPEN}\n", f"\n{THINK_CLOSE}\n\n"
+        pieces = [
+            Piece(opened, is_data=False),
+            Piece(thinking_text, is_data=True),
+            Piece(closed, is_data=False),
+            *pieces,
+        ]
+    return (*encode_pieces(tokenizer, pieces), tokenizer.eos_token_id)

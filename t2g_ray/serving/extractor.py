@@ -18,6 +18,7 @@ from typing import Any
 from t2g_ray.graph import Graph
 from t2g_ray.graph.constrained import graph_json_schema
 from t2g_ray.model.tokenizer import load_tokenizer
+from t2g_ray.prompts.control import ControlInText
 from t2g_ray.prompts.messages import PromptTooLong, encode_prompt
 from t2g_ray.prompts.settings import PromptSettings, read_prompt_settings
 from t2g_ray.rollout.greedy import local_spec
@@ -171,6 +172,8 @@ class Extractor:
                 f"text and types must fit in {error.max_tokens} tokens of this model, found "
                 f"{error.num_tokens}; cut the text into parts",
             ) from None
+        except ControlInText as error:
+            raise RequestRefused(field, str(error)) from None
         return Prompt(index=next(self._numbers), token_ids=token_ids, purpose="eval")
 
     def _answer(

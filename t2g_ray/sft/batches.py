@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from t2g_ray.config import PromptConfig
-from t2g_ray.prompts.load import encode_prompts
-from t2g_ray.prompts.messages import encode_answer
+from t2g_ray.prompts.load import answer_to, encode_prompts
 from t2g_ray.prompts.order import PromptOrder
 from t2g_ray.records.jsonl import THINKING_KEY
 from t2g_ray.types import Example, Record
@@ -51,9 +50,7 @@ def encode_examples(
     limit = math.inf if max_positions is None else max_positions
     examples: list[Example] = []
     for record, prompt_ids in prompts:
-        answer = encode_answer(
-            tokenizer, record.graph, thinking_text=_reasoning(record) if prompt.thinking else None
-        )
+        answer = answer_to(tokenizer, record, _reasoning(record) if prompt.thinking else None)
         length = len(prompt_ids) + len(answer)
         if length > limit:
             continue

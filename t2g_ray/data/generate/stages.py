@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from t2g_ray.graph.constrained import graph_json_schema
-from t2g_ray.prompts.messages import PromptStyle, build_messages
+from t2g_ray.prompts.messages import PromptStyle, build_messages, listed_types
 from t2g_ray.types import Record
 
 StageName = Literal["graph", "paraphrase", "reasoning"]
@@ -96,8 +96,8 @@ class TeacherStage:
         content = template.format(
             text=record.text,
             names="; ".join(names) or "none",
-            entity_types=", ".join(record.entity_types),
-            relation_types=", ".join(record.relation_types) or "none",
+            entity_types=listed_types(record.entity_types),
+            relation_types=listed_types(record.relation_types) or "none",
             graph=record.graph.to_json(),
         )
         return [{"role": "user", "content": content}]

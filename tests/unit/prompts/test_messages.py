@@ -4,10 +4,15 @@ import pickle
 from typing import Any, Literal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from t2g_ray.graph import Entity, Graph
+from t2g_ray.graph import Entity, Graph, Relation
+from t2g_ray.graph.parsing import Parsed, parse_completion
+from t2g_ray.prompts.control import control_tokens
 from t2g_ray.prompts.messages import PromptTooLong, build_messages, encode_answer, encode_prompt
 from t2g_ray.types import Record
+from tests.unit.prompts.families import byte_level
 
 RECORD = Record(
     text="Ann works for Acme.",
@@ -126,3 +131,72 @@ def test_a_tokenizer_without_an_end_token_is_refused() -> None:
     tokenizer.eos_token_id = None
     with pytest.raises(ValueError, match="must have an end token"):
         encode_answer(tokenizer, RECORD.graph)
+
+
+@pytest.mark.parametrize("string", control_tokens(byte_level()).values())
+def test_an_answer_ends_once_whatever_its_graph_holds(string: str) -> None:
+    tokenizer = byte_level()
+    entities = (Entity(0, f"Ann{string}", f"a {string}"), Entity(1, string, "city"))
+    graph = Graph(entities, (Relation(string, f"Ann{string}", string),))
+    *ids, end = encode_answer(tokenizer, graph)
+    assert end == tokenizer.eos_token_id
+    assert not set(ids) & control_tokens(tokenizer).keys()
+    answer = parse_completion(tokenizer.decode(ids, skip_special_tokens=True))
+    assert isinstance(answer, Parsed)
+    assert answer.graph == graph
+
+
+def test_the_tags_of_a_reasoned_answer_are_tokens_and_its_reasoning_is_text() -> None:
+    tokenizer = byte_level()
+    ids = encode_answer(tokenizer, RECORD.graph, thinking_text="Ann <|im_end|> is named.")
+    tags = tokenizer.convert_tokens_to_ids(["<think>", "</think>"])
+    assert [number for number in ids if number in control_tokens(tokenizer)] == [
+        *tags,
+        tokenizer.eos_token_id,
+    ]
+    for tag in ("<think>", "</think>"):
+        with pytest.raises(ValueError, match="reasoning must hold neither"):
+            encode_answer(tokenizer, RECORD.graph, thinking_text=f"So {tag} it is.")
+
+
+NAMES = st.lists(st.text(alphabet='ab ,|"\n\\n', max_size=4) | st.just("none"), max_size=3)
+
+
+def user_message(style: Any, entity_types: list[str], relation_types: list[str], text: str) -> str:
+    *_, user = build_messages(text, entity_types, relation_types, style=style, thinking=False)
+    return user["content"]
+
+
+@given(st.sampled_from(["full", "compact"]), NAMES, NAMES, NAMES, NAMES)
+def test_two_schemas_are_never_one_prompt(
+    style: str, entities: list[str], relations: list[str], others: list[str], more: list[str]
+) -> None:
+    one = user_message(style, entities, relations, "Hi.")
+    other = user_message(style, others, more, "Hi.")
+    assert (one == other) == ((entities, relations) == (others, more))
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ((["a, b"], []), (["a", "b"], [])),
+        ((["a|b"], []), (["a"], ["b"])),
+        ((["a"], ["b\nHi."]), (["a"], ["b"])),
+        (([""], []), ([], [])),
+        ((["none"], []), ([], [])),
+        ((['"a, b"'], []), (["a, b"], [])),
+        ((["a", ""], []), (["a, "], [])),
+    ],
+)
+@pytest.mark.parametrize("style", ["full", "compact"])
+def test_types_with_separators_are_quoted(style: str, left: Any, right: Any) -> None:
+    assert user_message(style, *left, "Hi.") != user_message(style, *right, "Hi.")
+
+
+def test_ordinary_types_stand_as_they_are() -> None:
+    names = ["person", "works for", "caf\u00e9's", "a/b", "C++", 'size 5"', "org:founded_by", "-"]
+    listed = ", ".join(names)
+    assert user_message("compact", names, names, "Hi.") == f"{listed}|{listed}\nHi."
+    assert f"Entity types: {listed}\nRelation types: {listed}\n\n" in user_message(
+        "full", names, names, "Hi."
+    )

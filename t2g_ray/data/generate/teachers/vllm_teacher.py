@@ -12,8 +12,9 @@ from dataclasses import replace
 
 from t2g_ray.data.generate.config import TeacherConfig
 from t2g_ray.data.generate.stages import TeacherRequest
-from t2g_ray.data.generate.teachers.teacher import TOO_LONG, TeacherOutcome
+from t2g_ray.data.generate.teachers.teacher import REFUSED, TOO_LONG, TeacherOutcome
 from t2g_ray.model.tokenizer import load_tokenizer
+from t2g_ray.prompts.control import ControlInText
 from t2g_ray.prompts.messages import PromptTooLong, encode_messages
 from t2g_ray.rollout.engine import GenerationEngine
 from t2g_ray.rollout.greedy import local_spec
@@ -56,6 +57,8 @@ class EngineTeacher:
             )
         except PromptTooLong as error:
             return TeacherOutcome.failure(request, TOO_LONG, str(error))
+        except ControlInText as error:
+            return TeacherOutcome.failure(request, REFUSED, str(error))
         sampling = Sampling(
             group_size=1,
             temperature=self._config.temperature,

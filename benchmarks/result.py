@@ -1,43 +1,35 @@
-"""Repeated measurements -> rows -> a table, a JSON file, and a comparison with a baseline.
+"""Repeated measurements -> rows -> the JSON form of a result, and back.
 
-    python -m benchmarks.result FILES > tables.md
-
-turns JSON files into the tables of docs/performance.md.
-
-A baseline is a result file kept in `baselines/`; `baselines/limits.json` says how far a row may lie
-from it: {bench: {metric: {"goal": [low, high], "of_baseline": [low, high]}}}, null for no bound.
-"goal" bounds the median itself. "of_baseline" bounds median / baseline median.
-
-Invariant: every row has as many values as there were runs, so a spread is always shown, and a
-figure with a unit of time or speed is only compared with one from the same hardware.
+Invariant: a row holds one finite value of each run, in order, and its median and ends are those of
+these values, so that a spread is always shown and nobody can write a median of nothing. A result
+says what was asked for (`settings`, and `config` as it was resolved), of which code (`commit`) and
+when (`measured`, a time for each session), so that two results are only compared where they may be.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.table import Table
-
-from t2g_ray.run.folder import write_json
 from t2g_ray.run.machine import describe_machine
 
-BASELINES = Path(__file__).parent / "baselines"
-PORTABLE_UNITS = ("ratio", "share", "count")
-"""Units of figures that mean the same on other hardware."""
+ROOT = Path(__file__).resolve().parents[1]
+PUBLISHED = Path(__file__).parent / "published"
+"""Results that the pages show."""
+MEASURED_CODE = ("t2g_ray", "actors", "benchmarks", "configs")
+"""Folders whose files decide a figure; baselines and published results lie in them too."""
+UNCOMMITTED = "+changes"
+"""End of the `commit` of a result of code that no commit holds."""
 
-WIDTH = 140
-"""Width in characters of a table that goes to a file."""
-
-Bounds = tuple[float | None, float | None]
+Settings = Mapping[str, Any]
+Side = TypeVar("Side")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,16 +42,31 @@ class ResultRow:
     max: float
     unit: str
     runs: int
+    values: tuple[float, ...]
+    """Of each run, in order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """A row beside its expectation; `is_ok` is None where nothing was comparable."""
+class Result:
+    """What one command measured, in one session or in several."""
 
-    row: ResultRow
-    baseline: float | None
-    expected: str
-    is_ok: bool | None
+    bench: str
+    command: str
+    settings: Settings
+    """Options and overrides by name, as given or by default; without those that change no figure,
+    and without `runs`."""
+    config: Settings
+    """What the configuration sets, where it is not the default, by dotted key."""
+    commit: str
+    measured: tuple[str, ...]
+    """When each session ended, ISO 8601 in UTC."""
+    machine: Mapping[str, Any]
+    versions: Mapping[str, str]
+    rows: tuple[ResultRow, ...]
+
+    def row(self, metric: str) -> ResultRow | None:
+        """The row of a metric, if it was measured."""
+        return next((row for row in self.rows if row.metric == metric), None)
 
 
 def make_row(metric: str, values: Sequence[float], unit: str) -> ResultRow:
@@ -73,133 +80,105 @@ def make_row(metric: str, values: Sequence[float], unit: str) -> ResultRow:
         max=float(max(values)),
         unit=unit,
         runs=len(values),
+        values=tuple(float(value) for value in values),
     )
 
 
 def ratio_row(metric: str, above: Sequence[float], below: Sequence[float]) -> ResultRow:
-    """The row of above / below, run by run: alternating runs share what disturbs the machine."""
+    """The row of above / below, run by run: turns of one round share what disturbs the machine.
+
+    Raises ValueError where a side has nothing to compare with.
+    """
+    if min(below, default=0.0) <= 0:
+        raise ValueError(f"{metric} needs values above 0 to divide by, found {list(below)}")
     return make_row(metric, [a / b for a, b in zip(above, below, strict=True)], "ratio")
 
 
-def document(bench: str, rows: Sequence[ResultRow], command: str) -> dict[str, Any]:
-    """The JSON form of a result, with the command line that made it."""
-    facts = {"bench": bench, "command": command, **describe_machine()}
-    return {**facts, "rows": [asdict(row) for row in rows]}
+def turns(sides: Sequence[Side], number: int) -> list[Side]:
+    """The sides in the order of round `number`: each is first equally often.
+
+    Who goes first finds the machine cooler and its caches emptier than who goes second.
+    """
+    first = number % len(sides) if sides else 0
+    return [*sides[first:], *sides[:first]]
 
 
-def report(
-    bench: str, rows: Sequence[ResultRow], command: str, json_out: Path | None
-) -> list[Verdict]:
-    """Print the table, write the file if wanted, and return what the limits say."""
-    result = document(bench, rows, command)
-    verdicts = _verdicts(result)
-    # A file has no width, and a figure must not be cut.
-    console = Console() if Console().is_terminal else Console(width=WIDTH)
-    console.print(_table(bench, verdicts))
-    if json_out is not None:
-        json_out.parent.mkdir(parents=True, exist_ok=True)
-        write_json(json_out, result)
-    return verdicts
-
-
-def _verdicts(result: Mapping[str, Any]) -> list[Verdict]:
-    bench = result["bench"]
-    limits = _read(BASELINES / "limits.json").get(bench, {})
-    return compare(result, _read(BASELINES / f"{bench}.json"), limits)
-
-
-def compare(
-    result: Mapping[str, Any],
-    baseline: Mapping[str, Any],
-    limits: Mapping[str, Mapping[str, Bounds]],
-) -> list[Verdict]:
-    """Hold each row against its goal and, where the figures are comparable, its baseline."""
-    is_same_machine = baseline.get("machine") == result["machine"]
-    known = {row["metric"]: row["median"] for row in baseline.get("rows", ())}
-    verdicts = []
-    for fields in result["rows"]:
-        row = ResultRow(**fields)
-        is_comparable = is_same_machine or row.unit in PORTABLE_UNITS
-        reference = known.get(row.metric) if is_comparable else None
-        verdicts.append(_judge(row, reference, limits.get(row.metric, {})))
-    return verdicts
-
-
-def _judge(row: ResultRow, reference: float | None, limit: Mapping[str, Bounds]) -> Verdict:
-    checks: list[tuple[str, bool]] = []
-    if "goal" in limit:
-        checks.append((_words(limit["goal"]), _within(row.median, limit["goal"])))
-    if "of_baseline" in limit and reference:
-        bounds = limit["of_baseline"]
-        checks.append((f"{_words(bounds)} x baseline", _within(row.median / reference, bounds)))
-    return Verdict(
-        row=row,
-        baseline=reference,
-        expected=", ".join(words for words, _ in checks),
-        is_ok=all(is_ok for _, is_ok in checks) if checks else None,
+def result_of(
+    bench: str, rows: Sequence[ResultRow], *, command: str, settings: Settings, config: Settings
+) -> Result:
+    """The rows with everything that they depend on, measured now, here and with this code."""
+    facts = describe_machine()
+    return Result(
+        bench=bench,
+        command=command,
+        settings=settings,
+        config=config,
+        commit=current_commit(),
+        measured=(datetime.now(UTC).isoformat(timespec="seconds"),),
+        machine=facts["machine"],
+        versions=facts["versions"],
+        rows=_distinct(rows),
     )
 
 
-def _within(value: float, bounds: Bounds) -> bool:
-    low, high = bounds
-    return (low is None or value >= low) and (high is None or value <= high)
+def current_commit() -> str:
+    """This tree's commit, marked where measured code differs from it; "unknown" outside of git."""
+    commit = _git("rev-parse", "--short=12", "HEAD")
+    if commit is None:
+        return "unknown"
+    code = (*MEASURED_CODE, ":!benchmarks/baselines", ":!benchmarks/published")
+    return commit + (UNCOMMITTED if _git("status", "--porcelain", "--", *code) else "")
 
 
-def _words(bounds: Bounds) -> str:
-    low, high = bounds
-    ends = [f">= {low:g}" if low is not None else "", f"<= {high:g}" if high is not None else ""]
-    return " and ".join(end for end in ends if end)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
-
-
-def _table(bench: str, verdicts: Sequence[Verdict]) -> Table:
-    table = Table(title=f"t2g bench {bench}", title_justify="left", box=SIMPLE)
-    columns = ("median", "min", "max", "unit", "runs", "baseline", "expected", "")
-    for name in ("metric", *columns):
-        is_text = name in ("metric", "unit", "expected", "")
-        table.add_column(name, justify="left" if is_text else "right", no_wrap=True)
-    marks = {None: "", True: "[green]ok[/]", False: "[red]outside[/]"}
-    for verdict in verdicts:
-        row = verdict.row
-        table.add_row(
-            row.metric,
-            *(_number(value) for value in (row.median, row.min, row.max)),
-            row.unit,
-            str(row.runs),
-            "" if verdict.baseline is None else _number(verdict.baseline),
-            verdict.expected,
-            marks[verdict.is_ok],
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
         )
-    return table
+    except FileNotFoundError:
+        return None
+    return None if done.returncode else done.stdout.strip()
 
 
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+def to_json(result: Result) -> dict[str, Any]:
+    """The JSON form, as `t2g bench X --json` writes it."""
+    return json.loads(json.dumps(asdict(result)))  # type: ignore[no-any-return]
 
 
-def markdown(result: Mapping[str, Any]) -> str:
-    """A result as a section: command, table, and what it was measured on."""
-    lines = [
-        f"### {result['bench']}",
-        "",
-        f"`{result['command']}`",
-        "",
-        "| metric | median | min | max | unit | runs | target | met |",
-        "|---|--:|--:|--:|---|--:|---|---|",
-    ]
-    marks = {None: "", True: "yes", False: "no"}
-    for verdict in _verdicts(result):
-        row = verdict.row
-        numbers = " | ".join(_number(value) for value in (row.median, row.min, row.max))
-        end = f"{row.unit} | {row.runs} | {verdict.expected} | {marks[verdict.is_ok]}"
-        lines.append(f"| `{row.metric}` | {numbers} | {end} |")
-    return "\n".join([*lines, "", f"Measured on: {place_of(result)}.", ""])
+def read_result(path: Path) -> Result:
+    """What `to_json` wrote. Raises ValueError, with the path, for anything else."""
+    try:
+        return result_from(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} must be a result of this version's `t2g bench`, found {error!r}; "
+            "measure it again"
+        ) from error
+
+
+def result_from(content: Mapping[str, Any]) -> Result:
+    """From the JSON form; raises ValueError where a row is not that of its values."""
+    rows = []
+    for fields in content["rows"]:
+        row = make_row(fields["metric"], fields["values"], fields["unit"])
+        made = asdict(row)
+        unlike = [key for key in made if key != "values" and made[key] != fields[key]]
+        if unlike:
+            raise ValueError(f"{row.metric}: {', '.join(unlike)} must be that of its values")
+        rows.append(row)
+    told = ("bench", "command", "settings", "config", "commit", "machine", "versions")
+    return Result(
+        **{key: content[key] for key in told},
+        measured=tuple(content["measured"]),
+        rows=_distinct(rows),
+    )
+
+
+def _distinct(rows: Sequence[ResultRow]) -> tuple[ResultRow, ...]:
+    names = [row.metric for row in rows]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"a result needs rows, one of each metric, found {names}")
+    return tuple(rows)
 
 
 def place_of(facts: Mapping[str, Any]) -> str:
@@ -216,15 +195,3 @@ def write_section(page: Path, name: str, text: str) -> None:
     old = page.read_text(encoding="utf-8") if page.exists() else ""
     before, _, rest = old.partition(begin)
     page.write_text(f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}", encoding="utf-8")
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the sections of all files."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.result", description=main.__doc__)
-    parser.add_argument("files", type=Path, nargs="+", help="written by `t2g bench X --json FILE`")
-    for path in parser.parse_args(arguments).files:
-        print(markdown(json.loads(path.read_text(encoding="utf-8"))))
-
-
-if __name__ == "__main__":
-    main()

@@ -12,7 +12,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -32,10 +32,13 @@ class TrlWork:
     max_new_tokens: int
     temperature: float
     lr: float
-    beta2: float
-    clip: tuple[float, float]
-    steps: int
-    warm_up_steps: int
+    lr_shares: list[float]
+    """Of the learning rate, for every step of the run."""
+    arguments: dict[str, Any]
+    """Algorithm and optimiser, for GRPOConfig."""
+    first: int
+    """Steps before those that count."""
+    counted: int
     seed: int
 
 
@@ -49,6 +52,7 @@ def run_trl(work: TrlWork) -> dict[str, float]:
     """Completions a second over the steps after the warm-up, and their lengths and rewards."""
     import torch
     from datasets import Dataset
+    from torch.optim.lr_scheduler import LambdaLR
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
     # By name: it is installed for this benchmark only, and type checkers must do without it.
@@ -57,16 +61,26 @@ def run_trl(work: TrlWork) -> dict[str, float]:
     class Clock(TrainerCallback):
         def __init__(self) -> None:
             self.ends_s: list[float] = []
+            self.lrs: list[float] = []
+
+        def on_step_begin(self, *_: Any, **objects: Any) -> None:
+            self.lrs.append(objects["optimizer"].param_groups[0]["lr"])
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
             self.ends_s.append(time.perf_counter())
+
+    class Trainer(trl.GRPOTrainer):  # type: ignore[misc]
+        def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, _share_of(work))
+            self._created_lr_scheduler = True
+            return self.lr_scheduler
 
     tokenizer = AutoTokenizer.from_pretrained(work.model)
     texts = [str(tokenizer.decode(ids)) for ids in work.prompt_ids]
     _check_prompts(tokenizer, texts, work.prompt_ids)
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
-        trainer = trl.GRPOTrainer(
+        trainer = Trainer(
             model=AutoModelForCausalLM.from_pretrained(work.model, dtype=torch.float32),
             processing_class=tokenizer,
             reward_funcs=_reward_function(work),
@@ -75,7 +89,12 @@ def run_trl(work: TrlWork) -> dict[str, float]:
             callbacks=[clock],
         )
         trainer.train()
-    return _figures(work, clock.ends_s, trainer.state.log_history)
+    return trl_figures(work, clock.ends_s, clock.lrs, trainer.state.log_history)
+
+
+def _share_of(work: TrlWork) -> Callable[[int], float]:
+    # The scheduler also asks for the step after the last.
+    return lambda step: work.lr_shares[min(step, len(work.lr_shares) - 1)]
 
 
 def _check_prompts(tokenizer: Any, texts: Sequence[str], ids: Sequence[Sequence[int]]) -> None:
@@ -110,7 +129,7 @@ def _arguments(work: TrlWork, folder: str) -> Any:
         use_cpu=not is_available(),
         bf16=False,
         seed=work.seed,
-        max_steps=work.steps,
+        max_steps=work.first + work.counted,
         per_device_train_batch_size=work.prompts_per_step * work.group_size,
         num_generations=work.group_size,
         steps_per_generation=1,
@@ -118,11 +137,7 @@ def _arguments(work: TrlWork, folder: str) -> Any:
         gradient_checkpointing=False,
         max_completion_length=work.max_new_tokens,
         temperature=work.temperature,
-        epsilon=work.clip[0],
-        epsilon_high=work.clip[1],
-        beta=0.0,
         learning_rate=work.lr,
-        adam_beta2=work.beta2,
         lr_scheduler_type="constant",
         shuffle_dataset=False,
         dataloader_pin_memory=False,
@@ -130,19 +145,31 @@ def _arguments(work: TrlWork, folder: str) -> Any:
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,
+        **work.arguments,
     )
 
 
-def _figures(
-    work: TrlWork, ends_s: Sequence[float], log: Sequence[dict[str, Any]]
+def trl_figures(
+    work: TrlWork, ends_s: Sequence[float], lrs: Sequence[float], log: Sequence[dict[str, Any]]
 ) -> dict[str, float]:
-    first = work.warm_up_steps
-    lines = [line for line in log if "completions/mean_length" in line][first:]
-    completions = (work.steps - first) * work.prompts_per_step * work.group_size
+    """Figures of the counted steps from the ends of all steps, their learning rates and the log.
+
+    Raises ValueError where a step is missing.
+    """
+    first, last = work.first, work.first + work.counted
+    lines = [line for line in log if "completions/mean_length" in line]
+    if not len(ends_s) == len(lrs) == len(lines) == last:
+        raise ValueError(f"TRL must take {last} steps, found {len(ends_s)} and {len(lines)} lines")
+    counted = lines[first:]
+    seconds = ends_s[-1] - ends_s[first - 1]
+    completions = work.counted * work.prompts_per_step * work.group_size
+    no_signal = _mean(counted, "frac_reward_zero_std")
     return {
-        "completions_per_s": completions / (ends_s[-1] - ends_s[first - 1]),
-        "tokens_per_completion": _mean(lines, "completions/mean_length"),
-        "no_signal_share": _mean(lines, "frac_reward_zero_std"),
+        "completions_per_s": completions / seconds,
+        "trained_completions_per_s": completions * (1 - no_signal) / seconds,
+        "tokens_per_completion": _mean(counted, "completions/mean_length"),
+        "no_signal_share": no_signal,
+        "mean_lr": sum(lrs[first:]) / work.counted,
     }
 
 

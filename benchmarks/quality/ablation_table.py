@@ -1,4 +1,8 @@
-"""Results of ablation runs -> a section of a page, in the order of the variants: not ranked."""
+"""Results of ablation runs -> what is published of them, and a section of a page from that.
+
+Invariant: variants stand in their own order, not ranked, and only those that have a result of every
+seed of the default: means over other seeds could not be compared.
+"""
 
 from __future__ import annotations
 
@@ -14,50 +18,41 @@ from t2g_ray.graph.counts import GraphCounts
 VariantResults = Mapping[str, Mapping[int, Mapping[str, Any]]]
 """Variant -> seed -> figures, with "by_record": the exact counts of each held-out record."""
 
+COLUMNS = ("f1/entities", "f1/relations", "json_valid_rate")
 HEAD = (
     "| variant | changes | mean F1 | by seed | entity F1 | relation F1 | JSON valid "
     "| against default, 95 % | wall-clock, s |\n|---|---|--:|---|--:|--:|--:|---|--:|"
 )
 
 
-def table(results: VariantResults) -> str:
-    """One row a variant that has a result: means over its seeds."""
-    rows = [_row(name, results) for name, by_seed in results.items() if by_seed]
-    return "\n".join([HEAD, *rows]) + "\n"
+def published(results: VariantResults, failed: Sequence[str], command: str) -> dict[str, Any]:
+    """Everything that the section says; the figures have a value for each seed."""
+    seeds = list(results[DEFAULT])
+    whole = {name: runs for name, runs in results.items() if runs.keys() == set(seeds)}
+    parts = [name for name, runs in results.items() if runs and name not in whole]
+    return {
+        "command": command,
+        "made_by": next(iter(results[DEFAULT].values()))["made_by"],
+        "failed": [*failed, *(f"{name}: not all of seeds {seeds}" for name in parts)],
+        "variants": {name: _figures(name, runs, results[DEFAULT]) for name, runs in whole.items()},
+    }
 
 
-def _row(name: str, results: VariantResults) -> str:
-    runs = results[name]
-    first = next(iter(runs.values()))
-    changes = "SFT goes on as long" if name == SFT else " ".join(first["made_by"]["changes"])
-    each = [mean_f1(run) for run in runs.values()]
-    means = [
-        fmean(run[key] for run in runs.values())
-        for key in ("f1/entities", "f1/relations", "json_valid_rate")
-    ]
-    cells = [
-        name,
-        f"`{changes}`" if changes and name != SFT else changes,
-        f"{fmean(each):.3f}",
-        ", ".join(f"{value:.3f}" for value in each),
-        *(f"{value:.3f}" for value in means),
-        "" if name == DEFAULT else _difference(runs, results[DEFAULT]),
-        f"{fmean(run['wall_s'] for run in runs.values()):.0f}",
-    ]
-    return f"| {' | '.join(cells)} |"
+def _figures(
+    name: str, runs: Mapping[int, Mapping[str, Any]], default: Mapping[int, Mapping[str, Any]]
+) -> dict[str, Any]:
+    figures: dict[str, Any] = {
+        "changes": next(iter(runs.values()))["made_by"]["changes"],
+        **{key: [runs[seed][key] for seed in default] for key in (*COLUMNS, "wall_s")},
+    }
+    if name != DEFAULT:
+        pairs = [(_counts(default[seed]), _counts(runs[seed])) for seed in default]
+        figures["interval"] = list(mean_paired_interval(pairs, seed=0)["f1/mean"])
+    return figures
 
 
-def _difference(
-    runs: Mapping[int, Mapping[str, Any]], default: Mapping[int, Mapping[str, Any]]
-) -> str:
-    """Mean over the seeds that both have; paired over records."""
-    seeds = [seed for seed in runs if seed in default]
-    if not seeds:
-        return ""
-    change = fmean(mean_f1(runs[seed]) - mean_f1(default[seed]) for seed in seeds)
-    pairs = [(_counts(default[seed]), _counts(runs[seed])) for seed in seeds]
-    low, high = mean_paired_interval(pairs, seed=0)["f1/mean"]
-    return f"{change:+.3f} [{low:+.3f}, {high:+.3f}]"
+def _counts(run: Mapping[str, Any]) -> list[GraphCounts]:
+    return [GraphCounts.from_row(row) for row in run["by_record"]]
 
 
 def mean_f1(run: Mapping[str, Any]) -> float:
@@ -65,13 +60,42 @@ def mean_f1(run: Mapping[str, Any]) -> float:
     return fmean((float(run["f1/entities"]), float(run["f1/relations"])))
 
 
-def _counts(run: Mapping[str, Any]) -> list[GraphCounts]:
-    return [GraphCounts.from_row(row) for row in run["by_record"]]
+def table(document: Mapping[str, Any]) -> str:
+    """One row a variant: means over its seeds."""
+    variants = document["variants"]
+    rows = [_row(name, figures, variants[DEFAULT]) for name, figures in variants.items()]
+    return "\n".join([HEAD, *rows]) + "\n"
 
 
-def section(results: VariantResults, failed: Sequence[str], command: str) -> str:
+def _row(name: str, figures: Mapping[str, Any], default: Mapping[str, Any]) -> str:
+    changes = "SFT goes on as long" if name == SFT else " ".join(figures["changes"])
+    each, rival = _means(figures), _means(default)
+    against = ""
+    if name != DEFAULT:
+        low, high = figures["interval"]
+        change = fmean(a - b for a, b in zip(each, rival, strict=True))
+        against = f"{change:+.3f} [{low:+.3f}, {high:+.3f}]"
+    cells = [
+        name,
+        f"`{changes}`" if changes and name != SFT else changes,
+        f"{fmean(each):.3f}",
+        ", ".join(f"{value:.3f}" for value in each),
+        *(f"{fmean(figures[key]):.3f}" for key in COLUMNS),
+        against,
+        f"{fmean(figures['wall_s']):.0f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _means(figures: Mapping[str, Any]) -> list[float]:
+    """Mean F1 of each seed."""
+    pairs = zip(figures["f1/entities"], figures["f1/relations"], strict=True)
+    return [fmean(pair) for pair in pairs]
+
+
+def section(document: Mapping[str, Any]) -> str:
     """The table with what is in it and what made it."""
-    made_by = next(iter(results[DEFAULT].values()))["made_by"]
+    made_by, failed = document["made_by"], document["failed"]
     failures = "\n".join(
         ["", "Failed:", "", *(f"- {line}" for line in failed), ""] if failed else []
     )
@@ -82,6 +106,6 @@ F1. The interval is that of the mean difference over seeds, by a bootstrap over 
 the same records for both sides; it says nothing about seeds that were not run. Wall-clock is that
 of the training loop, start-up and evaluation left out.
 
-{table(results)}{failures}
-Made by `{command}`, code {made_by["code"]}. Measured on: {place_of(made_by)}.
+{table(document)}{failures}
+Made by `{document["command"]}`, code {made_by["code"]}. Measured on: {place_of(made_by)}.
 """

@@ -3,35 +3,32 @@
     python -m benchmarks.quality.ablations --seeds 0 1 2 --table docs/ablations.md
 
 Every variant trains for the same number of steps from the same policy, and is evaluated on the
-same held-out records before and after. What is finished is not run again. Invariant: a table never
-mixes results of different code, settings, policies or machines; such results are refused.
+same held-out records before and after. What is finished is not run again.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.inputs.policy import DEMO_SFT
-from benchmarks.quality.ablation_table import section, table
+from benchmarks.inputs.policy import DEMO_SFT, digest_of
+from benchmarks.quality.ablation_table import published, section, table
+from benchmarks.quality.made_by import DEMO_GRPO, check_same, made_by
 from benchmarks.quality.seeds import FIGURES, run_t2g, steps_in
 from benchmarks.quality.variants import DEFAULT, SFT, SFT_CHANGES, STARTS, VARIANTS
-from benchmarks.result import write_section
+from benchmarks.result import PUBLISHED, write_section
 from t2g_ray.run.folder import RunDir, write_json
 from t2g_ray.run.jsonlines import read_json_lines
-from t2g_ray.run.machine import describe_machine
 from t2g_ray.run.metrics import last_time_s
 
-ROOT = DEMO_SFT.parents[1]
-DEMO_GRPO = DEMO_SFT.with_name("demo_grpo.yaml")
+SECTION = "benchmarks.quality.ablations"
 VariantResult = dict[str, Any]
 
 
@@ -74,10 +71,10 @@ def run_variant(settings: AblationSettings, seed: int, name: str) -> VariantResu
     sft = sft_run(settings, seed, start or name)
     folder = settings.folder(seed, start or name)
     path = settings.folder(seed, name).with_suffix(".json")
-    made_by = _made_by(settings, seed, name, sft)
+    maker = _maker(settings, seed, name, sft)
     if path.is_file():
         result: VariantResult = json.loads(path.read_text(encoding="utf-8"))
-        _check_same(path, result["made_by"], made_by)
+        check_same(path, result["made_by"], maker)
         return result
     if start:
         run_variant(settings, seed, start)
@@ -87,7 +84,7 @@ def run_variant(settings: AblationSettings, seed: int, name: str) -> VariantResu
         _train(settings, seed, name, sft)
         figures = _evaluate(settings, seed, folder) if name == SFT else _evaluated(folder, -1)
         result = {"wall_s": last_time_s(RunDir(folder).metrics), **figures}
-    result = {"made_by": made_by, **result}
+    result = {"made_by": maker, **result}
     write_json(path, result)
     return result
 
@@ -128,36 +125,15 @@ def _evaluate(settings: AblationSettings, seed: int, folder: Path) -> VariantRes
     }
 
 
-def _made_by(settings: AblationSettings, seed: int, name: str, sft: RunDir) -> dict[str, Any]:
-    """Everything that a result depends on, as JSON gives it back."""
-    weights = sorted(sft.model.glob("*.safetensors"))
-    sources = [p for part in ("t2g_ray", "actors") for p in sorted((ROOT / part).rglob("*.py"))]
-    return {
-        "code": _digest([*sources, DEMO_SFT, DEMO_GRPO]),
-        "policy": _digest(weights),
-        "changes": [*settings.overrides, *VARIANTS[name]],
-        "steps": settings.steps,
-        "records": settings.records,
-        "seed": seed,
-        **describe_machine(),
-    }
-
-
-def _digest(paths: Sequence[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def _check_same(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    unlike = [key for key in wanted if found.get(key) != wanted[key]]
-    if unlike:
-        differences = "; ".join(f"{key}: {found.get(key)} and {wanted[key]}" for key in unlike)
-        raise ValueError(
-            f"a table must not mix results of different {', '.join(unlike)}, found {path} made by "
-            f"something else ({differences}); give another --out, or remove the old results"
-        )
+def _maker(settings: AblationSettings, seed: int, name: str, sft: RunDir) -> dict[str, Any]:
+    """Everything that a result depends on."""
+    return made_by(
+        policy=digest_of(sorted(sft.model.glob("*.safetensors"))),
+        changes=[*settings.overrides, *VARIANTS[name]],
+        steps=settings.steps,
+        records=settings.records,
+        seed=seed,
+    )
 
 
 def _results(
@@ -183,6 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("runs/ablations"))
     parser.add_argument("--table", type=Path, default=Path("docs/ablations.md"))
+    parser.add_argument("--published", type=Path, default=PUBLISHED / "ablations.json")
     parser.add_argument("--steps", type=int, default=90, help="GRPO steps of each variant")
     parser.add_argument("--records", type=int, default=512, help="held-out records")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
@@ -200,11 +177,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     names = [DEFAULT, *(name for name in options.variants if name != DEFAULT)]
     results, failed = _results(settings, options.seeds, names)
-    print(table(results))
     line = " ".join(["python -m benchmarks.quality.ablations", *(arguments or sys.argv[1:])])
     if results[DEFAULT]:
-        options.table.parent.mkdir(parents=True, exist_ok=True)
-        write_section(options.table, "benchmarks.quality.ablations", section(results, failed, line))
+        document = published(results, failed, line)
+        print(table(document))
+        options.published.parent.mkdir(parents=True, exist_ok=True)
+        write_json(options.published, document)
+        write_section(options.table, SECTION, section(document))
     if failed:
         sys.exit("\n".join(failed))
 

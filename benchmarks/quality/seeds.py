@@ -3,7 +3,8 @@
     python -m benchmarks.quality.seeds --seeds 0 1 2 --out runs/seeds --table docs/results.md
 
 Each seed runs `t2g demo`, then goes on with SFT from the same policy on the same records for as
-long as GRPO took, and evaluates that. Stages that are finished are not run again.
+long as GRPO took, and evaluates that. Stages that are finished are not run again; those that other
+code or another machine made are refused.
 """
 
 from __future__ import annotations
@@ -17,21 +18,24 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.quality.ablation_table import mean_f1
-from benchmarks.result import place_of, write_section
+from benchmarks.quality.made_by import made_by, sign
+from benchmarks.result import PUBLISHED, place_of, write_section
 from t2g_ray.evaluation.intervals import Interval, paired_interval
 from t2g_ray.graph.counts import GraphCounts
 from t2g_ray.report.demo import grpo_dir
-from t2g_ray.run.folder import RunDir
+from t2g_ray.run.folder import RunDir, write_json
 from t2g_ray.run.jsonlines import read_json_lines
-from t2g_ray.run.machine import describe_machine
 from t2g_ray.run.metrics import read_metrics
 
 FIGURES = ("f1/entities", "f1/relations", "json_valid_rate")
+WALLS = ("sft_wall_s", "grpo_wall_s", "wall_s")
+SECTION = "benchmarks.quality.seeds"
 
 
 def run_seed(seed: int, out: Path) -> dict[str, Any]:
     """Demo, continued SFT and its evaluation for one seed; returns all figures."""
     folder = out / f"seed_{seed}"
+    sign(folder, made_by(seed=seed))
     if not (folder / "report.json").exists():
         run_t2g("demo", "--run-dir", str(folder), "--seed", str(seed))
     report: dict[str, Any] = json.loads((folder / "report.json").read_text())
@@ -84,18 +88,42 @@ def run_t2g(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "t2g_ray.cli", *arguments], check=True)
 
 
-def table(results: Mapping[int, Mapping[str, Any]]) -> str:
+def published(results: Mapping[int, Mapping[str, Any]], command: str) -> dict[str, Any]:
+    """Everything that the section says; JSON has no numbers for keys."""
+    return {
+        "command": command,
+        "made_by": made_by(),
+        "seeds": {str(seed): _kept(result) for seed, result in results.items()},
+    }
+
+
+def _kept(result: Mapping[str, Any]) -> dict[str, Any]:
+    names, rival = result.get("heldout_names"), result["sft_continued"]
+    kept: dict[str, Any] = {key: result[key] for key in ("records", *WALLS)}
+    kept |= {key: _figures(result[key]) for key in ("before", "sft_continued", "after")}
+    kept["against_sft"] = list(result["interval"]["f1/mean"])
+    kept["against_sft_continued"] = list(rival["interval_of_grpo"])
+    if names:
+        kept["heldout_names"] = {key: _figures(names[key]) for key in ("before", "after")}
+    return kept
+
+
+def _figures(found: Mapping[str, Any]) -> dict[str, float]:
+    return {key: found[key] for key in FIGURES}
+
+
+def table(document: Mapping[str, Any]) -> str:
     """Markdown: one row a seed and stage, exact micro F1."""
     rows = [
         "| seed | policy | entity F1 | relation F1 | mean | JSON valid | mean against SFT, 95 % "
         "| against SFT continued, 95 % |",
         "|---|---|--:|--:|--:|--:|---|---|",
     ]
-    for seed, result in results.items():
+    for seed, result in document["seeds"].items():
         before, rival, after = (result[key] for key in ("before", "sft_continued", "after"))
         changes = [
-            _change(before, after, result["interval"]["f1/mean"]),
-            _change(rival, after, rival["interval_of_grpo"]),
+            _change(before, after, result["against_sft"]),
+            _change(rival, after, result["against_sft_continued"]),
         ]
         rows.append(_row(seed, "SFT", before))
         rows.append(_row(seed, "SFT continued", rival))
@@ -107,21 +135,22 @@ def table(results: Mapping[int, Mapping[str, Any]]) -> str:
     return "\n".join(rows) + "\n"
 
 
-def _change(before: Mapping[str, Any], after: Mapping[str, Any], interval: Interval) -> str:
+def _change(before: Mapping[str, Any], after: Mapping[str, Any], interval: Sequence[float]) -> str:
     low, high = interval
     return f"{mean_f1(after) - mean_f1(before):+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def _row(
-    seed: int, name: str, figures: Mapping[str, Any], over_sft: str = "", over_rival: str = ""
+    seed: str, name: str, figures: Mapping[str, Any], over_sft: str = "", over_rival: str = ""
 ) -> str:
     entities, relations, valid = (f"{figures[key]:.3f}" for key in FIGURES)
     numbers = f"{entities} | {relations} | {mean_f1(figures):.3f} | {valid}"
     return f"| {seed} | {name} | {numbers} | {over_sft} | {over_rival} |"
 
 
-def section(results: Mapping[int, Mapping[str, Any]], command: str) -> str:
+def section(document: Mapping[str, Any]) -> str:
     """What belongs into the results page."""
+    results, maker = document["seeds"], document["made_by"]
     first = next(iter(results.values()))
     seconds = "; ".join(
         f"seed {seed}: SFT {r['sft_wall_s']:.0f} s, GRPO {r['grpo_wall_s']:.0f} s, "
@@ -132,10 +161,10 @@ def section(results: Mapping[int, Mapping[str, Any]], command: str) -> str:
 "SFT continued" goes on from the SFT policy on the same records for as long as GRPO took. Intervals
 are paired bootstraps over records of SFT + GRPO against the other policy.
 
-{table(results)}
-Wall-clock: {seconds}. Measured on: {place_of(describe_machine())}.
+{table(document)}
+Wall-clock: {seconds}. Measured on: {place_of(maker)}.
 
-Made by `{command}`.
+Made by `{document["command"]}`, code {maker["code"]}.
 """
 
 
@@ -145,12 +174,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("runs/seeds"))
     parser.add_argument("--table", type=Path, default=Path("docs/results.md"))
+    parser.add_argument("--published", type=Path, default=PUBLISHED / "seeds.json")
     options = parser.parse_args(arguments)
     results = {seed: run_seed(seed, options.out) for seed in options.seeds}
     seeds = " ".join(str(seed) for seed in options.seeds)
-    text = section(results, f"python -m benchmarks.quality.seeds --seeds {seeds}")
-    write_section(options.table, "benchmarks.quality.seeds", text)
-    print(table(results))
+    document = published(results, f"python -m benchmarks.quality.seeds --seeds {seeds}")
+    options.published.parent.mkdir(parents=True, exist_ok=True)
+    write_json(options.published, document)
+    write_section(options.table, SECTION, section(document))
+    print(table(document))
 
 
 if __name__ == "__main__":

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from random import Random
 
 from actors.cluster.handles import Handle, call_all, get_all, put, start_alone
 from actors.cluster.placement import connect
 from actors.workers.learner import LearnerActor
 from benchmarks.inputs.workload import first_prompts, written_groups
-from benchmarks.result import ResultRow, make_row, ratio_row
+from benchmarks.result import ResultRow, make_row, ratio_row, turns
 from t2g_ray.algorithm.loss import loss_divisor
 from t2g_ray.algorithm.samples import to_samples
 from t2g_ray.config import GrpoConfig
@@ -62,56 +63,99 @@ class MeasuredLearner(LearnerActor):
 
 
 def run(config: GrpoConfig, *, runs: int, steps: int = 5) -> list[ResultRow]:
-    """Rows of both layouts; each run takes `steps` optimiser steps with either."""
+    """Rows of both layouts; a run takes `steps` optimiser steps with either, on groups of its
+    own."""
     connect()
     model = resolve_model(config, RunDir(config.run_dir))
-    tokenizer = load_tokenizer(model)
-    prompts = first_prompts(config, tokenizer, config.prompts_per_step)
-    groups = written_groups(prompts, tokenizer, group_size=config.group_size, seed=config.seed)
-    shares = _shares(config, groups)
+    rounds = _rounds(config, model, runs + 1)
     ranks = {name: _start(config, model, is_packed) for name, is_packed in LAYOUTS.items()}
+    layouts = list(LAYOUTS)
+    seconds: dict[str, list[float]] = {name: [] for name in layouts}
+    peaks: list[float] = []
     try:
-        batches = {name: _Batch(config, shares, learners) for name, learners in ranks.items()}
-        seconds: dict[str, list[float]] = {name: [] for name in LAYOUTS}
-        for number in range(runs + 1):
-            for name, batch in batches.items():
-                elapsed = batch.time_steps(steps)
+        for number, shares in enumerate(rounds):
+            for name in turns(layouts, number):
+                elapsed = _Batch(config, shares, ranks[name]).time_steps(steps)
                 if number:  # the first round allocates
                     seconds[name].append(elapsed / steps)
-        peak = sum(get_all(call_all(ranks["packed"], MeasuredLearner.peak_flops_per_s)))
+            if number:
+                found = get_all(call_all(ranks["packed"], MeasuredLearner.peak_flops_per_s))
+                peaks.append(sum(found))
         shape = get_all([ranks["packed"][0].call(MeasuredLearner.shape)])[0]
     finally:
         for learner in (learner for learners in ranks.values() for learner in learners):
             learner.kill()
-    num_tokens = sum(
-        len(g.prompt.token_ids) + len(c.token_ids) for g in groups for c in g.completions
-    )
-    rows = [make_row("matmul_peak", [peak / 1e9], "GFLOP/s")]
+    rows = [make_row("matmul_peak", [peak / 1e9 for peak in peaks], "GFLOP/s")]
     for name, is_packed in LAYOUTS.items():
-        rows += _rows_of_layout(config, name, is_packed, shares, seconds[name], num_tokens)
-        flops = sum(step_flops(m, shape) for m in _micros(config, shares, is_packed))
-        rows.append(make_row(f"mfu/{name}", [flops / s / peak for s in seconds[name]], "share"))
+        works = [_work(config, shares, shape, is_packed=is_packed) for shares in rounds[1:]]
+        rows += rows_of_layout(name, works, seconds[name], peaks)
     return [*rows, ratio_row("packed_over_joined", seconds["joined"], seconds["packed"])]
 
 
-def _rows_of_layout(
-    config: GrpoConfig,
-    name: str,
-    is_packed: bool,
-    shares: Sequence[Sequence[Group]],
-    seconds: Sequence[float],
-    num_tokens: int,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What one step computes in one layout."""
+
+    num_tokens: int
+    """Of all completions, each with its prompt."""
+    computed: int
+    """Tokens that the layout computes."""
+    slots: int
+    """Those, and the padding beside them."""
+    attention_padding: float
+    """Share of attention's query-key pairs that are padding."""
+    flops: float
+
+
+def rows_of_layout(
+    name: str, works: Sequence[Work], seconds: Sequence[float], peaks: Sequence[float]
 ) -> list[ResultRow]:
-    micros = _micros(config, shares, is_packed)
-    computed = sum(micro.num_tokens for micro in micros)
-    slots = sum(micro.num_slots for micro in micros)
-    return [
+    """Work, seconds of a step and peak (FLOP/s) of each run -> rows. Packed rows have no padding
+    by construction, but attention computes blocks of them."""
+    runs = list(zip(works, seconds, peaks, strict=True))
+    rows = [
         make_row(f"step_ms/{name}", [1000 * s for s in seconds], "ms"),
-        make_row(f"tokens_per_s/{name}", [num_tokens / s for s in seconds], "tokens/s"),
-        make_row(f"computed_share/{name}", [computed / num_tokens], "share"),
-        make_row(f"padding_share/{name}", [1 - computed / slots], "share"),
-        make_row(f"attention_padding_share/{name}", [_attention_padding(micros)], "share"),
+        make_row(f"tokens_per_s/{name}", [work.num_tokens / s for work, s, _ in runs], "tokens/s"),
+        make_row(f"computed_share/{name}", [w.computed / w.num_tokens for w in works], "share"),
+        make_row(
+            f"attention_padding_share/{name}", [work.attention_padding for work in works], "share"
+        ),
+        make_row(f"mfu/{name}", [work.flops / s / peak for work, s, peak in runs], "share"),
     ]
+    if name != "packed":
+        padding = [1 - work.computed / work.slots for work in works]
+        rows.append(make_row(f"padding_share/{name}", padding, "share"))
+    return rows
+
+
+def _rounds(config: GrpoConfig, model: str, count: int) -> list[list[list[Group]]]:
+    """The groups of `count` steps, each shared over the ranks."""
+    size = config.prompts_per_step
+    prompts = first_prompts(config, load_tokenizer(model), count * size)
+    groups = written_groups(
+        prompts, load_tokenizer(model), group_size=config.group_size, seed=config.seed
+    )
+    return [_shares(config, groups[i : i + size]) for i in range(0, count * size, size)]
+
+
+def _work(
+    config: GrpoConfig,
+    shares: Sequence[Sequence[Group]],
+    shape: tuple[int, int, int],
+    *,
+    is_packed: bool,
+) -> Work:
+    micros = _micros(config, shares, is_packed)
+    groups = [group for share in shares for group in share]
+    return Work(
+        num_tokens=sum(
+            len(g.prompt.token_ids) + len(c.token_ids) for g in groups for c in g.completions
+        ),
+        computed=sum(micro.num_tokens for micro in micros),
+        slots=sum(micro.num_slots for micro in micros),
+        attention_padding=_attention_padding(micros),
+        flops=sum(step_flops(micro, shape) for micro in micros),
+    )
 
 
 def step_flops(micro: MicroBatch, shape: tuple[int, int, int]) -> float:

@@ -3,6 +3,10 @@
 Each mode is a complete run of the product. Modes take turns within a run of the benchmark. With
 `fixed` lengths every completion goes on to the limit, so that speed does not depend on what the
 policy happens to write.
+
+Invariant (fair clocks): every mode runs for the same number of steps, so that all have the same
+learning rates, and the same steps of each count. Not counted are the first ones, which allocate and
+fill the pipeline, and the last ones, for which an asynchronous run has nothing left to generate.
 """
 
 from __future__ import annotations
@@ -13,16 +17,43 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any
+from typing import Any, TypeVar
 
-from benchmarks.result import ResultRow, make_row, ratio_row
+from benchmarks.result import ResultRow, make_row, ratio_row, turns
 from t2g_ray.config import GrpoConfig
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.jsonlines import read_json_lines
 from t2g_ray.run.metrics import MetricsLine, read_metrics
 
+Line = TypeVar("Line")
+
 WARM_UP_STEPS = 3
 """First steps of a run, which allocate and compile, and are left out of its figures."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clock:
+    """Which steps of a run count. `lag` is the largest max_staleness of all that is compared."""
+
+    counted: int
+    lag: int = 0
+
+    @property
+    def first(self) -> int:
+        """Steps before those that count: warm-up, and those whose groups were begun at once."""
+        return WARM_UP_STEPS + self.lag
+
+    @property
+    def steps(self) -> int:
+        """All steps of the run: in the last `lag` ones samplers have nothing left to do."""
+        return self.first + self.counted + self.lag
+
+    def of(self, lines: Sequence[Line]) -> list[Line]:
+        """The counted steps; raises ValueError for a run that ended early or went on."""
+        if len(lines) != self.steps:
+            raise ValueError(f"a run must have {self.steps} steps, found {len(lines)}")
+        return list(lines[self.first : self.first + self.counted])
+
 
 FIGURES = {
     "wall_s_per_step": "s",
@@ -73,25 +104,32 @@ def run(
     f1_steps: int = 150,
     f1_every: int = 10,
 ) -> list[ResultRow]:
-    """Rows of all modes; `f1_steps` 0 leaves out the comparison at equal F1, which is of the
-    largest staleness."""
-    figures: dict[str, list[Mapping[str, float]]] = {mode.name: [] for mode in modes}
-    for number in range(runs):
-        for mode in modes:
-            lines = throughput_run(config, mode, steps=steps, seed=config.seed + number)
-            figures[mode.name].append(loop_figures(lines))
+    """Rows of all modes, and at equal F1 of the largest staleness; 0 steps leave out either."""
+    most = max(mode.max_staleness for mode in modes)
+    rows: list[ResultRow] = []
+    if steps:
+        clock = Clock(counted=steps, lag=most)
+        figures: dict[str, list[Mapping[str, float]]] = {mode.name: [] for mode in modes}
+        for number in range(runs):
+            for mode in turns(modes, number):
+                lines = throughput_run(config, mode, clock, seed=config.seed + number)
+                figures[mode.name].append(loop_figures(lines))
+        rows += rows_of(modes, figures)
+    if f1_steps:
+        rows += _equal_f1_rows(config, most, runs=runs, steps=f1_steps, every=f1_every)
+    return rows
+
+
+def rows_of(
+    modes: Sequence[LoopMode], figures: Mapping[str, Sequence[Mapping[str, float]]]
+) -> list[ResultRow]:
+    """The figures of each mode in each run -> rows, and wall-clocks over the synchronous one's."""
     rows = [
         make_row(f"{key}/{name}", [of_run[key] for of_run in of_runs], unit)
         for name, of_runs in figures.items()
         for key, unit in FIGURES.items()
     ]
-    for mode in modes:
-        if mode.max_staleness:
-            rows.append(_speed_row(mode, figures))
-    if f1_steps:
-        most = max(mode.max_staleness for mode in modes)
-        rows += _equal_f1_rows(config, most, runs=runs, steps=f1_steps, every=f1_every)
-    return rows
+    return [*rows, *(_speed_row(mode, figures) for mode in modes if mode.max_staleness)]
 
 
 def _speed_row(mode: LoopMode, figures: Mapping[str, Sequence[Mapping[str, float]]]) -> ResultRow:
@@ -104,40 +142,51 @@ def _speed_row(mode: LoopMode, figures: Mapping[str, Sequence[Mapping[str, float
 
 
 def throughput_run(
-    config: GrpoConfig, mode: LoopMode, *, steps: int, seed: int
+    config: GrpoConfig, mode: LoopMode, clock: Clock, *, seed: int
 ) -> list[MetricsLine]:
-    """Lines of metrics of a run without evaluation, its first steps left out."""
+    """Lines of metrics of the counted steps of a run without evaluation."""
     run_dir = _grpo(
         config,
         mode,
         {
-            "steps": steps + WARM_UP_STEPS,
+            "steps": clock.steps,
             "seed": seed,
             "data": {"heldout": "none"},
             "checkpoint": {"every": 0},
         },
     )
-    return read_metrics(run_dir.metrics)[WARM_UP_STEPS:]
+    return clock.of(read_metrics(run_dir.metrics))
+
+
+def values_of(lines: Sequence[MetricsLine], key: str) -> list[float]:
+    """One value a step.
+
+    Raises ValueError where there is none: a step that is not finite is no step without cost.
+    """
+    values = [value for line in lines if (value := line[key]) is not None]
+    if not lines or len(values) < len(lines):
+        raise ValueError(
+            f"each step must have a finite {key}, found {len(values)} in {len(lines)} steps"
+        )
+    return values
 
 
 def loop_figures(lines: Sequence[MetricsLine]) -> dict[str, float]:
     """Means over the steps of a run; `step_over_max` is 1 where the longer side never waits."""
-
-    def values(key: str) -> list[float]:
-        return [line[key] or 0.0 for line in lines]
-
-    walls, generate, train = (values(f"time/{key}_s") for key in ("step", "generate", "train"))
+    walls, generate, train = (
+        values_of(lines, f"time/{key}_s") for key in ("step", "generate", "train")
+    )
     longer = sum(max(pair) for pair in zip(generate, train, strict=True))
     return {
         "wall_s_per_step": fmean(walls),
         "generate_s_per_step": fmean(generate),
         "train_s_per_step": fmean(train),
-        "sync_s_per_step": fmean(values("time/sync_s")),
+        "sync_s_per_step": fmean(values_of(lines, "time/sync_s")),
         "step_over_max": sum(walls) / longer,
-        "learner_idle": fmean(values("idle/learner")),
-        "samplers_idle": fmean(values("idle/samplers")),
-        "staleness": fmean(values("staleness/mean")),
-        "tokens_per_s": sum(values("tokens/generated")) / sum(walls),
+        "learner_idle": fmean(values_of(lines, "idle/learner")),
+        "samplers_idle": fmean(values_of(lines, "idle/samplers")),
+        "staleness": fmean(values_of(lines, "staleness/mean")),
+        "tokens_per_s": sum(values_of(lines, "tokens/generated")) / sum(walls),
     }
 
 
@@ -147,11 +196,17 @@ def _equal_f1_rows(
     """Wall-clock to the same held-out F1, asynchronous over synchronous, a seed a run."""
     of_runs = []
     for number in range(runs):
-        sync, asynchronous = (
-            _learning_curve(config, LoopMode(max_staleness=s), steps, every, config.seed + number)
-            for s in (0, max_staleness)
-        )
-        of_runs.append(wall_ratios_at_equal_f1(asynchronous, sync))
+        curves = {
+            lag: _learning_curve(
+                config,
+                LoopMode(max_staleness=lag),
+                {"steps": steps + max_staleness, "seed": config.seed + number},
+                every=every,
+                last=steps,
+            )
+            for lag in turns((0, max_staleness), number)
+        }
+        of_runs.append(wall_ratios_at_equal_f1(curves[max_staleness], curves[0]))
     return [
         make_row("async_wall_over_sync_wall_at_equal_f1", [median(r) for r in of_runs], "ratio"),
         make_row("async_wall_over_sync_wall_at_best_f1", [r[-1] for r in of_runs], "ratio"),
@@ -183,18 +238,16 @@ def _seconds_to(curve: Points, level: float) -> float:
 
 
 def _learning_curve(
-    config: GrpoConfig, mode: LoopMode, steps: int, every: int, seed: int
+    config: GrpoConfig, mode: LoopMode, changes: Mapping[str, int], *, every: int, last: int
 ) -> list[tuple[float, float]]:
-    run_dir = _grpo(
-        config,
-        mode,
-        {"steps": steps, "seed": seed, "eval": {"every": every}, "checkpoint": {"every": 0}},
-    )
+    """Up to step `last`; the steps after it, without generation, count on neither side."""
+    quiet = {"eval": {"every": every}, "checkpoint": {"every": 0}}
+    run_dir = _grpo(config, mode, {**changes, **quiet})
     seconds = training_seconds(read_metrics(run_dir.metrics), every)
     return [
         (seconds[line["step"]], (line["f1/entities"] + line["f1/relations"]) / 2)
         for line in read_json_lines(run_dir.evals)
-        if line["split"] == "heldout"
+        if line["split"] == "heldout" and line["step"] <= last
     ]
 
 
@@ -204,7 +257,7 @@ def training_seconds(lines: Sequence[MetricsLine], every: int) -> list[float]:
     The step after an evaluation holds its time as well; the median of the others stands for it, so
     that neither side is judged by how often it was evaluated.
     """
-    walls = [line["time/step_s"] or 0.0 for line in lines]
+    walls = values_of(lines, "time/step_s")
     usual = median(wall for i, wall in enumerate(walls) if i % every) if every > 1 else 0.0
     total, seconds = 0.0, [0.0]
     for i, wall in enumerate(walls):

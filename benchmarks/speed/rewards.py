@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.inputs.workload import completion_of, written_groups
 from benchmarks.result import ResultRow, make_row
-from benchmarks.speed.loop import LoopMode, throughput_run
+from benchmarks.speed.loop import Clock, LoopMode, throughput_run, values_of
 from t2g_ray.config import GrpoConfig, RewardSpec
 from t2g_ray.graph import Entity, Graph
 from t2g_ray.prompts.messages import encode_prompt
@@ -40,15 +40,16 @@ def run(config: GrpoConfig, *, runs: int, num_groups: int = 200) -> list[ResultR
     ]
 
 
-def share_of_step(config: GrpoConfig, *, steps: int) -> ResultRow:
+def rows_of_steps(config: GrpoConfig, *, runs: int, steps: int) -> list[ResultRow]:
     """Share of the wall-clock of a run's steps in which a reward actor was scoring."""
-    lines = throughput_run(
-        config, LoopMode(max_staleness=config.max_staleness), steps=steps, seed=config.seed
-    )
-    scoring_s, wall_s = (
-        sum(line[key] or 0.0 for line in lines) for key in ("time/reward_s", "time/step_s")
-    )
-    return make_row("share_of_demo_step", [scoring_s / wall_s], "share")
+    mode = LoopMode(max_staleness=config.max_staleness)
+    clock = Clock(counted=steps, lag=config.max_staleness)
+    shares = []
+    for number in range(runs):
+        lines = throughput_run(config, mode, clock, seed=config.seed + number)
+        scoring, walls = (values_of(lines, f"time/{key}_s") for key in ("reward", "step"))
+        shares.append(sum(scoring) / sum(walls))
+    return [make_row("share_of_demo_step", shares, "share")]
 
 
 def hundred_token_groups(

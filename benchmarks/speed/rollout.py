@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from actors.cluster.handles import Handle, get_all, start_alone
 from actors.cluster.placement import connect
 from actors.workers.rollout import RolloutActor
 from benchmarks.inputs.workload import first_prompts
-from benchmarks.result import ResultRow, make_row, ratio_row
+from benchmarks.result import ResultRow, make_row, ratio_row, turns
 from t2g_ray.config import GrpoConfig
 from t2g_ray.model.policy import resolve_model
 from t2g_ray.model.tokenizer import load_tokenizer
@@ -57,6 +57,10 @@ class BareVllm:
         seconds = time.perf_counter() - started
         return sum(len(one.token_ids) for output in outputs for one in output.outputs), seconds
 
+    def num_threads(self) -> int:
+        """Threads that PyTorch computes with here."""
+        return num_threads()
+
 
 def run(config: GrpoConfig, *, runs: int, calls: int = 4) -> list[ResultRow]:
     """Speed of one rollout actor and of bare vLLM, `calls` steps of prompts in each run.
@@ -71,29 +75,46 @@ def run(config: GrpoConfig, *, runs: int, calls: int = 4) -> list[ResultRow]:
     parts = [prompts[i : i + prompts_per_call] for i in range(0, len(prompts), prompts_per_call)]
     actors, bare = _start(config, model)
     sampling = sampling_of(config)
-    rates: dict[str, list[float]] = {name: [] for name in ("actor", "vllm", "guesses")}
-    if "guesses" not in actors:
-        del rates["guesses"]
+    rates: dict[str, list[float]] = {name: [] for name in ("vllm", *actors)}
     try:
-        # The first round warms both up and is not counted.
+        # The first round warms all up and is not counted.
         for number in range(runs + 1):
             mine = parts[number * calls : (number + 1) * calls]
-            for name, rate in rates.items():
+            for name in turns(list(rates), number):
                 if name == "vllm":
-                    rate.append(_rate([_time_bare(bare, part, sampling) for part in mine]))
+                    rate = _rate([_time_bare(bare, part, sampling) for part in mine])
                 else:
-                    actor = actors[name]
-                    rate.append(_rate([_time_actor(actor, part, sampling) for part in mine]))
+                    rate = _rate([_time_actor(actors[name], part, sampling) for part in mine])
+                if number:
+                    rates[name].append(rate)
+        _check_threads(actors, bare)
     finally:
         for actor in actors.values():
             actor.kill()
         bare.kill()
-    counted = {name: each[1:] for name, each in rates.items()}
-    rows = [make_row(f"generated_tokens_per_s/{n}", r, "tokens/s") for n, r in counted.items()]
-    rows += [
-        ratio_row(f"{n}_over_vllm", counted[n], counted["vllm"]) for n in counted if n != "vllm"
-    ]
-    return rows
+    return rows_of(rates)
+
+
+def rows_of(rates: Mapping[str, Sequence[float]]) -> list[ResultRow]:
+    """Tokens a second of each side in each run -> a row for each side, and over vLLM's."""
+    rows = [make_row(f"generated_tokens_per_s/{n}", r, "tokens/s") for n, r in rates.items()]
+    others = [name for name in rates if name != "vllm"]
+    return [*rows, *(ratio_row(f"{n}_over_vllm", rates[n], rates["vllm"]) for n in others)]
+
+
+def _check_threads(actors: Mapping[str, Handle[RolloutActor]], bare: Handle[BareVllm]) -> None:
+    """Raises ValueError unless all sides compute with equally many threads."""
+    calls = [actor.call(RolloutActor.call, num_threads) for actor in actors.values()]
+    found = get_all([*calls, bare.call(BareVllm.num_threads)])
+    if len(set(found)) > 1:
+        raise ValueError(f"all sides must compute with as many threads, found {found}")
+
+
+def num_threads(engine: object = None) -> int:
+    """Threads that PyTorch computes with in this process."""
+    import torch
+
+    return torch.get_num_threads()
 
 
 def _start(

@@ -3,6 +3,10 @@
 The engines are simulated: they finish one group after a fixed time by sleeping, so that many of
 them fit on a machine. Everything else is the product's: the sampler threads, the streams, the
 hand-over to reward actors, and `RayGroups` in the driver.
+
+With one step queued, as in a synchronous run, every actor waits from its last group until the
+driver has taken the whole step and begun the next: `efficiency` shows what that costs. With more,
+the actors have work meanwhile, and only a driver that is slower than all of them shows.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import psutil
 
@@ -38,8 +42,6 @@ NUM_TOKENS = 100
 ROLLOUTS_PER_REWARD = 16
 MIB_PER_ACTOR = 190
 """Memory that no two of the actors share, most of it PyTorch's; measured on Linux."""
-QUEUED = 2
-"""Steps whose prompts the actors hold, so that none waits for the driver."""
 
 
 class SleepingEngine:
@@ -130,6 +132,7 @@ def run(
     group_s: float = 0.5,
     prompts_per_actor: int = 4,
     rounds: int = 5,
+    queued: int = 1,
 ) -> list[ResultRow]:
     """Rows of each size; a run has `rounds` steps of `prompts_per_actor` prompts an actor.
 
@@ -140,7 +143,12 @@ def run(
     rollouts, rewards = _start(config, max(sizes), group_s)
     try:
         figures = {
-            size: _measure(config, rollouts[:size], rewards, runs, rounds, prompts_per_actor * size)
+            size: _measure(
+                RayGroups(
+                    config, fleet=Fleet(rollouts[:size]), rewards=rewards, prompts=_Prompts()
+                ),
+                _Rounds(runs=runs, rounds=rounds, queued=queued, count=prompts_per_actor * size),
+            )
             for size in sizes
         }
     finally:
@@ -195,17 +203,18 @@ def _start(
     return rollouts, rewards
 
 
-def _measure(
-    config: GrpoConfig,
-    rollouts: Sequence[Handle[RolloutActor]],
-    rewards: Sequence[Handle[RewardActor]],
-    runs: int,
-    rounds: int,
-    count: int,
-) -> tuple[list[float], list[float]]:
-    """(groups a second, milliseconds of the driver's CPU a group) of each run of `rounds` steps
-    of `count` groups."""
-    groups = RayGroups(config, fleet=Fleet(rollouts), rewards=rewards, prompts=_Prompts())
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rounds:
+    """A run has `rounds` steps of `count` groups; the actors hold those of `queued` steps."""
+
+    runs: int
+    rounds: int
+    queued: int
+    count: int
+
+
+def _measure(groups: RayGroups, plan: _Rounds) -> tuple[list[float], list[float]]:
+    """(groups a second, milliseconds of the driver's CPU a group) of each run."""
     position = 0
 
     def begin(num_groups: int) -> None:
@@ -213,18 +222,18 @@ def _measure(
         groups.start(range(position, position + num_groups), min_version=-1)
         position += num_groups
 
-    begin(QUEUED * count)
+    begin(plan.queued * plan.count)
     rates, costs_ms = [], []
-    for number in range(runs + 1):
+    for number in range(plan.runs + 1):
         started_s, cpu_s = time.perf_counter(), time.process_time()
-        for _ in range(rounds if number else 1):
-            groups.take(count, dues=(), should_stop=lambda: False)
-            begin(count)
+        for _ in range(plan.rounds if number else 1):
+            groups.take(plan.count, dues=(), should_stop=lambda: False)
+            begin(plan.count)
         if number:  # the first round fills the pipeline
-            num_groups = rounds * count
+            num_groups = plan.rounds * plan.count
             rates.append(num_groups / (time.perf_counter() - started_s))
             costs_ms.append(1000 * (time.process_time() - cpu_s) / num_groups)
-    groups.take(QUEUED * count, dues=(), should_stop=lambda: False)
+    groups.take(plan.queued * plan.count, dues=(), should_stop=lambda: False)
     return rates, costs_ms
 
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from actors.cluster.handles import Handle, get_all, start_alone
 from actors.serve import ServeSettings, start_server, stop_server, url_of
-from benchmarks.result import ResultRow, make_row, ratio_row
+from benchmarks.result import ResultRow, make_row, ratio_row, turns
 from benchmarks.speed.rollout import BareVllm
 from t2g_ray.graph.constrained import graph_json_schema
 from t2g_ray.model.tokenizer import load_tokenizer
@@ -64,26 +64,39 @@ def run(model: str, *, runs: int, clients: int, requests: int) -> list[ResultRow
     records = generate_records("heldout", (runs + 1) * requests, seed=0)
     settings = ServeSettings(model=model, port=PORT, max_ongoing=clients)
     start_server(settings)
+    bare: Handle[BareAnswers] | None = None
+    rates: dict[str, list[float]] = {"server": [], "vllm": []}
+    times_ms = []
     try:
         bare = _start_bare(settings, clients)
-        server_rates, bare_rates, times_ms = [], [], []
+        # The first round warms both up and is not counted.
         for number in range(runs + 1):
             part = records[number * requests : (number + 1) * requests]
-            seconds, each = _ask_server(f"{url_of(settings)}/extract", part, clients)
-            server_rates.append(requests / seconds)
-            times_ms.append(1000 * each)
-            bare_rates.append(requests / _ask_bare(bare, model, part))
-        bare.kill()
+            for side in turns(list(rates), number):
+                if side == "server":
+                    seconds, each = _ask_server(f"{url_of(settings)}/extract", part, clients)
+                    times_ms.append(1000 * each)
+                else:
+                    seconds = _ask_bare(bare, model, part)
+                rates[side].append(requests / seconds)
     finally:
+        if bare is not None:
+            bare.kill()
         stop_server()
-    # The first round warms both up and is not counted.
-    server_rates, bare_rates, times_ms = server_rates[1:], bare_rates[1:], times_ms[1:]
+    return rows_of({side: each[1:] for side, each in rates.items()}, times_ms[1:])
+
+
+def rows_of(
+    rates: Mapping[str, Sequence[float]], times_ms: Sequence[npt.NDArray[np.float64]]
+) -> list[ResultRow]:
+    """Requests a second of both sides in each run, and the times of each run's requests."""
     return [
-        make_row("requests_per_s/server", server_rates, "requests/s"),
-        make_row("requests_per_s/vllm", bare_rates, "requests/s"),
-        ratio_row("server_over_vllm", server_rates, bare_rates),
-        make_row("latency_ms/p50", [float(np.percentile(one, 50)) for one in times_ms], "ms"),
-        make_row("latency_ms/p99", [float(np.percentile(one, 99)) for one in times_ms], "ms"),
+        *(make_row(f"requests_per_s/{side}", each, "requests/s") for side, each in rates.items()),
+        ratio_row("server_over_vllm", rates["server"], rates["vllm"]),
+        *(
+            make_row(f"latency_ms/p{q}", [float(np.percentile(one, q)) for one in times_ms], "ms")
+            for q in (50, 99)
+        ),
     ]
 
 
@@ -128,8 +141,12 @@ def _ask_server(
 
         def ask(body: dict[str, Any]) -> float:
             started = time.perf_counter()
-            client.post(url, json=body).raise_for_status()
-            return time.perf_counter() - started
+            answer = client.post(url, json=body).raise_for_status()
+            seconds = time.perf_counter() - started
+            # An answer without a graph has cost less than one with it.
+            if [one["graph"] is None for one in answer.json()["answers"]] != [False]:
+                raise ValueError(f"every answer must hold one graph, found {answer.text[:200]}")
+            return seconds
 
         started = time.perf_counter()
         with ThreadPoolExecutor(clients) as threads:

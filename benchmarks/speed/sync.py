@@ -14,8 +14,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from actors.cluster.fleet import Fleet
 from actors.cluster.handles import Handle, get_all, put, start_alone
 from actors.cluster.placement import connect
@@ -24,8 +22,10 @@ from actors.workers.learner import LearnerActor
 from actors.workers.rollout import RolloutActor, fetch
 from benchmarks.inputs.random_model import SIZES, write_random_model
 from benchmarks.result import ResultRow, make_row
+from benchmarks.speed.traffic import CountingGroup, CountingHandle, PeakMemory, Traffic
 from t2g_ray.config import GrpoConfig
 from t2g_ray.rollout.spec import rollout_spec
+from t2g_ray.weights.channels import Rendezvous
 from t2g_ray.weights.manifest import (
     MIB,
     Bucket,
@@ -36,8 +36,6 @@ from t2g_ray.weights.manifest import (
 )
 
 PARTS = ("pack", "put", "get", "digest", "load", "pack_kernels", "verify")
-MESSAGES = {"store": 2, "broadcast": 3, "ipc": 2}
-"""Messages for a bucket besides the calls: put and fetched, or announced, described and sent."""
 
 Timings = dict[str, list[float]]
 
@@ -62,6 +60,17 @@ class WeightSource(LearnerActor):
     def __init__(self, model: str, threads: int) -> None:
         super().__init__(rank=0, num_ranks=1, threads=threads, is_cpu=True)
         self._learner: Any = _Tensors(model)
+        self._group = CountingGroup(None)
+
+    def connect(self, rendezvous: Rendezvous) -> None:
+        """`connect`; what goes over the link is counted."""
+        super().connect(rendezvous)
+        link: Any = self._link
+        link._group = self._group = CountingGroup(link._group)
+
+    def num_sent(self) -> int:
+        """Messages over the link so far."""
+        return self._group.count
 
     def timed_publish(self, version: int, bucket_mib: float) -> tuple[Any, dict[str, float]]:
         """`publish`, and the seconds of its two halves."""
@@ -119,17 +128,6 @@ def _time_load(engine: Any, manifest: Manifest, buckets: Sequence[Bucket]) -> di
     }
 
 
-class _CountingHandle:
-    """An actor handle whose remote calls are counted."""
-
-    def __init__(self, actor: Any, calls: list[str]) -> None:
-        self._actor, self._calls = actor, calls
-
-    def __getattr__(self, name: str) -> Any:
-        self._calls.append(name)
-        return getattr(self._actor, name)
-
-
 def run(config: GrpoConfig, *, runs: int, sizes: Sequence[str] = tuple(SIZES)) -> list[ResultRow]:
     """Rows for each size, smallest first; the rows without a size are of the largest one."""
     connect()
@@ -147,12 +145,12 @@ def run(config: GrpoConfig, *, runs: int, sizes: Sequence[str] = tuple(SIZES)) -
         *rows,
         make_row("gb_per_s", figures["gb_per_s"], "GB/s"),
         make_row("messages", figures["messages"], "count"),
-        make_row("driver_rss_growth_mib", figures["driver_rss_growth_mib"], "MiB"),
+        make_row("driver_peak_growth_mib", figures["driver_peak_growth_mib"], "MiB"),
     ]
 
 
 def _rows_of_size(size: str, figures: Timings) -> list[ResultRow]:
-    units = {"gb_per_s": "GB/s", "messages": "count", "driver_rss_growth_mib": "MiB"}
+    units = {"gb_per_s": "GB/s", "messages": "count", "driver_peak_growth_mib": "MiB"}
     return [
         make_row(f"{name}/{size}", values, units.get(name, "ms"))
         for name, values in figures.items()
@@ -184,30 +182,30 @@ def _measure(config: GrpoConfig, model: str, runs: int) -> Timings:
 def _time_publish(
     config: GrpoConfig, learner: Handle[WeightSource], rollout: Handle[WeightSink], runs: int
 ) -> Timings:
-    calls: list[str] = []
+    traffic, memory = Traffic(), PeakMemory()
     weights = RayWeights(
         config.model_copy(update={"max_staleness": 0}),
-        learners=[Handle("learner/0", _CountingHandle(learner.actor, calls))],
-        fleet=Fleet([Handle("rollout/0", _CountingHandle(rollout.actor, calls))]),
+        learners=[CountingHandle("learner/0", learner.actor, traffic)],
+        fleet=Fleet([CountingHandle("rollout/0", rollout.actor, traffic)]),
     )
     # The first two syncs are verified, as in a run; what is timed are those that follow.
     versions = iter(v for v in range(1, 10**9) if v % config.sync.verify_every)
     for _ in range(2):
         weights.publish(next(versions))
-    names = ("ms", "gb_per_s", "messages", "driver_rss_growth_mib")
+    names = ("ms", "gb_per_s", "messages", "driver_peak_growth_mib")
     figures: Timings = {name: [] for name in names}
-    before = psutil.Process().memory_info().rss
     for _ in range(runs):
-        calls.clear()
+        traffic.calls = traffic.references = 0
+        sent = get_all([learner.call(WeightSource.num_sent)])[0]
+        memory.start()
         started = time.perf_counter()
         report = weights.publish(next(versions))
         seconds = time.perf_counter() - started
-        growth = psutil.Process().memory_info().rss - before
+        figures["driver_peak_growth_mib"].append(memory.growth() / MIB)
         figures["ms"].append(1000 * seconds)
         figures["gb_per_s"].append(report.num_bytes / 1e9 / seconds)
-        of_buckets = MESSAGES[config.sync.transport] * report.num_buckets
-        figures["messages"].append(len(calls) + of_buckets)
-        figures["driver_rss_growth_mib"].append(growth / MIB)
+        over_link = get_all([learner.call(WeightSource.num_sent)])[0] - sent
+        figures["messages"].append(traffic.messages + over_link)
     return figures
 
 

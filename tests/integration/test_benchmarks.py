@@ -28,6 +28,10 @@ SMALL = (
     "rollout.actors=1",
     "learner.ranks=1",
 )
+LONGER = (
+    *(one for one in SMALL if not one.startswith("sampling.")),
+    "sampling.max_new_tokens=48",
+)
 
 
 def measure(
@@ -61,16 +65,15 @@ def test_rewards(tmp_path: Path) -> None:
 def test_scale(tmp_path: Path) -> None:
     rows = measure(tmp_path, "scale", "--sizes", "1,2", "--group-s", "0.1", "--rounds", "3")
     assert_positive(rows, ["driver_ms_per_group", "groups_per_s/1", "groups_per_s/2"])
-    # An engine that sleeps cannot be faster than it is; a queue that was full at the start can
-    # give one group a second early.
-    assert 0 < rows["efficiency_2"] <= 1.25
+    # An engine that sleeps cannot be faster than it is.
+    assert 0 < rows["efficiency_2"] <= 1.05
 
 
 def test_sync(tmp_path: Path) -> None:
     rows = measure(tmp_path, "sync", "--sizes", "demo", "sync.bucket_mib=0.25")
     parts = ("pack", "put", "get", "digest", "load", "pack_kernels", "verify")
     assert_positive(rows, ["gb_per_s", "demo_policy_ms", *(f"{part}_ms/demo" for part in parts)])
-    assert "driver_rss_growth_mib" in rows
+    assert 0 <= rows["driver_peak_growth_mib"] < 64
     # One call to the learner, one to the sampler, and each bucket once put and once fetched:
     # 0.9 MB in buckets of 0.25 MiB are 4 or 5, for some 40 tensors.
     assert 2 + 2 * 3 <= rows["messages"] <= 2 + 2 * 6
@@ -81,7 +84,7 @@ def test_learner(tmp_path: Path, tied_model: Path) -> None:
     for layout in ("joined", "packed"):
         assert_positive(rows, [f"tokens_per_s/{layout}", f"mfu/{layout}"])
         assert 0 <= rows[f"attention_padding_share/{layout}"] < 1
-    assert rows["padding_share/packed"] == 0 < rows["padding_share/joined"] < 1
+    assert 0 < rows["padding_share/joined"] < 1
     assert rows["computed_share/packed"] < rows["computed_share/joined"] < 1
     assert_positive(rows, ["packed_over_joined", "matmul_peak"])
 
@@ -137,7 +140,8 @@ def test_ablations(tmp_path: Path, wavering_model: Path, monkeypatch: pytest.Mon
         [
             *("--seeds", "0", "--steps", "1", "--records", "4", "--variants", "default"),
             *("--policies", str(tmp_path / "seeds"), "--out", str(tmp_path / "out")),
-            *("--table", str(table), "--set", *SMALL, "sampling.max_new_tokens=48"),
+            *("--table", str(table), "--published", str(tmp_path / "ablations.json")),
+            *("--set", *LONGER),
         ]
     )
     result = json.loads((tmp_path / "out" / "seed_0" / "default.json").read_text())
@@ -148,13 +152,17 @@ def test_ablations(tmp_path: Path, wavering_model: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.long
-def test_peers(tmp_path: Path, tied_model: Path) -> None:
+def test_peers(tmp_path: Path, wavering_model: Path) -> None:
     pytest.importorskip("trl", reason="TRL is installed for this comparison only")
-    rows = measure(
-        tmp_path, "peers", "--steps", "1", "--staleness", "0", *with_model(tmp_path, tied_model)
-    )
+    # Without a group that has signal there is nothing trained to compare.
+    sizes = ("prompts_per_step=4", "group_size=8", "data.train_records=64", "reward.level=record")
+    small = (*LONGER[3:], *sizes)
+    options = ("--steps", "2", "--staleness", "0", *with_model(tmp_path, wavering_model))
+    rows = measure(tmp_path, "peers", *options, small=small)
     assert_positive(rows, ["completions_per_s/trl", "completions_per_s/sync", "ratio_vs_trl"])
     assert rows["ratio_vs_trl"] == rows["ratio_vs_trl/sync"]
-    # An untrained policy stops nowhere: both sides write up to the limit.
-    assert rows["tokens_per_completion/trl"] <= 8
-    assert rows["tokens_per_completion/sync"] <= 8
+    assert rows["trained_ratio_vs_trl"] == rows["trained_ratio_vs_trl/sync"]
+    for side in ("trl", "sync"):
+        assert 0 < rows[f"tokens_per_completion/{side}"] <= 48
+        consumed, trained = (rows[f"{key}completions_per_s/{side}"] for key in ("", "trained_"))
+        assert trained == pytest.approx(consumed * (1 - rows[f"no_signal_share/{side}"]))

@@ -52,7 +52,6 @@ unit/rewards/test_parts.py: every part is graded through it
 unit/vllm_private/test_parts.py: the layers of a worker; the rest needs an engine
     t2g_ray.vllm_private.worker
 unit/benchmarks/quality/test_ablations.py: variants and their table
-    benchmarks.quality.ablation_table
     benchmarks.quality.variants
 integration/test_generate.py: needs an engine and Ray
     t2g_ray.data.generate.teachers.vllm_teacher
@@ -95,11 +94,7 @@ integration/test_benchmarks.py: each measures Ray's actors, engines or ranks
     benchmarks.inputs.policy
     benchmarks.inputs.random_model
     benchmarks.inputs.workload
-    benchmarks.peers.compare
-    benchmarks.peers.trl_side
     benchmarks.speed.rewards
-    benchmarks.speed.rollout
-    benchmarks.speed.serve
     benchmarks.speed.sync
 """
 """A test file below tests/, why the modules below it have none of their own, and these modules."""

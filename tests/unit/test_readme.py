@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-WITHOUT_MODULES = ("configs", "docs", "tests", "requirements", "benchmarks/baselines")
+WITHOUT_MODULES = (
+    "configs",
+    "docs",
+    "tests",
+    "requirements",
+    "benchmarks/baselines",
+    "benchmarks/published",
+)
 IGNORED = {"__pycache__", "images"}
 
 

@@ -1,47 +1,40 @@
-"""Benchmark results: rows over runs, the JSON form, and what baselines and limits make of them."""
+"""Benchmark results: rows over runs, turns of the sides, and the JSON form."""
 
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from benchmarks import result as module
 from benchmarks.result import (
-    BASELINES,
-    ResultRow,
-    compare,
-    document,
-    main,
+    current_commit,
     make_row,
     ratio_row,
-    report,
+    read_result,
+    result_from,
+    result_of,
+    to_json,
+    turns,
+    write_section,
 )
+from tests.unit.benchmarks.parts import result, row
+
+NAN, INF = float("nan"), float("inf")
 
 
-def result(rows: list[dict[str, Any]], cores: int = 2) -> dict[str, Any]:
-    return {"bench": "x", "machine": {"cores": cores}, "versions": {}, "rows": rows}
+def test_a_row_has_the_median_the_ends_and_the_values_of_all_runs() -> None:
+    found = make_row("speed", [3.0, 9.0, 4.0], "tokens/s")
+    assert (found.median, found.min, found.max, found.runs) == (4.0, 3.0, 9.0, 3)
+    assert found.values == (3.0, 9.0, 4.0)
 
 
-def row(metric: str, median: float, unit: str = "tokens/s") -> dict[str, Any]:
-    return {
-        "metric": metric,
-        "median": median,
-        "min": median,
-        "max": median,
-        "unit": unit,
-        "runs": 1,
-    }
-
-
-def test_a_row_has_the_median_and_the_ends_of_all_runs() -> None:
-    assert make_row("speed", [3.0, 9.0, 4.0], "tokens/s") == ResultRow(
-        metric="speed", median=4.0, min=3.0, max=9.0, unit="tokens/s", runs=3
-    )
-
-
-@pytest.mark.parametrize("values", [[], [1.0, float("nan")], [float("inf")]])
+@pytest.mark.parametrize("values", [[], [1.0, NAN], [INF], [-INF, 1.0], [NAN, NAN, 1.0]])
 def test_a_row_refuses_to_stand_for_nothing_or_for_what_is_not_finite(values: list[float]) -> None:
     with pytest.raises(ValueError, match="speed needs a finite value"):
         make_row("speed", values, "tokens/s")
@@ -59,94 +52,119 @@ def test_sides_of_a_ratio_must_have_the_same_runs() -> None:
         ratio_row("a_over_b", [1.0, 2.0], [1.0])
 
 
+@pytest.mark.parametrize("below", [[], [0.0], [1.0, 0.0], [-1.0], [2.0, -1.0, 3.0]], ids=str)
+def test_a_ratio_needs_something_to_divide_by(below: list[float]) -> None:
+    with pytest.raises(ValueError, match="a_over_b needs values above 0"):
+        ratio_row("a_over_b", [1.0] * len(below), below)
+
+
+@given(st.integers(1, 7), st.integers(0, 5))
+def test_every_side_has_each_place_equally_often(num_sides: int, cycles: int) -> None:
+    sides = list(range(num_sides))
+    orders = [turns(sides, number) for number in range(cycles * num_sides)]
+    assert all(sorted(order) == sides for order in orders)
+    for place in sides:
+        assert sorted(order[place] for order in orders) == sorted(cycles * sides)
+
+
 def test_the_document_has_the_keys_that_readers_rely_on() -> None:
-    rows = [make_row("speed", [1.0, 2.0, 3.0], "tokens/s")]
-    content = document("rollout", rows, "t2g bench rollout")
-    assert list(content) == ["bench", "command", "machine", "versions", "rows"]
-    assert content["rows"] == [
-        {"metric": "speed", "median": 2.0, "min": 1.0, "max": 3.0, "unit": "tokens/s", "runs": 3}
-    ]
+    made = result_of(
+        "rollout",
+        [make_row("speed", [1.0, 2.0, 3.0], "tokens/s")],
+        command="t2g bench rollout",
+        settings={"calls": 4},
+        config={"rollout.actors": 2},
+    )
+    content = to_json(made)
+    assert {"bench", "machine", "versions", "rows"} <= content.keys()
+    (found,) = content["rows"]
+    assert {key: found[key] for key in ("metric", "median", "min", "max", "unit", "runs")} == {
+        "metric": "speed",
+        "median": 2.0,
+        "min": 1.0,
+        "max": 3.0,
+        "unit": "tokens/s",
+        "runs": 3,
+    }
     assert content["machine"]["cores"] >= 1
     assert "python" in content["versions"]
+    assert result_from(content) == made
 
 
-def test_a_goal_bounds_the_median_itself() -> None:
-    limits = {"speed": {"goal": (5.0, None)}}
-    good, bad = (compare(result([row("speed", s)]), {}, limits)[0] for s in (5.0, 4.9))
-    assert (good.is_ok, good.expected, good.baseline) == (True, ">= 5", None)
-    assert bad.is_ok is False
-
-
-def test_a_baseline_bounds_the_ratio_to_its_median() -> None:
-    limits = {"speed": {"of_baseline": (0.8, 1.5)}}
-    baseline = result([row("speed", 100.0)])
-    verdicts = [compare(result([row("speed", s)]), baseline, limits)[0] for s in (80, 79, 150, 151)]
-    assert [verdict.is_ok for verdict in verdicts] == [True, False, True, False]
-    assert verdicts[0].baseline == 100.0
-    assert verdicts[0].expected == ">= 0.8 and <= 1.5 x baseline"
-
-
-def test_goal_and_baseline_must_both_hold() -> None:
-    limits = {"speed": {"goal": (50.0, None), "of_baseline": (0.8, None)}}
-    verdict = compare(result([row("speed", 60.0)]), result([row("speed", 100.0)]), limits)[0]
-    assert verdict.is_ok is False
-    assert verdict.expected == ">= 50, >= 0.8 x baseline"
-
-
-def test_speeds_of_another_machine_are_not_compared_but_ratios_are() -> None:
-    limits = {name: {"of_baseline": (0.8, None)} for name in ("speed", "share")}
-    baseline = result([row("speed", 100.0), row("share", 0.5, "share")], cores=64)
-    found = result([row("speed", 1.0), row("share", 0.1, "share")], cores=2)
-    speed, share = compare(found, baseline, limits)
-    assert (speed.is_ok, speed.baseline) == (None, None)
-    assert (share.is_ok, share.baseline) == (False, 0.5)
-
-
-def test_a_row_without_limits_gets_no_verdict() -> None:
-    assert compare(result([row("speed", 1.0)]), {}, {})[0].is_ok is None
-
-
-def test_the_report_writes_the_file_and_prints_every_figure(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"median": 9.0},
+        {"min": 0.0},
+        {"max": 9.0},
+        {"runs": 30},
+        {"values": []},
+        {"values": [1.0, 2.0, NAN]},
+        {"values": [2.0]},
+    ],
+    ids=str,
+)
+def test_a_file_whose_row_is_not_that_of_its_values_is_refused(
+    tmp_path: Path, change: dict[str, Any]
 ) -> None:
-    path = tmp_path / "deep" / "rollout.json"
-    verdicts = report("rollout", [make_row("actor_over_vllm", [0.9], "ratio")], "", path)
-    assert verdicts[0].is_ok is False  # the goal in limits.json is 0.95
-    assert json.loads(path.read_text())["rows"][0]["median"] == 0.9
-    printed = capsys.readouterr().out
-    assert "actor_over_vllm" in printed
-    assert "outside" in printed
+    content = to_json(result(row("speed", 1.0, 2.0, 3.0)))
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(content))
+    read_result(path)
+    content["rows"][0] |= change
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"x\.json must be a result"):
+        read_result(path)
 
 
-def test_files_become_sections_with_command_figures_target_and_machine(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("missing", ["rows", "settings", "config", "commit", "measured", "machine"])
+def test_a_file_without_what_figures_depend_on_is_refused(tmp_path: Path, missing: str) -> None:
+    content = to_json(result())
+    del content[missing]
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=f"x.json must be a result.*{missing}"):
+        read_result(path)
+
+
+@pytest.mark.parametrize("rows", [[], [row("speed", 1.0), row("speed", 2.0)]], ids=["none", "two"])
+def test_a_result_has_rows_and_one_of_each_metric(rows: list[Any]) -> None:
+    with pytest.raises(ValueError, match="needs rows, one of each metric"):
+        result_of("x", rows, command="", settings={}, config={})
+
+
+def test_code_that_no_commit_holds_is_marked_and_kept_results_are_not_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "rollout.json"
-    rows = [row("actor_over_vllm", 0.9, "ratio"), row("generated_tokens_per_s/vllm", 12345.6)]
-    facts = {"bench": "rollout", "command": "t2g bench rollout", "versions": {"ray": "1.2"}}
-    path.write_text(json.dumps({**facts, "machine": {"cores": 3}, "rows": rows}))
-    main([str(path)])
-    assert capsys.readouterr().out.splitlines() == [
-        "### rollout",
-        "",
-        "`t2g bench rollout`",
-        "",
-        "| metric | median | min | max | unit | runs | target | met |",
-        "|---|--:|--:|--:|---|--:|---|---|",
-        "| `actor_over_vllm` | 0.9 | 0.9 | 0.9 | ratio | 1 | >= 0.95 | no |",
-        "| `generated_tokens_per_s/vllm` | 12,346 | 12,346 | 12,346 | tokens/s | 1 |  |  |",
-        "",
-        "Measured on: cores 3, ray 1.2.",
-        "",
-    ]
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    assert current_commit() == "unknown"
+
+    def git(*arguments: str) -> None:
+        identity = ("-c", "user.name=a", "-c", "user.email=a@b")
+        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True)
+
+    for folder in ("t2g_ray", "benchmarks/published", "docs"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "file").write_text("old")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-q", "-m", "first")
+    clean = current_commit()
+    assert len(clean) == 12
+    for folder in ("benchmarks/published", "docs"):
+        (tmp_path / folder / "file").write_text("new")
+    assert current_commit() == clean
+    (tmp_path / "t2g_ray" / "file").write_text("new")
+    assert current_commit() == f"{clean}+changes"
 
 
-def test_limits_are_pairs_of_bounds_of_known_benchmarks() -> None:
-    limits = json.loads((BASELINES / "limits.json").read_text())
-    assert set(limits) <= {"rollout", "rewards", "sync", "learner", "loop", "peers", "scale"}
-    for metrics in limits.values():
-        for kinds in metrics.values():
-            assert set(kinds) <= {"goal", "of_baseline"}
-            for bounds in kinds.values():
-                assert len(bounds) == 2
-                assert any(bound is not None for bound in bounds)
+@pytest.mark.parametrize("old", ["", "# Title\n", "# Title\n<!-- x -->\nold\n<!-- end of x -->\n"])
+def test_a_section_is_replaced_and_the_rest_stays(tmp_path: Path, old: str) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(old)
+    write_section(page, "x", "new")
+    title = "# Title\n" if old else ""
+    assert page.read_text() == f"{title}<!-- x -->\n\nnew\n<!-- end of x -->\n"
+    page.write_text(page.read_text() + "tail\n")
+    write_section(page, "x", "newer")
+    assert page.read_text() == f"{title}<!-- x -->\n\nnewer\n<!-- end of x -->\ntail\n"

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from benchmarks.quality import ablations
-from benchmarks.quality.ablation_table import section, table
+from benchmarks.quality.ablation_table import section
 from benchmarks.quality.ablations import AblationSettings, main, run_variant
 from benchmarks.quality.variants import DEFAULT, SFT, VARIANTS
 from t2g_ray.config import GrpoConfig, load_config
@@ -178,48 +177,16 @@ def test_a_variant_that_fails_leaves_the_others_and_an_exit_code(
     product: Product, settings: AblationSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     product.failing = "max_staleness=1"
-    page_path = tmp_path / "ablations.md"
+    page_path, published = tmp_path / "ablations.md", tmp_path / "published" / "ablations.json"
     options = ["--out", str(settings.out), "--policies", str(settings.policies), "--seeds", "3"]
     options += ["--variants", "async_1", "async_2", "--table", str(page_path)]
+    options += ["--published", str(published)]
     with pytest.raises(SystemExit, match="async_1, seed 3"):
         main(options)
     shown = page_path.read_text()
     assert "| async_2 |" in shown and "| async_1 |" not in shown
     assert "- async_1, seed 3" in shown
+    document = json.loads(published.read_text())
+    assert set(document["variants"]) == {DEFAULT, "async_2"}
+    assert section(document) in shown
     assert "| async_2 |" in capsys.readouterr().out
-
-
-def result(entities: float, by_record: list[list[int]], changes: list[str]) -> dict[str, Any]:
-    return {
-        "f1/entities": entities,
-        "f1/relations": 0.5,
-        "json_valid_rate": 1.0,
-        "by_record": by_record,
-        "wall_s": 60.4,
-        "made_by": {
-            "changes": changes,
-            "steps": 9,
-            "records": 2,
-            "code": "abc",
-            "machine": {"cores": 2},
-            "versions": {"ray": "1"},
-        },
-    }
-
-
-def test_the_table_has_means_over_seeds_and_paired_intervals_against_the_default() -> None:
-    results = {
-        DEFAULT: {0: result(0.5, [MISSED], []), 1: result(0.7, [MISSED], [])},
-        "a": {0: result(0.7, [FOUND], ["x=1"]), 1: result(0.7, [FOUND], ["x=1"])},
-        "b": {1: result(0.7, [MISSED], ["x=2"])},
-        "failed": {},
-    }
-    assert table(results).splitlines()[2:] == [
-        "| default |  | 0.550 | 0.500, 0.600 | 0.600 | 0.500 | 1.000 |  | 60 |",
-        "| a | `x=1` | 0.600 | 0.600, 0.600 | 0.700 | 0.500 | 1.000 "
-        "| +0.050 [+1.000, +1.000] | 60 |",
-        "| b | `x=2` | 0.600 | 0.600 | 0.700 | 0.500 | 1.000 | +0.000 [+0.000, +0.000] | 60 |",
-    ]
-    shown = section(results, [], "python -m benchmarks.quality.ablations")
-    assert "Failed" not in shown
-    assert "cores 2, ray 1" in shown and "code abc" in shown

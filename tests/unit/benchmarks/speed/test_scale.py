@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from benchmarks.speed import scale
-from benchmarks.speed.scale import SleepingEngine
+from benchmarks.speed.scale import SleepingEngine, _measure, _Rounds
 from t2g_ray.rollout.spec import Sampling
 from t2g_ray.types import Prompt
 
@@ -21,6 +23,9 @@ class Clock:
 
     def sleep(self, seconds: float) -> None:
         self.now_s += seconds
+
+    def process_time(self) -> float:
+        return self.now_s
 
 
 def test_a_simulated_engine_keeps_its_pace_when_its_caller_is_late(
@@ -42,3 +47,42 @@ def test_a_simulated_engine_keeps_its_pace_when_its_caller_is_late(
     # Due at 1, 2, 3 and 4 s; the second is fetched late, at 2.5 s, and delays nothing.
     assert times_s == [1.0, 2.5, 3.0, 4.0]
     assert not engine.is_busy
+
+
+class Groups:
+    """Stands for RayGroups: 4 groups a second, and a driver that takes its time for a step."""
+
+    def __init__(self, clock: Clock, driver_s: float) -> None:
+        self.clock, self.driver_s = clock, driver_s
+        self.begun = self.taken = 0
+        self.most_ahead = 0
+        self.ready_s = 0.0
+
+    def start(self, positions: range, *, min_version: int) -> None:
+        self.begun += len(positions)
+        self.most_ahead = max(self.most_ahead, self.begun - self.taken)
+        # Engines that stood still go on from now.
+        self.ready_s = max(self.ready_s, self.clock.now_s) + len(positions) / 4
+
+    def take(self, count: int, **_: Any) -> None:
+        rest = self.begun - self.taken - count
+        self.clock.now_s = max(self.clock.now_s, self.ready_s - rest / 4) + self.driver_s
+        self.taken += count
+
+
+@pytest.mark.parametrize("driver_s", [0.0, 0.1, 0.5, 1.0])
+def test_a_slow_driver_shows_with_one_step_queued_and_is_hidden_with_two(
+    monkeypatch: pytest.MonkeyPatch, driver_s: float
+) -> None:
+    rates = {}
+    for queued in (1, 2):
+        clock = Clock()
+        monkeypatch.setattr(scale, "time", clock)
+        groups: Any = Groups(clock, driver_s)
+        plan = _Rounds(runs=3, rounds=10, queued=queued, count=8)
+        rates[queued], costs_ms = _measure(groups, plan)
+        assert groups.most_ahead == queued * 8 and groups.begun == groups.taken
+        assert len(costs_ms) == 3
+    # Eight groups take 2 s.
+    assert rates[1] == pytest.approx(3 * [8 / (2 + driver_s)])
+    assert rates[2] == pytest.approx(3 * [4.0], rel=0.02)

@@ -1,14 +1,15 @@
 """Token log-probs -> the loss of a micro-batch, and the sums behind the metrics.
 
     loss = sum over tokens of
-           share * (-importance * objective + kl_coef * kl - entropy_coef * entropy)
+           share * (importance * (kl_coef * kl - objective) - entropy_coef * entropy)
 
 Each factor is a small function chosen by name in `AlgorithmConfig`; docs/algorithms.md has the
-equations. Axes: K trained tokens of the micro-batch (docs/glossary.md).
+equations, and says which expectation each term estimates when another policy wrote the tokens.
+Axes: K trained tokens of the micro-batch (docs/glossary.md).
 
 Invariant: everything returned is a sum over tokens whose summands depend on their own sample
-alone; the caller divides by constants of the whole batch, so the result does not depend on how
-the batch was cut.
+alone; the caller divides by constants of the whole batch, so cutting the batch in another way
+changes the result by rounding alone.
 """
 
 from __future__ import annotations
@@ -71,11 +72,14 @@ def policy_loss(tokens: TokenBatch, algorithm: AlgorithmConfig) -> LossSums:
     losses = -(weights * objective)
     kl = torch.zeros_like(losses)
     if tokens.reference_logprobs is not None:
-        kl = KL_ESTIMATES[algorithm.kl_estimator](tokens.logprobs, tokens.reference_logprobs)
-        penalty = log_ratio.exp() * kl if algorithm.kl_unbiased else kl
-        losses = losses + algorithm.kl_coef * penalty
+        kl = weights * kl_penalties(tokens, tokens.reference_logprobs, algorithm)
+        losses = losses + algorithm.kl_coef * kl
     if algorithm.entropy_coef:
-        losses = losses - algorithm.entropy_coef * tokens.entropies
+        # The entropy sums over all tokens that could follow, so only who wrote the tokens before
+        # matters to it: a weight of this token alone would add noise and correct nothing.
+        bonus = tokens.entropies
+        bonus = weights * bonus if algorithm.importance_level == "sequence" else bonus
+        losses = losses - algorithm.entropy_coef * bonus
     mismatch = tokens.old_logprobs - tokens.sampler_logprobs
     return LossSums(
         loss=(token_shares(tokens.sample_of, algorithm) * losses).sum(),
@@ -96,12 +100,16 @@ def policy_loss(tokens: TokenBatch, algorithm: AlgorithmConfig) -> LossSums:
 def log_ratios(tokens: TokenBatch, *, level: Literal["token", "sequence"]) -> torch.Tensor:
     """log pi / pi_old of each token, or its mean over the token's sample, [K].
 
-    The mean is GSPO's length-normalised sequence ratio (arXiv:2507.18071), eq. 7.
+    The mean is GSPO's length-normalised sequence ratio (arXiv:2507.18071), eq. 7, and its gradient
+    reaches each token through that token's own log-prob (GSPO-token, eq. 14): the same in sum, and
+    a weight of a token then weighs that token's gradient and no other's.
     """
     difference = tokens.logprobs - tokens.old_logprobs
     if level == "token":
         return difference
-    return _sums_by_sample(difference, tokens.sample_of) / _lengths(tokens.sample_of)
+    known = difference.detach()
+    mean = _sums_by_sample(known, tokens.sample_of) / _lengths(tokens.sample_of)
+    return mean + (difference - known)
 
 
 # --- objectives: what is maximised for each token [K], and whether its bound was active ---
@@ -183,6 +191,20 @@ def kl_k3(logprobs: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 KL_ESTIMATES: Mapping[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = MappingProxyType(
     {"k1": kl_k1, "k2": kl_k2, "k3": kl_k3}
 )
+
+
+def kl_penalties(
+    tokens: TokenBatch, reference: torch.Tensor, algorithm: AlgorithmConfig
+) -> torch.Tensor:
+    """pi / pi_old times the chosen estimate of KL(pi | reference), [K].
+
+    The ratio is the token's own whatever `ratio` says: after the first update pi_old wrote the
+    token, and an estimate wants tokens of pi. With `kl_unbiased` it carries gradient too
+    (DeepSeek-V3.2, arXiv:2512.02556).
+    """
+    ratio = (tokens.logprobs - tokens.old_logprobs).exp()
+    estimate = KL_ESTIMATES[algorithm.kl_estimator](tokens.logprobs, reference)
+    return (ratio if algorithm.kl_unbiased else ratio.detach()) * estimate
 
 
 # --- normalisation: loss = sum of share * token loss / divisor ---

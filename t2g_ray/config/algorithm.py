@@ -38,10 +38,11 @@ class AlgorithmConfig(Section):
     """Leave completions that ended at the length limit out of the loss; their rewards still count
     in the means and deviations."""
     importance: Literal["truncate", "mask", "none"] = "truncate"
-    """Importance weight of tokens that another policy wrote: truncated at importance_cap, 0 outside
-    [1 / importance_cap, importance_cap], or always 1."""
+    """Importance weight, in objective and KL, of tokens that another policy wrote: truncated at
+    importance_cap, 0 outside [1 / importance_cap, importance_cap], or always 1."""
     importance_level: Literal["token", "sequence"] = "token"
-    """Importance weight of each token by itself, or the product over its completion."""
+    """Importance weight of each token by itself, or the product over its completion; only the
+    latter corrects which prefixes were written, and weighs the entropy too."""
     importance_cap: float = Field(default=2.0, ge=1)
     """Bound of the importance weight."""
     kl_coef: float = Field(default=0.0, ge=0)
@@ -50,7 +51,8 @@ class AlgorithmConfig(Section):
     kl_estimator: Literal["k1", "k2", "k3"] = "k3"
     """Estimator of that KL for each token."""
     kl_unbiased: bool = False
-    """Multiply that estimate by the ratio, so that the gradient of k1 and k3 is the KL's own."""
+    """Let the ratio of the token to the old policy, by which that estimate is multiplied, carry
+    gradient: that of k1 and k3 is then the KL's own."""
     entropy_coef: float = Field(default=0.0, ge=0)
     """Weight of the entropy bonus, which is subtracted from the loss."""
     parity_tolerance: float | None = Field(default=None, gt=0)

@@ -5,8 +5,8 @@ completions of its group. `joined`: a padded row of prompt and completion for ea
 models that cannot read packed rows. Axes: R rows, L tokens of a row, K trained tokens in sample
 order (docs/glossary.md).
 
-Invariant: how samples are cut into micro-batches and ranks changes no gradient, because losses
-are sums over K divided by a constant of the whole batch.
+Invariant: how samples are cut into micro-batches and ranks changes the gradient by rounding alone,
+because losses are sums over K divided by a constant of the whole batch.
 """
 
 from __future__ import annotations

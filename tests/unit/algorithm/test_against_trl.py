@@ -52,6 +52,7 @@ class Case:
     name: str
     ours: dict[str, Any]
     theirs: dict[str, Any]
+    is_first_update: bool = False
 
 
 CLIP = {"clip_low": 0.1, "clip_high": 0.15}
@@ -77,7 +78,9 @@ CASES = (
 def completions(group: int) -> list[list[int]]:
     """Ids of a group's completions; the last token ends those shorter than the limit."""
     random = np.random.default_rng(group)
-    return [[int(x) for x in random.integers(300, 480, n)] for n in LENGTHS[group]]
+    rows = [[int(x) for x in random.integers(300, 480, n)] for n in LENGTHS[group]]
+    end = build_tokenizer().eos_token_id
+    return [row if len(row) == MAX_NEW_TOKENS else [*row[:-1], end] for row in rows]
 
 
 def moved(policy: PreTrainedModel, scale: float) -> PreTrainedModel:
@@ -98,14 +101,22 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedModel:
     return load_policy(folder)[0].eval()
 
 
-def summary(group: int) -> GroupSummary:
+Rewards = tuple[tuple[float, ...], ...]
+
+
+def summary(group: int, rewards: Rewards) -> GroupSummary:
+    lengths = LENGTHS[group]
     return group_summary(
-        group, REWARDS[group], lengths=LENGTHS[group], prompt_tokens=len(PROMPTS[group])
+        group,
+        rewards[group],
+        lengths=lengths,
+        prompt_tokens=len(PROMPTS[group]),
+        is_truncated=tuple(length == MAX_NEW_TOKENS for length in lengths),
     )
 
 
-def samples(algorithm: AlgorithmConfig) -> list[Sample]:
-    plans = plan_advantages([summary(0), summary(1)], algorithm)
+def samples(algorithm: AlgorithmConfig, rewards: Rewards = REWARDS) -> list[Sample]:
+    plans = plan_advantages([summary(group, rewards) for group in range(2)], algorithm)
     return [
         Sample(
             group=group,
@@ -113,19 +124,27 @@ def samples(algorithm: AlgorithmConfig) -> list[Sample]:
             completion_ids=np.array(ids, np.int32),
             sampler_logprobs=np.zeros(len(ids), np.float32),
             versions=np.zeros(len(ids), np.int32),
-            advantage=advantage or 0.0,
+            advantage=advantage,
         )
         for group, plan in enumerate(plans)
         for ids, advantage in zip(completions(group), plan, strict=True)
+        if advantage is not None
     ]
 
 
 def our_loss(
-    reference: PreTrainedModel, algorithm: AlgorithmConfig, *, is_packed: bool
+    reference: PreTrainedModel,
+    algorithm: AlgorithmConfig,
+    *,
+    is_packed: bool,
+    is_first_update: bool = False,
+    rewards: Rewards = REWARDS,
 ) -> tuple[float, dict[str, torch.Tensor]]:
     """What the learner computes, in one micro-batch and on one rank."""
-    micro = collate_policy(samples(algorithm), is_packed=is_packed)
-    first, old, policy = (moved(reference, scale) for scale in (0.0, 0.02, 0.03))
+    batch = samples(algorithm, rewards)
+    micro = collate_policy(batch, is_packed=is_packed)
+    scales = (0.0, 0.02, 0.02 if is_first_update else 0.03)
+    first, old, policy = (moved(reference, scale) for scale in scales)
     for each in (first, old, policy) if is_packed else ():
         assert enable_packing(each) is None
     with torch.no_grad():
@@ -145,8 +164,9 @@ def our_loss(
         ),
         algorithm,
     )
-    assert float(sums.clipped) > 0  # else the test would say nothing of the bounds
-    lengths = [length for group in LENGTHS for length in group]
+    # Else the test would say nothing of the bounds.
+    assert is_first_update or float(sums.clipped) > 0
+    lengths = [len(sample.completion_ids) for sample in batch]
     loss = sums.loss / loss_divisor(lengths, algorithm, MAX_NEW_TOKENS)
     loss.backward()
     return loss.item(), gradients(policy)
@@ -157,7 +177,12 @@ def gradients(policy: PreTrainedModel) -> dict[str, torch.Tensor]:
 
 
 def their_loss(
-    reference: PreTrainedModel, folder: Path, *, beta: float, **settings: Any
+    reference: PreTrainedModel,
+    folder: Path,
+    *,
+    is_first_update: bool = False,
+    rewards: Rewards = REWARDS,
+    **settings: Any,
 ) -> tuple[float, dict[str, torch.Tensor]]:
     """What TRL's trainer computes from the rewards of the same ids."""
     from datasets import Dataset
@@ -173,7 +198,7 @@ def their_loss(
         }
 
     def reward(**_: Any) -> list[float]:
-        return [value for group in REWARDS for value in group]
+        return [value for group in rewards for value in group]
 
     trainer = GRPOTrainer(
         model=moved(reference, 0.02),
@@ -188,7 +213,6 @@ def their_loss(
             num_iterations=2,
             temperature=TEMPERATURE,
             max_completion_length=MAX_NEW_TOKENS,
-            beta=beta,
             gradient_checkpointing=False,
             bf16=False,
             **{"epsilon": 0.1, "epsilon_high": 0.15, **settings},
@@ -201,24 +225,78 @@ def their_loss(
     trainer.model.train()
     rows = [{"prompt": str(group)} for group in range(2) for _ in range(4)]
     inputs = trainer._generate_and_score_completions(rows)
-    trainer.model.load_state_dict(moved(reference, 0.03).state_dict())
+    if not is_first_update:
+        trainer.model.load_state_dict(moved(reference, 0.03).state_dict())
     loss = trainer.compute_loss(trainer.model, inputs)
     loss.backward()
     return loss.item(), gradients(trainer.model)
 
 
-@pytest.mark.parametrize(("beta", "is_unbiased"), [(0.0, False), (0.3, False), (0.3, True)])
-@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
-def test_loss_and_gradient_equal_those_of_trl(
-    case: Case, beta: float, is_unbiased: bool, reference: PreTrainedModel, tmp_path: Path
+def assert_same(
+    case: Case, reference: PreTrainedModel, folder: Path, *, scale: float = 1.0, **of: Any
 ) -> None:
-    ours = {"advantage": "group_std", "kl_coef": beta, "kl_unbiased": is_unbiased}
-    algorithm = AlgorithmConfig.model_validate({**ours, **CLIP, **case.ours})
-    theirs = {**case.theirs, "beta": beta, "use_bias_correction_kl": is_unbiased}
-    expected, expected_gradients = their_loss(reference, tmp_path, **theirs)
+    """One loss and one gradient, the latter up to a known `scale` of TRL's."""
+    algorithm = AlgorithmConfig.model_validate({"advantage": "group_std", **CLIP, **case.ours})
+    shared = {"is_first_update": case.is_first_update, **of}
+    expected, expected_gradients = their_loss(reference, folder, **shared, **case.theirs)
     for is_packed in (True, False):
-        found, found_gradients = our_loss(reference, algorithm, is_packed=is_packed)
-        assert found == pytest.approx(expected, abs=1e-5)
-        assert found_gradients.keys() == expected_gradients.keys()
+        found, gradients = our_loss(reference, algorithm, is_packed=is_packed, **shared)
+        assert found == pytest.approx(scale * expected, abs=1e-5)
+        assert gradients.keys() == expected_gradients.keys()
         for name, gradient in expected_gradients.items():
-            torch.testing.assert_close(found_gradients[name], gradient, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(gradients[name], scale * gradient, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_loss_and_gradient_equal_those_of_trl_after_an_update(
+    case: Case, reference: PreTrainedModel, tmp_path: Path
+) -> None:
+    assert_same(case, reference, tmp_path)
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_with_a_kl_the_first_update_equals_that_of_trl(
+    case: Case, reference: PreTrainedModel, tmp_path: Path
+) -> None:
+    # Later ones do not: TRL then averages over tokens of the old policy, uncorrected.
+    ours = {**case.ours, "kl_coef": 0.3}
+    theirs = {**case.theirs, "beta": 0.3, "use_bias_correction_kl": False}
+    assert_same(Case(case.name, ours, theirs, is_first_update=True), reference, tmp_path)
+
+
+# With ratio=sequence TRL multiplies the estimate by the completion's ratio, whose gradient is not
+# that of the KL.
+BY_TOKEN = [case for case in CASES if "ratio" not in case.ours]
+
+
+@pytest.mark.parametrize("case", BY_TOKEN, ids=[case.name for case in BY_TOKEN])
+def test_with_an_unbiased_kl_later_updates_equal_those_of_trl(
+    case: Case, reference: PreTrainedModel, tmp_path: Path
+) -> None:
+    ours = {**case.ours, "kl_coef": 0.3, "kl_unbiased": True}
+    theirs = {**case.theirs, "beta": 0.3, "use_bias_correction_kl": True}
+    assert_same(Case(case.name, ours, theirs), reference, tmp_path)
+
+
+MASKED = {"loss_type": "dapo", "mask_truncated_completions": True}
+EXTRAS = (
+    # TRL's bonus is a mean over tokens, whatever the normalisation.
+    Case("entropy", {"entropy_coef": 0.2}, {"loss_type": "dapo", "entropy_coef": 0.2}),
+    Case("masked", {"mask_truncated": True}, MASKED),
+)
+
+
+@pytest.mark.parametrize("case", EXTRAS, ids=[case.name for case in EXTRAS])
+def test_an_entropy_bonus_and_masked_completions_equal_those_of_trl(
+    case: Case, reference: PreTrainedModel, tmp_path: Path
+) -> None:
+    assert_same(case, reference, tmp_path)
+
+
+def test_a_group_of_equal_rewards_counts_in_trls_mean_and_not_here(
+    reference: PreTrainedModel, tmp_path: Path
+) -> None:
+    tied = (REWARDS[0], (1.0,) * 4)
+    scale = sum(map(sum, LENGTHS)) / sum(LENGTHS[0])
+    case = Case("tied", {}, {"loss_type": "dapo"})
+    assert_same(case, reference, tmp_path, scale=scale, rewards=tied)

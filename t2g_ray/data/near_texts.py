@@ -1,7 +1,10 @@
 """Texts -> which of them are the same or nearly the same.
 
-Identical: equal but for spacing, case and Unicode form. Near: at least MIN_SHARED_WORDS of the
-distinct words of both are shared (Jaccard), and rapidfuzz.fuzz.ratio is at least MIN_RATIO.
+Identical: equal but for spacing, case and Unicode form. Near: rapidfuzz.fuzz.ratio is at least
+MIN_RATIO, and at least MIN_SHARED_WORDS of the distinct words of both are shared (Jaccard). Scripts
+without blanks between words are compared by pairs of neighbouring characters instead, and so are
+words of more than MAX_WORD_CHARS; then MIN_SHARED_PAIRS is enough, since one changed character
+changes two pairs.
 
 Invariant: every pair that is near by this definition is found. A look-up takes time in proportion
 to the places where its words are used, counted in one pass over arrays.
@@ -9,19 +12,28 @@ to the places where its words are used, counted in one pass over arrays.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import regex
 from rapidfuzz import fuzz, process
 
 from t2g_ray.graph.composed import composed
 
 MIN_RATIO = 90.0
 MIN_SHARED_WORDS = 0.7
-WORD = re.compile(r"\w+")
+MIN_SHARED_PAIRS = 0.5
+MAX_WORD_CHARS = 30
+WORD = regex.compile(r"\w+")
+# Letters between which a line may be broken anywhere (Unicode line breaking): ideographs, kana,
+# Thai, Lao, Khmer, Burmese, Javanese, Balinese and others. Blanks between them mean nothing.
+UNSPACED = regex.compile(
+    r"[\p{lb=ID}\p{lb=CJ}\p{lb=SA}\p{lb=AK}\p{lb=AP}\p{lb=AS}\u3005\u303b]", regex.V1
+)
+NEIGHBOUR = rf"[{UNSPACED.pattern}\u3001-\u303f\uff01-\uff0f\uff1a-\uff20]"
+INNER_BLANKS = regex.compile(rf"(?<={NEIGHBOUR}\p{{M}}*)\s+(?={NEIGHBOUR})", regex.V1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +47,26 @@ class SimilarText:
 
 def plain_text(text: str) -> str:
     """One form for texts that differ in spacing, case and Unicode form only."""
-    return " ".join(composed(text).casefold().split())
+    plain = " ".join(composed(text).casefold().split())
+    return plain if plain.isascii() else INNER_BLANKS.sub("", plain)
+
+
+def units_of(plain: str) -> frozenset[str]:
+    """What a text is compared by: words, and pairs of characters where words cannot be told."""
+    return frozenset(_units(plain)) or frozenset([plain])
+
+
+def _units(plain: str) -> Iterator[str]:
+    for word in WORD.findall(plain):
+        if len(word) > 1 and is_read_by_pairs(word):
+            yield from (word[start : start + 2] for start in range(len(word) - 1))
+        else:
+            yield word
+
+
+def is_read_by_pairs(text: str) -> bool:
+    """Whether a word is none that blanks set apart."""
+    return len(text) > MAX_WORD_CHARS or not (text.isascii() or UNSPACED.search(text) is None)
 
 
 class TextIndex:
@@ -43,7 +74,8 @@ class TextIndex:
 
     def __init__(self, texts: Sequence[str]) -> None:
         self._plain = [plain_text(text) for text in texts]
-        self._words = [frozenset(WORD.findall(text)) or frozenset([text]) for text in self._plain]
+        self._words = [units_of(text) for text in self._plain]
+        self._min_shared = np.array([_min_shared(text) for text in self._plain])
         self._num_words = np.array([len(words) for words in self._words], dtype=np.int64)
         self._uses = _uses(self._words)
         self._is_added = np.zeros(len(texts), dtype=np.bool_)
@@ -76,8 +108,14 @@ class TextIndex:
         uses = np.concatenate([self._uses[word] for word in self._words[index]])
         num_shared = np.bincount(uses, minlength=len(self._plain))
         num_in_either = self._num_words + self._num_words[index] - num_shared
-        is_near = (num_shared >= MIN_SHARED_WORDS * num_in_either) & self._is_added
+        min_shared = np.minimum(self._min_shared, self._min_shared[index])
+        is_near = (num_shared >= min_shared * num_in_either) & self._is_added
         return [int(candidate) for candidate in np.flatnonzero(is_near)]
+
+
+def _min_shared(plain: str) -> float:
+    has_pairs = any(is_read_by_pairs(word) for word in WORD.findall(plain))
+    return MIN_SHARED_PAIRS if has_pairs else MIN_SHARED_WORDS
 
 
 def _uses(words: Sequence[frozenset[str]]) -> dict[str, npt.NDArray[np.int32]]:

@@ -156,6 +156,8 @@ class _Values:
             raise ValueError(f"line {line}: values may nest {MAX_DEPTH} deep, found more")
         if node.tag not in (PLAIN, QUOTED, MAPPING, SEQUENCE):
             raise ValueError(f"line {line}: tags are not read, found {shortened(node.tag)}")
+        if _has_remark_without_blank(node):
+            raise ValueError(f"line {line}: a blank must stand before #, found none after a value")
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, depth)
         if isinstance(node, yaml.SequenceNode):
@@ -180,6 +182,14 @@ class _Values:
             lines[key] = line
             values[key] = self.of(value_node, depth + 1)
         return values
+
+
+def _has_remark_without_blank(node: yaml.Node) -> bool:
+    """Whether # follows directly, where this parser sees a remark and others see a fault."""
+    is_quoted = isinstance(node, yaml.ScalarNode) and node.style in ("'", '"')
+    is_flow = isinstance(node, yaml.CollectionNode) and bool(node.flow_style)
+    end = node.end_mark
+    return (is_quoted or is_flow) and end.buffer is not None and end.buffer[end.pointer] == "#"
 
 
 def _scalar(node: yaml.ScalarNode) -> object:

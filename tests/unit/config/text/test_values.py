@@ -114,6 +114,8 @@ LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: 'open\n", "it must be valid YAML"),
         ("a: '\nb: '\n", "line 1: text of several lines"),
         ("a: b\n  c\n", "line 1: text of several lines"),
+        ("a: 'b'#c\n", "line 1: a blank must stand before #"),
+        ("a: [b]#c\n", "line 1: a blank must stand before #"),
         ("\ta: 1\n", "it must be valid YAML"),
         ("a: b\x07\n", "it must be valid YAML"),
         ("x" * 300_000, "at most 200000 characters"),

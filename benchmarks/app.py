@@ -21,7 +21,7 @@ from benchmarks.inputs.policy import PolicySource, measured_config, policy_name,
 from benchmarks.limits import BASELINES, Case, Verdict, judge, read_cases
 from benchmarks.result import ROOT, Result, ResultRow, read_result, result_of, to_json
 from benchmarks.tables import print_result
-from t2g_ray.run.folder import write_json
+from t2g_ray.records.outputs import check_outputs, write_figures
 
 if TYPE_CHECKING:
     from t2g_ray.config import GrpoConfig
@@ -122,6 +122,7 @@ class Bench:
     def run(self, options: Mapping[str, Any]) -> None:
         """Measure, print, write, and check where that was asked for."""
         given, own = self.split(options)
+        check_outputs({"--json": given.json_out}, [given.config, given.model])
         result = result_of(
             self.name,
             self.measure(given, **own),
@@ -133,8 +134,7 @@ class Bench:
         verdicts = verdicts_of(result, case) if case else []
         print_result(result, verdicts)
         if given.json_out is not None:
-            given.json_out.parent.mkdir(parents=True, exist_ok=True)
-            write_json(given.json_out, to_json(result))
+            write_figures(given.json_out, to_json(result))
         if given.check and case is None:
             typer.echo(_without_limits(self.name), err=True)
         if given.check and not (verdicts and all(verdict.is_met for verdict in verdicts)):

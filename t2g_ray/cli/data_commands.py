@@ -42,7 +42,7 @@ KeepFaulty = Annotated[
 
 @data_app.command("import")
 def import_command(
-    source: Annotated[str, typer.Argument(help="File, folder, or hub name (owner/name).")],
+    source: Annotated[str, typer.Argument(help="File, folder, or hub:NAME for a hub data set.")],
     out: OutFile,
     layout: Annotated[str, typer.Option(help="Name of a layout of docs/data.md.")] = "auto",
     types_map: Annotated[
@@ -58,7 +58,7 @@ def import_command(
     sub_schema: Annotated[
         int | None, typer.Option(help="Seed: ask for only some of the types, new for each record.")
     ] = None,
-    split: Annotated[str | None, typer.Option(help="Split of a hub data set; default all.")] = None,
+    split: Annotated[str | None, typer.Option(help="Read only this split; default all.")] = None,
     subset: Annotated[str | None, typer.Option(help="Configuration of a hub data set.")] = None,
     rejected: RejectedFile = None,
     keep_faulty: KeepFaulty = False,
@@ -75,6 +75,7 @@ def import_command(
     from t2g_ray.data.importers.run import import_source, read_types_map, write_rejections
     from t2g_ray.data.importers.source import Source
     from t2g_ray.records.jsonl import write_records
+    from t2g_ray.records.outputs import check_outputs
 
     options = ImportOptions(
         types_map=read_types_map(types_map) if types_map else {},
@@ -85,6 +86,8 @@ def import_command(
         sub_schema_seed=sub_schema,
     )
     found = Source.of(source, split=split, subset=subset)
+    maps = types_map if types_map and types_map.lower().endswith(".json") else None
+    check_outputs({"--out": out, "--rejected": rejected}, [*found.inputs(), schema, maps])
     result = import_source(found, options, layout=layout, schema_file=schema)
     print_import(result, name=source)
     if rejected is not None:
@@ -109,12 +112,13 @@ def inspect_command(
     """
     from t2g_ray.cli.data_tables import print_inspection
     from t2g_ray.data.inspect import inspect_files
-    from t2g_ray.run.folder import write_json
+    from t2g_ray.records.outputs import check_outputs, write_figures
 
+    check_outputs({"--json": json_out}, files)
     inspection = inspect_files(files)
     print_inspection(inspection)
     if json_out is not None:
-        write_json(json_out, inspection.to_dict())
+        write_figures(json_out, inspection.to_dict())
 
 
 @data_app.command("select")
@@ -143,10 +147,13 @@ def select_command(
     Example: t2g data select all.jsonl --held-out dev.jsonl --max-records 1000 --out train.jsonl
     """
     from t2g_ray.cli.data_tables import print_selection
-    from t2g_ray.data.card import write_card
+    from t2g_ray.data.card import card_paths, write_card
     from t2g_ray.data.select import SelectOptions, select_records, write_rejected
     from t2g_ray.records.jsonl import load_records, write_records
+    from t2g_ray.records.outputs import check_outputs
 
+    cards = {f"the card of --out ({path.suffix})": path for path in card_paths(out)}
+    check_outputs({"--out": out, "--rejected": rejected, **cards}, [file, *(held_out or ())])
     records = load_records(file)
     options = SelectOptions(
         min_chars=min_chars,

@@ -17,6 +17,7 @@ from t2g_ray.data.select import Selection
 
 BAR_WIDTH = 40
 MAX_TYPES = 20
+MAX_FILES = 5
 
 
 def print_import(result: ImportResult, *, name: str) -> None:
@@ -26,6 +27,13 @@ def print_import(result: ImportResult, *, name: str) -> None:
     console.print(_counts("rows", result.counts))
     if result.changes:
         console.print(_counts("changed in kept rows", result.changes))
+    if result.splits:
+        parts = ", ".join(f"{name} {count}" for name, count in result.splits.items())
+        console.print(escape(f"records by split: {parts}"))
+    if result.left_out:
+        num_more = len(result.left_out) - MAX_FILES
+        names = result.left_out[:MAX_FILES] + [f"{num_more} more"] * (num_more > 0)
+        console.print(escape(f"files that were not read: {', '.join(names)}"))
     if result.rejections:
         first = {item.reason: item for item in reversed(result.rejections)}
         table = _table("rejected", ("reason", "rows", "first"))

@@ -12,11 +12,13 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+from t2g_ray.records.outputs import check_outputs, write_figures, write_lines
 
 if TYPE_CHECKING:
     from t2g_ray.config import PromptConfig
@@ -80,8 +82,8 @@ def eval_command(
     """
     from t2g_ray.cli.tables import print_evaluation
     from t2g_ray.evaluation.evaluate import evaluate_texts
-    from t2g_ray.run.folder import write_json
 
+    check_outputs({"--json": json_out, "--per-record": per_record}, [data, model])
     records = _eval_records(data, max_records, seed)
     prompt, limit = _settings(model, style, thinking, max_new_tokens, is_constrained=constrained)
     started_s = time.monotonic()
@@ -110,13 +112,9 @@ def eval_command(
             "prompts_too_long": generated.num_too_long,
             "completions_cut": generated.num_cut,
         }
-        write_json(json_out, {**result.figures(), **settings, **result.details(seed=seed)})
+        write_figures(json_out, {**result.figures(), **settings, **result.details(seed=seed)})
     if per_record is not None:
-        _write_lines(per_record, result.record_lines(generated.texts))
-
-
-def _write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+        write_lines(per_record, map(json.dumps, result.record_lines(generated.texts)))
 
 
 def _eval_records(data: str, max_records: int | None, seed: int) -> list[Record]:
@@ -259,12 +257,12 @@ def score_command(
     """
     from t2g_ray.cli.tables import print_figures
     from t2g_ray.evaluation.files import score_files
-    from t2g_ray.run.folder import write_json
 
+    check_outputs({"--json": json_out, "--per-record": per_record}, [gold, completions])
     figures = score_files(gold, completions, preset=reward, per_record=per_record)
     print_figures(figures)
     if json_out is not None:
-        write_json(json_out, figures)
+        write_figures(json_out, figures)
 
 
 def doctor_command() -> None:

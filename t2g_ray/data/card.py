@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from t2g_ray.data.select import Selection
-from t2g_ray.run.folder import write_json
+from t2g_ray.run.folder import write_json, write_text
 
 MAX_SHOWN_SAMPLES = 3
 COUNTS = (
@@ -25,15 +25,20 @@ COUNTS = (
 
 def write_card(selection: Selection, source: Path, out: Path) -> tuple[Path, Path]:
     """Write OUT.card.json and OUT.card.md beside `out`, which is written already."""
+    json_path, page_path = card_paths(out)
     card = {
         "source": {"name": source.name, "sha256": file_digest(source)},
         "result": {"name": out.name, "sha256": file_digest(out)},
         **selection.card(),
     }
-    json_path, page_path = (out.with_name(f"{out.name}.card.{kind}") for kind in ("json", "md"))
     write_json(json_path, card)
-    page_path.write_text(card_page(card), encoding="utf-8")
+    write_text(page_path, card_page(card))
     return json_path, page_path
+
+
+def card_paths(out: Path) -> tuple[Path, Path]:
+    """OUT.card.json and OUT.card.md."""
+    return out.with_name(f"{out.name}.card.json"), out.with_name(f"{out.name}.card.md")
 
 
 def card_page(card: Mapping[str, Any]) -> str:

@@ -23,6 +23,7 @@ from t2g_ray.data.checks import FAULTS, faults_of
 from t2g_ray.data.inspect import MAX_SAMPLES, SAMPLE_CHARS, SplitRecords
 from t2g_ray.data.near_texts import SimilarText, TextIndex
 from t2g_ray.records.jsonl import record_to_dict
+from t2g_ray.records.outputs import write_lines
 from t2g_ray.types import Record
 
 TOO_SHORT, TOO_LONG = "text_too_short", "text_too_long"
@@ -202,8 +203,9 @@ def _samples(items: Sequence[RejectedRecord]) -> list[dict[str, Any]]:
 
 def write_rejected(path: Path, rejected: Sequence[RejectedRecord]) -> None:
     """One JSON object a line: number, reason, found, and the record."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as file:
-        for item in rejected:
-            line = {"number": item.number, "reason": item.reason, "found": item.found}
-            file.write(json.dumps(line | {"record": record_to_dict(item.record)}) + "\n")
+    lines = (
+        {"number": item.number, "reason": item.reason, "found": item.found}
+        | {"record": record_to_dict(item.record)}
+        for item in rejected
+    )
+    write_lines(path, map(json.dumps, lines))

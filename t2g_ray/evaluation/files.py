@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from t2g_ray.config.rewards import preset as reward_preset
+from t2g_ray.config.text.pictures import picture
 from t2g_ray.graph.counts import Counts, GraphCounts, count_strict_relations, score_graph
 from t2g_ray.graph.parsing import parse_completion
-from t2g_ray.records.jsonl import json_lines, load_records
+from t2g_ray.records.jsonl import load_records
+from t2g_ray.records.outputs import write_lines
+from t2g_ray.records.values import read_rows
 from t2g_ray.rewards.completion import score_completion
 from t2g_ray.types import Record, Reward
 
@@ -39,20 +42,18 @@ def score_files(
         score_completion(text, record, spec) for text, record in zip(texts, records, strict=True)
     ]
     if per_record is not None:
-        lines = [json.dumps(_line(index, reward)) for index, reward in enumerate(rewards)]
-        per_record.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        write_lines(per_record, (json.dumps(_line(*item)) for item in enumerate(rewards)))
     return _figures(records, texts, rewards)
 
 
 def load_completions(path: Path) -> list[str]:
     """The completions of a JSONL file, in order. Raises ValueError with file and line."""
     texts = []
-    for num_line, value in json_lines(path):
-        text = value.get("completion") if isinstance(value, dict) else None
+    for row in read_rows(path):
+        text = row.value.get("completion") if isinstance(row.value, dict) else None
         if not isinstance(text, str):
             raise ValueError(
-                f'{path}:{num_line}: a line must be {{"completion": string}}, '
-                f"found {ascii(value)[:80]}"
+                f'{row.place}: a line must be {{"completion": string}}, found {picture(row.value)}'
             )
         texts.append(text)
     return texts

@@ -143,7 +143,7 @@ def _read_graph(text: str, start: int) -> tuple[Graph | ParseFailure, int]:
     if _is_too_deep(text, start):
         return _failure(text, "too_deep", f"brackets nest deeper than {MAX_DEPTH}"), start
     try:
-        value, end = _DECODER.raw_decode(text, start)
+        value, end = STRICT_JSON.raw_decode(text, start)
     except json.JSONDecodeError as error:
         kind: FailureKind = "truncated" if _is_cut(text, error) else "invalid_json"
         return _failure(text, kind, f"{error.msg} at character {error.pos}"), start
@@ -203,4 +203,4 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)
+STRICT_JSON = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)

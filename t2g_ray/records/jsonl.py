@@ -8,7 +8,7 @@ depends on the seed and the position alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -19,6 +19,8 @@ import numpy as np
 from t2g_ray.graph import Graph
 from t2g_ray.graph.composed import composed
 from t2g_ray.graph.graph import ENTITY_KEYS, GRAPH_KEYS, RELATION_KEYS
+from t2g_ray.records.outputs import write_lines
+from t2g_ray.records.values import read_rows
 from t2g_ray.types import Record
 
 RECORD_KEYS = ("text", "entity_types", "relation_types", "graph")
@@ -27,7 +29,7 @@ THINKING_KEY = "thinking"
 
 
 def load_records(path: str | Path) -> list[Record]:
-    """Read records from JSONL (UTF-8; blank lines are skipped).
+    """Read records from JSON in any form (JSONL, an array, packed or not, see `values`).
 
     Keys beyond the four of a record stay in `extra`; those inside entities and relations are
     dropped. Entities without an id get the next free one. Raises ValueError with file, line,
@@ -35,28 +37,14 @@ def load_records(path: str | Path) -> list[Record]:
     """
     path = Path(path)
     records = []
-    for num_line, value in json_lines(path):
+    for row in read_rows(path):
         try:
-            records.append(record_from_dict(value))
+            records.append(record_from_dict(row.value))
         except ValueError as error:
-            raise ValueError(f"{path}:{num_line}: {error}") from None
+            raise ValueError(f"{row.place}: {error}") from None
     if not records:
         raise ValueError(f"{path}: must hold at least one record, found none")
     return records
-
-
-def json_lines(path: Path) -> Iterator[tuple[int, Any]]:
-    """Line number (from 1) and value of every line that is not blank. Raises ValueError."""
-    with path.open("rb") as file:
-        for num_line, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                yield num_line, json.loads(line.decode("utf-8-sig"))
-            except (ValueError, RecursionError) as error:
-                raise ValueError(
-                    f"{path}:{num_line}: a line must be one JSON object in UTF-8, found {error}"
-                ) from None
 
 
 def record_from_dict(value: object) -> Record:
@@ -87,13 +75,8 @@ def record_to_dict(record: Record) -> dict[str, Any]:
 
 def write_records(path: str | Path, records: Iterable[Record]) -> None:
     """Write records as JSONL. The file appears whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8", newline="\n") as file:
-        for record in records:
-            file.write(json.dumps(record_to_dict(record), ensure_ascii=False) + "\n")
-    partial.replace(path)
+    lines = (json.dumps(record_to_dict(record), ensure_ascii=False) for record in records)
+    write_lines(Path(path), lines)
 
 
 def split_records(

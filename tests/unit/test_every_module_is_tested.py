@@ -26,7 +26,6 @@ unit/data/importers/test_registry.py: a file of each layout is read there
     t2g_ray.data.importers.conll.columns
     t2g_ray.data.importers.conll.relations
     t2g_ray.data.importers.layout
-    t2g_ray.data.importers.source
     t2g_ray.data.importers.texts.ade_rel
     t2g_ray.data.importers.texts.brat
     t2g_ray.data.importers.texts.prompt_solution

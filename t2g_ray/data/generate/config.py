@@ -18,7 +18,7 @@ class SourceConfig(Section):
 
     name: str = EMBEDDED
     """`embedded`, a JSON or JSONL file, a text file (.txt, .md), a folder or Parquet file that
-    `datasets` reads, or a hub name."""
+    `datasets` reads, or hub:NAME."""
     text_field: str = "text"
     """Key of the text in a row."""
     unit: Literal["line", "paragraph"] = "line"

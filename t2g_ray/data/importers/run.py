@@ -15,21 +15,31 @@ from typing import Any
 
 from t2g_ray.data.importers.finish import ImportOptions, finish
 from t2g_ray.data.importers.layout import Layout, RecordDraft
+from t2g_ray.data.importers.listing import SPLIT_KEY
 from t2g_ray.data.importers.registry import AUTO, layout_of
 from t2g_ray.data.importers.row import Rejection
 from t2g_ray.data.importers.schema import Schema, read_schema
 from t2g_ray.data.importers.source import Source
+from t2g_ray.records.outputs import write_lines
 from t2g_ray.types import Record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportResult:
-    """What came of a source. `changes` counts what was left out or merged in kept rows."""
+    """What came of a source. `changes` counts what was left out or merged in kept rows; `left_out`
+    names the files of a folder that were not read."""
 
     layout: Layout
     records: list[Record]
     rejections: list[Rejection]
     changes: Mapping[str, int]
+    left_out: list[str]
+
+    @property
+    def splits(self) -> dict[str, int]:
+        """Records by split, where records name one."""
+        splits = (str(r.extra[SPLIT_KEY]) for r in self.records if SPLIT_KEY in r.extra)
+        return dict(Counter(splits))
 
     @property
     def counts(self) -> dict[str, int]:
@@ -60,18 +70,35 @@ def import_source(
     if schema_file is not None:
         options = _with_schema(options, read_schema(schema_file))
     chosen = layout_of(source, layout)
-    drafts: list[RecordDraft] = []
+    by_split: dict[str | None, list[RecordDraft]] = {}
     rejections: list[Rejection] = []
-    for item in chosen.read(source, schema_file):
-        if isinstance(item, RecordDraft):
-            drafts.append(item)
-        else:
-            rejections.append(item)
+    for split, part in source.parts():
+        for item in chosen.read(part, schema_file):
+            if isinstance(item, RecordDraft):
+                by_split.setdefault(split, []).append(item)
+            else:
+                rejections.append(item)
+    drafts = [
+        _of_split(draft, split) if len(by_split) > 1 else draft
+        for split, drafts_of_split in by_split.items()
+        for draft in drafts_of_split
+    ]
     changes: Counter[str] = Counter()
     records, faulty = finish(drafts, options, changes, is_free=chosen.has_free_types)
     return ImportResult(
-        layout=chosen, records=records, rejections=rejections + faulty, changes=changes
+        layout=chosen,
+        records=records,
+        rejections=rejections + faulty,
+        changes=changes,
+        left_out=source.left_out(),
     )
+
+
+def _of_split(draft: RecordDraft, split: str | None) -> RecordDraft:
+    """The draft with its split, where the source has several and it names none itself."""
+    if split is None or SPLIT_KEY in draft.extra:
+        return draft
+    return replace(draft, extra={**draft.extra, SPLIT_KEY: split})
 
 
 def _with_schema(options: ImportOptions, schema: Schema) -> ImportOptions:
@@ -109,10 +136,7 @@ def read_types_map(value: str) -> dict[str, str]:
 
 def write_rejections(path: Path, rejections: list[Rejection]) -> None:
     """One JSON object a line: place, reason, message, and the row as it was read."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as file:
-        for item in rejections:
-            file.write(json.dumps(_plain(item), default=str) + "\n")
+    write_lines(path, (json.dumps(_plain(item), default=str) for item in rejections))
 
 
 def _plain(item: Rejection) -> dict[str, Any]:

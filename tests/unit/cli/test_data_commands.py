@@ -130,3 +130,84 @@ def test_every_data_command_has_help_with_an_example(command: str) -> None:
     result = t2g(command, "--help")
     assert result.exit_code == 0
     assert f"Example: t2g data {command}" in " ".join(result.stdout.split())
+
+
+def outputs_refused(tmp_path: Path, command: list[object], option: str, source: Path) -> None:
+    """Every way in which `option` could destroy the source is refused, and the source is whole."""
+    before = source.read_bytes()
+    link, other = tmp_path / "link.jsonl", source.with_name("hard.jsonl")
+    link.symlink_to(source)
+    other.hardlink_to(source)
+    for out in (source, link, other, source.parent, source.parent / ".." / "in" / source.name):
+        result = t2g(*command, option, out)
+        assert result.exit_code == 2, (out, result.output)
+        assert "must " in result.stderr
+        assert source.read_bytes() == before
+    link.unlink()
+    other.unlink()
+
+
+def test_no_data_command_writes_over_what_it_reads(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    rows = source_file(folder / "rows.json", ROW)
+    records = write(tmp_path / "in" / "all.jsonl", record("Ann met Bo.", "Ann"))
+    held_out = write(tmp_path / "in" / "dev.jsonl", record("Unlike the others."))
+    out = tmp_path / "out.jsonl"
+    outputs_refused(tmp_path, ["import", rows], "--out", rows)
+    outputs_refused(tmp_path, ["import", rows, "--out", out], "--rejected", rows)
+    outputs_refused(tmp_path, ["inspect", records], "--json", records)
+    select = ["select", records, "--held-out", held_out]
+    outputs_refused(tmp_path, [*select], "--out", records)
+    outputs_refused(tmp_path, [*select], "--out", held_out)
+    outputs_refused(tmp_path, [*select, "--out", out], "--rejected", held_out)
+    assert not out.exists()
+
+
+def test_nothing_is_written_into_a_folder_that_is_imported(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    source_file(folder / "rows.json", ROW)
+    for option in ("--out", "--rejected"):
+        out = [] if option == "--out" else ["--out", tmp_path / "out.jsonl"]
+        result = t2g("import", folder, *out, option, folder / "new.jsonl")
+        assert result.exit_code == 2
+        assert "must not be inside the input folder" in result.stderr
+
+
+def test_schemas_and_maps_are_inputs_too(tmp_path: Path) -> None:
+    rows = source_file(tmp_path / "rows.json", ROW)
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"entity_types": ["Peop", "Loc"], "relation_types": ["Live_In"]}')
+    names = tmp_path / "names.json"
+    names.write_text('{"Peop": "person"}')
+    types = tmp_path / "x_types.json"
+    types.write_text("{}")
+    for out in (schema, names, types):
+        result = t2g("import", rows, "--schema", schema, "--types-map", names, "--out", out)
+        assert result.exit_code == 2
+        assert "must not be an input of the command" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.jsonl.card.json", "out.jsonl.card.md"])
+def test_two_outputs_of_a_selection_are_two_files(tmp_path: Path, name: str) -> None:
+    source = write(tmp_path / "all.jsonl", record("Ann met Bo.", "Ann"))
+    result = t2g("select", source, "--out", tmp_path / "out.jsonl", "--rejected", tmp_path / name)
+    assert result.exit_code == 2
+    assert "must be two files" in result.stderr
+    card = write(tmp_path / "new.jsonl.card.json", record("Ann met Bo.", "Ann"))
+    result = t2g("select", card, "--out", tmp_path / "new.jsonl")
+    assert result.exit_code == 2
+    assert "must not be an input" in result.stderr
+
+
+def test_files_that_were_not_read_and_splits_are_shown(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    (folder / ".ipynb_checkpoints").mkdir(parents=True)
+    for name in ("train.json", "dev.json", ".ipynb_checkpoints/train-checkpoint.json"):
+        source_file(folder / name, ROW)
+    result = t2g("import", folder, "--out", tmp_path / "out.jsonl")
+    assert result.exit_code == 0, result.output
+    assert "files that were not read: .ipynb_checkpoints/train-checkpoint.json" in result.stdout
+    assert [r.extra["split"] for r in load_records(tmp_path / "out.jsonl")] == ["dev", "train"]
+    assert "records by split: dev 1, train 1" in result.stdout

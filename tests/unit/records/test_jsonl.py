@@ -78,8 +78,8 @@ def test_missing_ids_get_the_next_free_number_and_item_keys_beyond_ours_are_drop
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{", "a line must be one JSON object in UTF-8"),
-        ("[" * 100_000, "a line must be one JSON object in UTF-8"),
+        ("{", "must be JSON in UTF-8"),
+        ("[" * 100_000, "must be JSON in UTF-8"),
         ("[1]", "a record must be an object, found list"),
         ({"text": "a"}, r"found no \['entity_types', 'relation_types', 'graph'\]"),
         (ROW | {"text": " "}, "text must be a string that is not blank, found ' '"),

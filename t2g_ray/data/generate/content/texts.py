@@ -15,10 +15,12 @@ import numpy as np
 
 from t2g_ray.config import EMBEDDED
 from t2g_ray.data.generate.config import SourceConfig
+from t2g_ray.data.importers.listing import JSON_SUFFIXES, SPLIT_KEY
 from t2g_ray.data.importers.row import Rejection, Row
-from t2g_ray.data.importers.source import JSON_SUFFIXES, Source, text_lines
+from t2g_ray.data.importers.source import Source, text_lines
 from t2g_ray.graph import Graph
 from t2g_ray.records.corpus import ENTITY_TYPES, RELATION_ENDS, generate_records
+from t2g_ray.records.files import suffix_of
 from t2g_ray.records.jsonl import record_from_dict
 from t2g_ray.types import Record
 
@@ -67,11 +69,9 @@ def _rows(config: SourceConfig, seed: int) -> Iterator[Row | Rejection]:
         return _embedded_rows(config, seed)
     source = Source.of(config.name, split=config.split, subset=config.subset)
     path = source.path
-    if path is None or path.is_dir() or source.is_dataset:
-        return source.rows()
-    if path.suffix in JSON_SUFFIXES:
-        return source.rows()
-    if path.suffix not in TEXT_SUFFIXES:
+    if path is None or path.is_dir() or source.is_dataset or suffix_of(path) in JSON_SUFFIXES:
+        return _rows_of_splits(source)
+    if suffix_of(path) not in TEXT_SUFFIXES:
         raise ValueError(
             f"a file of texts must end in {', '.join((*JSON_SUFFIXES, '.parquet', *TEXT_SUFFIXES))}"
             f", found {path}; rename or convert it"
@@ -81,6 +81,15 @@ def _rows(config: SourceConfig, seed: int) -> Iterator[Row | Rejection]:
             "source.entity_types must name at least one type for a text file, found none"
         )
     return _text_rows(path, config)
+
+
+def _rows_of_splits(source: Source) -> Iterator[Row | Rejection]:
+    """Rows of every split, with its name where there are several."""
+    for split, part in source.parts():
+        for row in part.rows():
+            if split is not None and isinstance(row, Row) and isinstance(row.value, dict):
+                row = replace(row, value={SPLIT_KEY: split, **row.value})
+            yield row
 
 
 def _embedded_rows(config: SourceConfig, seed: int) -> Iterator[Row]:

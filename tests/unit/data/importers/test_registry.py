@@ -376,11 +376,12 @@ def test_a_folder_of_parquet_is_read_as_a_hub_data_set_is(tmp_path: Path) -> Non
     assert relations(result.records[0]) == RELATIONS
 
 
-def test_a_name_that_is_no_path_is_a_hub_name_and_other_names_are_errors() -> None:
-    assert Source.of("owner/set").path is None
+@pytest.mark.parametrize("name", ["owner/set", "missing.json", "data/trian", "set", "", "a/b/c"])
+def test_only_a_name_with_a_prefix_is_of_the_hub(name: str) -> None:
+    assert Source.of("hub:owner/set").path is None
     assert Source.of("hub:set").name == "set"
-    with pytest.raises(ValueError, match=r"found nothing at 'missing\.json'"):
-        Source.of("missing.json")
+    with pytest.raises(ValueError, match=rf"found nothing at '{name}'.* write hub:{name} for a"):
+        Source.of(name)
 
 
 def test_every_layout_is_read_in_some_test() -> None:

@@ -92,7 +92,7 @@ def test_lines_that_are_not_json_are_counted_and_the_others_kept(tmp_path: Path)
 
 def test_a_broken_json_array_is_an_error_that_names_the_file(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.json", '[{"tokens": []},')
-    with pytest.raises(ValueError, match=r"rows\.json: must be a JSON array in UTF-8"):
+    with pytest.raises(ValueError, match=r"rows\.json: must be a JSON array: must be JSON"):
         read(path)
 
 
@@ -118,7 +118,7 @@ def test_a_faulty_column_rejects_its_sentence_only(
 def test_a_text_file_that_is_not_utf8_is_an_error_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "dev.txt"
     path.write_bytes(COLUMNS.encode() + b"\xe9\n")
-    with pytest.raises(ValueError, match=r"dev\.txt:8: a line must be UTF-8"):
+    with pytest.raises(ValueError, match=r"dev\.txt:8: text must be UTF-8"):
         read(path)
 
 

@@ -115,7 +115,7 @@ def test_the_limit_takes_the_first_rows(tmp_path: Path) -> None:
         ("texts.txt", "Ann.\n", {}, "source.entity_types must name at least one type"),
         ("rows.csv", "text\nAnn.\n", TYPES, "a file of texts must end in"),
         ("rows.jsonl", '{"body": "Ann."}\n', TYPES, "the key 'text' must hold a text, found None"),
-        ("bad.txt", b"\xff\xfe\n", TYPES, "a line must be UTF-8"),
+        ("bad.txt", b"Ann.\n\xff\n", TYPES, "bad.txt:2: text must be UTF-8"),
     ],
 )
 def test_a_source_that_gives_no_text_says_what_to_do(

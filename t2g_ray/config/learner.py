@@ -61,7 +61,8 @@ class LearnerConfig(Section):
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of the learner; bfloat16 keeps fp32 master weights."""
     token_budget: int = Field(default=8192, ge=16)
-    """Tokens of one micro-batch of one rank, padding included."""
+    """Tokens of one micro-batch of one rank, padding included; at least the longest prompt with its
+    answer."""
     gradient_checkpointing: bool = False
     """Recompute activations instead of keeping them."""
     packing: bool = True

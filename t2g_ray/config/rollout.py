@@ -51,7 +51,8 @@ class RolloutConfig(Section):
     (speculative decoding); the tokens are distributed as without. 24 on CPUs when not given; not
     for GPUs."""
     engine: dict[str, Any] = Field(default_factory=dict)
-    """Further engine arguments, passed to vLLM unchanged."""
+    """Further engine arguments, passed to vLLM unchanged. Not asynchronous scheduling and not
+    pipeline stages: the versions of tokens could not be told."""
 
     @property
     def num_guessed(self) -> int:
@@ -66,5 +67,16 @@ class RolloutConfig(Section):
             raise ValueError(
                 "rollout.engine must not hold speculative_config on CPUs, where vLLM samples "
                 "guessed tokens wrongly; use rollout.draft_tokens"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _passes_are_in_turn(self) -> RolloutConfig:
+        stages = self.engine.get("pipeline_parallel_size") or 1
+        if self.engine.get("async_scheduling") or stages != 1:
+            raise ValueError(
+                "rollout.engine must leave async_scheduling off and pipeline_parallel_size at 1, "
+                f"found {self.engine}: with passes under way while weights change, tokens would "
+                "carry the version of other weights; leave both out"
             )
         return self

@@ -122,6 +122,18 @@ class GrpoConfig(StageConfig):
         return self
 
     @model_validator(mode="after")
+    def _a_sample_fits_the_budget(self) -> GrpoConfig:
+        # The last token of an answer predicts none, so the learner does not compute it.
+        longest = self.prompt.max_tokens + self.sampling.max_new_tokens - 1
+        if longest > self.learner.token_budget:
+            raise ValueError(
+                "learner.token_budget must hold the longest prompt and answer, prompt.max_tokens + "
+                f"sampling.max_new_tokens - 1 = {longest}, found {self.learner.token_budget}; "
+                f"set learner.token_budget={longest} or more"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _tensor_parallel_fits(self) -> GrpoConfig:
         rollout = self.rollout
         if rollout.tensor_parallel > max(1, rollout.gpus):

@@ -6,16 +6,20 @@ than asked for is an error, and prompts that are too long are counted.
 
 from __future__ import annotations
 
+import logging
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from t2g_ray.config import EMBEDDED, GrpoConfig, PromptConfig, StageConfig
+from t2g_ray.config import EMBEDDED, DataConfig, GrpoConfig, PromptConfig, StageConfig
 from t2g_ray.prompts.messages import encode_answer, fitting_prompts
 from t2g_ray.prompts.order import PromptOrder
 from t2g_ray.records.corpus import generate_records
 from t2g_ray.records.jsonl import THINKING_KEY, load_records
 from t2g_ray.types import Prompt, Record
+
+_log = logging.getLogger(__name__)
 
 NONE = "none"
 TRAIN_RECORDS = 4_000
@@ -30,8 +34,40 @@ def load_split(config: StageConfig, split: LoadedSplit) -> list[Record]:
 
     `heldout_names` holds names that no other part of the embedded world uses; it is empty where
     held-out records come from elsewhere. Raises ValueError for a missing file, a bad line, fewer
-    records than asked for, and training without records.
+    records than asked for, training without records, and training on what is held out.
     """
+    records = _load(config, split)
+    if split == "train" and config.data.heldout not in (EMBEDDED, NONE):
+        check_apart(records, _load(config, "heldout"), config.data)
+    return records
+
+
+def check_apart(train: Sequence[Record], heldout: Sequence[Record], data: DataConfig) -> None:
+    """Raises ValueError where training and held-out records are one file, under whatever name, or
+    share half of the texts of the smaller set; fewer shared texts are counted in the log.
+    """
+    is_one_file = data.train != EMBEDDED and Path(data.train).samefile(data.heldout)
+    seen, asked = ({_normal(record.text) for record in part} for part in (train, heldout))
+    num_shared = len(seen & asked)
+    if is_one_file or 2 * num_shared >= max(1, min(len(seen), len(asked))):
+        raise ValueError(
+            f"data.heldout must hold other texts than data.train, found {num_shared} of its "
+            f"{len(asked)} texts in {data.train!r}: an evaluation would measure what was learned "
+            "by heart; give other records, or data.heldout=none"
+        )
+    if num_shared:
+        _log.warning(
+            "%d of the %d texts of data.heldout are in data.train too; t2g data inspect names them",
+            num_shared,
+            len(asked),
+        )
+
+
+def _normal(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def _load(config: StageConfig, split: LoadedSplit) -> list[Record]:
     is_train = split == "train"
     name, data = ("train" if is_train else "heldout"), config.data
     source: str = getattr(data, name)

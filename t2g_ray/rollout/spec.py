@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from t2g_ray.config import GrpoConfig
+from t2g_ray.vllm_private.engine import check_passes_in_turn
 from t2g_ray.vllm_private.parts import check_private_parts
 
 CPU_BLOCK_SIZE = 32
@@ -95,6 +96,8 @@ def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
         else {"enforce_eager": True, "block_size": CPU_BLOCK_SIZE}
     )
     drafting: dict[str, Any] = {}
+    # A pass that is under way while weights change would be counted as the new weights' work.
+    in_turn: dict[str, Any] = {} if spec.load_weights else {"async_scheduling": False}
     if spec.draft_tokens:
         drafting["speculative_config"] = {
             "method": "custom_class",
@@ -113,6 +116,7 @@ def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
         "seed": spec.seed,
         **hardware,
         **drafting,
+        **in_turn,
         **spec.more,
     }
 
@@ -120,7 +124,8 @@ def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
 def start_vllm(spec: EngineSpec) -> Any:
     """vLLM's LLMEngine in this process, which offers the project's weight transfer.
 
-    Raises PrivatePartsMissing: before anything is loaded, or by a worker once its model is.
+    Raises PrivatePartsMissing: before anything is loaded, or by a worker once its model is; and
+    ValueError for an engine that takes weights and would have passes under way meanwhile.
     """
     is_cpu = spec.gpus == 0
     # In process: no serialisation between scheduler and model, and one process to watch.
@@ -149,7 +154,10 @@ def start_vllm(spec: EngineSpec) -> Any:
         "disable_log_stats": True,
         **engine_arguments(spec),
     }
-    return LLMEngine.from_engine_args(EngineArgs(**arguments))
+    engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
+    if not spec.load_weights:
+        check_passes_in_turn(engine)
+    return engine
 
 
 ASYNC_PASS_TOKENS = 1024

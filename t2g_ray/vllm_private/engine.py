@@ -75,6 +75,20 @@ def rekey_waiting_requests(engine: LLMEngine, rekey: Callable[[str], str]) -> No
             request.update_block_hashes()
 
 
+def check_passes_in_turn(engine: LLMEngine) -> None:
+    """Raises ValueError where passes may be under way between two steps of the engine.
+
+    Their tokens are written by the weights of before and come out after newer ones were loaded, so
+    no count of written tokens says which version wrote which.
+    """
+    if _core(engine).batch_queue is not None:
+        raise ValueError(
+            "an engine that takes weights must finish each pass before it begins another, found "
+            "asynchronous scheduling or several pipeline stages; leave async_scheduling and "
+            "pipeline_parallel_size out of rollout.engine"
+        )
+
+
 def vocabulary_size(engine: LLMEngine) -> int:
     """Width of a row of logits."""
     return engine.vllm_config.model_config.get_vocab_size()
@@ -90,7 +104,11 @@ def _states(engine: LLMEngine) -> Mapping[str, RequestState]:
 
 
 def _requests(engine: LLMEngine) -> Mapping[str, Request]:
+    requests: Mapping[str, Request] = _core(engine).scheduler.requests
+    return requests
+
+
+def _core(engine: LLMEngine) -> Any:
     # Any: that the engine runs in this process is not part of its type.
     client: Any = engine.engine_core
-    requests: Mapping[str, Request] = client.engine_core.scheduler.requests
-    return requests
+    return client.engine_core

@@ -60,7 +60,12 @@ _ENGINE = (
         engine_core="the engine proper, where it runs in this process",
         shutdown="releases memory and child processes",
     ),
-    *_parts("engine", "vllm.v1.engine.core:EngineCore", scheduler="holds all requests"),
+    *_parts(
+        "engine",
+        "vllm.v1.engine.core:EngineCore",
+        scheduler="holds all requests",
+        batch_queue="passes under way; None: each one ends before another begins",
+    ),
     *_parts("engine", "vllm.v1.core.sched.scheduler:Scheduler", requests="all requests, by name"),
     *_parts(
         "engine",

@@ -31,3 +31,17 @@ def test_guesses_are_made_on_cpus_only() -> None:
     assert build(rollout={"gpus": 1, "engine": own}).rollout.engine == own
     with pytest.raises(ConfigError, match=r"speculative_config on CPUs"):
         build(rollout={"engine": own})
+
+
+@pytest.mark.parametrize("gpus", [0, 1])
+@pytest.mark.parametrize(
+    "engine",
+    [{"async_scheduling": True}, {"pipeline_parallel_size": 2}, {"async_scheduling": 1}],
+)
+def test_passes_may_not_be_under_way_while_weights_change(
+    gpus: int, engine: dict[str, object]
+) -> None:
+    with pytest.raises(ConfigError, match="leave async_scheduling off"):
+        build(rollout={"gpus": gpus, "engine": engine})
+    plain = {"async_scheduling": False, "pipeline_parallel_size": 1}
+    assert build(rollout={"gpus": gpus, "engine": plain}).rollout.engine == plain

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from t2g_ray.config import (
@@ -42,6 +44,22 @@ def test_the_parity_tolerance_follows_the_precisions(
     tree: dict[str, object], tolerance: float
 ) -> None:
     assert build(**tree).parity_tolerance == tolerance
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer", "budget"), [(100, 29, 128), (8, 9, 16), (1024, 512, 1535), (20, 1, 20)]
+)
+def test_a_micro_batch_must_hold_the_longest_prompt_and_answer(
+    prompt: int, answer: int, budget: int
+) -> None:
+    tree: dict[str, Any] = {
+        "prompt": {"max_tokens": prompt},
+        "sampling": {"max_new_tokens": answer},
+    }
+    assert build(**tree, learner={"token_budget": budget}).learner.token_budget == budget
+    tree["sampling"]["max_new_tokens"] += 1
+    with pytest.raises(ConfigError, match=rf"= {budget + 1}, found {budget}; set learner\.token_b"):
+        build(**tree, learner={"token_budget": budget})
 
 
 def test_the_data_have_a_seed_of_their_own_or_the_runs() -> None:

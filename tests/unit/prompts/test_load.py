@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +57,72 @@ def test_held_out_records_of_the_embedded_world_come_in_both_kinds(tmp_path: Pat
 
 
 def test_a_file_gives_its_first_records_and_none_gives_none(tmp_path: Path) -> None:
-    records = generate_records("train", 6, seed=0)
-    path = tmp_path / "records.jsonl"
+    records, others = generate_records("train", 6, seed=0), generate_records("rl", 3, seed=0)
+    path, other = tmp_path / "records.jsonl", tmp_path / "others.jsonl"
     write_records(path, records)
-    config = config_of(tmp_path, train=str(path), heldout=str(path), heldout_records=2)
+    write_records(other, others)
+    config = config_of(tmp_path, train=str(path), heldout=str(other), heldout_records=2)
     assert load_split(config, "train") == records
-    assert load_split(config, "heldout") == records[:2]
+    assert load_split(config, "heldout") == others[:2]
     assert load_split(config, "heldout_names") == []
     assert load_split(config_of(tmp_path, heldout="none"), "heldout") == []
+
+
+def _link(file: Path, made: Path) -> None:
+    made.symlink_to(file)
+
+
+def _hard_link(file: Path, made: Path) -> None:
+    made.hardlink_to(file)
+
+
+def _copy(file: Path, made: Path) -> None:
+    made.write_bytes(file.read_bytes())
+
+
+def _shuffled(file: Path, made: Path) -> None:
+    made.write_text("".join(reversed(file.read_text().splitlines(keepends=True))))
+
+
+def _spaced(file: Path, made: Path) -> None:
+    # Other bytes, the same texts.
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    made.write_text("".join(json.dumps({**r, "text": f" {r['text']} "}) + "\n" for r in rows))
+
+
+def _most(file: Path, made: Path) -> None:
+    made.write_text("".join(file.read_text().splitlines(keepends=True)[:4]))
+
+
+@pytest.mark.parametrize("make", [_link, _hard_link, _copy, _shuffled, _spaced, _most])
+@pytest.mark.parametrize("kind", [SftConfig, GrpoConfig])
+def test_records_are_not_held_out_from_the_training_that_they_are_in(
+    tmp_path: Path, make: Callable[[Path, Path], None], kind: Any
+) -> None:
+    file, made = tmp_path / "train.jsonl", tmp_path / "heldout.jsonl"
+    write_records(file, generate_records("train", 6, seed=0))
+    make(file, made)
+    data = {"train": str(file), "heldout": str(made)}
+    with pytest.raises(ValueError, match=r"data\.heldout must hold other texts than data\.train"):
+        load_split(build_config(kind, {"run_dir": "x", "data": data}), "train")
+
+
+def test_one_file_is_refused_whichever_of_its_records_are_asked_for(tmp_path: Path) -> None:
+    file = tmp_path / "train.jsonl"
+    write_records(file, generate_records("train", 9, seed=0))
+    same = str(tmp_path / "." / ".." / tmp_path.name / "train.jsonl")
+    config = config_of(tmp_path, train=str(file), heldout=same, train_records=1)
+    with pytest.raises(ValueError, match="found 1 of its 9 texts"):
+        load_split(config, "train")
+
+
+def test_few_shared_texts_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    train, others = generate_records("train", 6, seed=0), generate_records("rl", 5, seed=0)
+    files = tmp_path / "train.jsonl", tmp_path / "heldout.jsonl"
+    write_records(files[0], train)
+    write_records(files[1], [*others, train[3]])
+    load_split(config_of(tmp_path, train=str(files[0]), heldout=str(files[1])), "train")
+    assert "1 of the 6 texts of data.heldout" in caplog.text
 
 
 def test_a_missing_or_short_file_is_named(tmp_path: Path) -> None:

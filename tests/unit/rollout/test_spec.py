@@ -51,6 +51,13 @@ def test_guesses_are_asked_for_only_where_they_are_made() -> None:
     assert "speculative_config" not in engine_arguments(spec(rollout={"draft_tokens": 0}))
 
 
+def test_passes_are_in_turn_where_weights_come_while_they_run() -> None:
+    for tree in ({}, {"max_staleness": 2}, {"rollout": {"gpus": 1}}):
+        assert engine_arguments(spec(**tree))["async_scheduling"] is False
+    fixed = rollout_spec(build_config(GrpoConfig, {"run_dir": "x"}), "model", load_weights=True)
+    assert "async_scheduling" not in engine_arguments(fixed)
+
+
 def test_a_pass_is_never_shorter_than_one_sequence() -> None:
     long = {"prompt": {"max_tokens": 5000}, "sampling": {"max_new_tokens": 1000}}
     assert engine_arguments(spec(**long))["max_num_batched_tokens"] == 6000

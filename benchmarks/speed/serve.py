@@ -8,7 +8,7 @@ and engines share it, as they do where a service runs beside its users.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -21,7 +21,7 @@ from actors.cluster.handles import Handle, get_all, start_alone
 from actors.serve import ServeSettings, start_server, stop_server, url_of
 from benchmarks.result import ResultRow, make_row, ratio_row, turns
 from benchmarks.speed.rollout import BareVllm
-from t2g_ray.graph.constrained import graph_json_schema
+from t2g_ray.graph.constrained import graph_grammar
 from t2g_ray.model.tokenizer import load_tokenizer
 from t2g_ray.prompts.messages import encode_prompt
 from t2g_ray.prompts.settings import read_prompt_settings
@@ -33,12 +33,12 @@ PORT = 8765
 
 
 class BareAnswers(BareVllm):
-    """vLLM's own LLM class, held to one schema a prompt."""
+    """vLLM's own LLM class, held to one grammar a prompt."""
 
     def answer(
         self,
         prompts: Sequence[Sequence[int]],
-        schemas: Sequence[Mapping[str, Any]],
+        grammars: Sequence[str],
         max_new_tokens: int,
     ) -> float:
         """Seconds to answer all prompts."""
@@ -49,9 +49,9 @@ class BareAnswers(BareVllm):
             SamplingParams(
                 temperature=0.0,
                 max_tokens=max_new_tokens,
-                structured_outputs=StructuredOutputsParams(json=dict(schema)),
+                structured_outputs=StructuredOutputsParams(grammar=grammar),
             )
-            for schema in schemas
+            for grammar in grammars
         ]
         inputs: Any = [{"prompt_token_ids": list(ids)} for ids in prompts]
         started = time.perf_counter()
@@ -118,11 +118,8 @@ def _ask_bare(bare: Handle[BareAnswers], model: str, records: Sequence[Record]) 
         encode_prompt(tokenizer, record, style=own.style, thinking=False, max_tokens=None)
         for record in records
     ]
-    schemas = [
-        graph_json_schema(record.entity_types, record.relation_types, max_text_chars=None)
-        for record in records
-    ]
-    return get_all([bare.call(BareAnswers.answer, prompts, schemas, own.max_new_tokens)])[0]
+    grammars = [graph_grammar(record.entity_types, record.relation_types) for record in records]
+    return get_all([bare.call(BareAnswers.answer, prompts, grammars, own.max_new_tokens)])[0]
 
 
 def _ask_server(

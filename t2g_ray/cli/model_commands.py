@@ -7,6 +7,7 @@ standard error. Heavy modules are imported inside the commands, so that --help r
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import os
 import sys
@@ -99,6 +100,9 @@ def eval_command(
     if generated.num_too_long:
         shares = f"{generated.num_too_long} of {len(records)} prompts"
         typer.echo(f"{shares} did not fit and count as empty answers", err=True)
+    if generated.num_closed:
+        shares = f"{generated.num_closed} of {len(records)} answers"
+        typer.echo(f"{shares} were cut at {limit} tokens; their whole items count", err=True)
     if json_out is not None:
         settings = {
             "model": model,
@@ -171,7 +175,9 @@ def _quiet_engine() -> Iterator[None]:
 
 def extract_command(
     model: Model,
-    entity_types: Annotated[str, typer.Option(help="Wanted types, separated by commas.")],
+    entity_types: Annotated[
+        str, typer.Option(help="Wanted types, separated by commas; one with a comma in quotes.")
+    ],
     relation_types: Annotated[str, typer.Option(help="Wanted types; none by default.")] = "",
     text: Annotated[
         str | None, typer.Argument(help="The text; standard input when not given.")
@@ -204,6 +210,14 @@ def extract_command(
     if generated.num_too_long:
         raise ValueError("the text must fit the model's context, it does not; give a shorter one")
     answer = parse_completion(generated.texts[0], thinking=prompt.thinking)
+    if generated.num_closed and answer.graph is not None:
+        whole = f"{len(answer.graph.entities)} entities, {len(answer.graph.relations)} relations"
+        typer.echo(
+            f"the answer must end within --max-new-tokens={limit}, it was cut there ({whole} were "
+            "whole by then); raise the limit, ask for fewer types or give a shorter text",
+            err=True,
+        )
+        raise typer.Exit(1)
     if isinstance(answer, ParseFailure):
         typer.echo(f"no graph in the answer: {answer.kind}: {answer.message}", err=True)
         typer.echo(f"the answer was: {generated.texts[0][:500]}", err=True)
@@ -232,13 +246,25 @@ def _record_of(text: str, entity_types: str, relation_types: str) -> Record:
     from t2g_ray.records.jsonl import record_from_dict
 
     names = {
-        "entity_types": [name.strip() for name in entity_types.split(",") if name.strip()],
-        "relation_types": [name.strip() for name in relation_types.split(",") if name.strip()],
+        "entity_types": _listed("--entity-types", entity_types),
+        "relation_types": _listed("--relation-types", relation_types),
     }
     if not names["entity_types"]:
         raise ValueError(f"--entity-types must name at least one type, found {entity_types!r}")
     empty: dict[str, Any] = {"entities": [], "relations": []}
     return record_from_dict({"text": text.strip(), **names, "graph": empty})
+
+
+def _listed(option: str, names: str) -> list[str]:
+    """Names between commas; one that holds a comma stands in double quotes, as in a CSV file."""
+    try:
+        row = next(csv.reader([names], skipinitialspace=True, strict=True), [])
+    except csv.Error as error:
+        raise ValueError(
+            f"{option} must be names between commas, those with a comma in double quotes, found "
+            f"{names!r}: {error}; correct it"
+        ) from None
+    return [name.strip() for name in row if name.strip()]
 
 
 def score_command(

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from t2g_ray.graph.constrained import close_graph, graph_json_schema
+from t2g_ray.graph.constrained import close_graph, graph_grammar
 from t2g_ray.model.tokenizer import load_tokenizer
 from t2g_ray.prompts.messages import fitting_prompts
 from t2g_ray.types import Completion, Prompt, Record
@@ -32,6 +32,8 @@ class Generated:
     """Records whose prompt did not fit: their text is empty."""
     num_cut: int
     """Completions that ended at the length limit."""
+    num_closed: int
+    """Those of them that are graphs only because their unfinished end was taken away."""
 
 
 def generate_texts(
@@ -45,8 +47,8 @@ def generate_texts(
 ) -> Generated:
     """Write one greedy completion for each record.
 
-    `is_constrained` holds the output to the JSON Schema of the record's types. An answer that
-    reaches `max_new_tokens` then keeps its complete items, so every answer is a graph.
+    `is_constrained` holds the output to the grammar of the record's types. An answer that reaches
+    `max_new_tokens` then keeps its complete items, so every answer is a graph; it is counted.
     """
     from t2g_ray.rollout.spec import Sampling
 
@@ -58,7 +60,7 @@ def generate_texts(
             group_size=1,
             temperature=0.0,
             max_new_tokens=max_new_tokens,
-            json_schema=graph_json_schema(record.entity_types, record.relation_types)
+            grammar=graph_grammar(record.entity_types, record.relation_types)
             if is_constrained
             else None,
         )
@@ -74,11 +76,17 @@ def generate_texts(
             f"at least one prompt must fit the model's context, found none among {len(records)} "
             "records; a model trained with short prompts needs --style compact"
         )
+    cut = {index for index, answer in answers.items() if answer.finish_reason == "length"}
+    closed = [
+        close_graph(text) if is_constrained and index in cut else text
+        for index, text in enumerate(texts)
+    ]
     return Generated(
-        texts=tuple(close_graph(text) if text and is_constrained else text for text in texts),
+        texts=tuple(closed),
         lengths=tuple(len(one) for one in ids),
         num_too_long=len(records) - len(answers),
-        num_cut=sum(answer.finish_reason == "length" for answer in answers.values()),
+        num_cut=len(cut),
+        num_closed=sum(text != whole for text, whole in zip(texts, closed, strict=True)),
     )
 
 

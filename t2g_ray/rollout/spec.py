@@ -58,8 +58,8 @@ class Sampling:
     seed: int | None = None
     """Seed of a generator for this request alone, so that a completion does not depend on what is
     written beside it; for groups of one. None: the engine's generator is used."""
-    json_schema: Mapping[str, Any] | None = None
-    """Restrict the output to this JSON Schema."""
+    grammar: str | None = None
+    """Restrict the output to this grammar (EBNF as xgrammar reads it)."""
     ignore_eos: bool = False
     """Continue past the end token, so that every completion has `max_new_tokens`."""
 
@@ -69,8 +69,8 @@ def sampling_parameters(sampling: Sampling) -> Any:
     from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
     structured = None
-    if sampling.json_schema is not None:
-        structured = StructuredOutputsParams(json=dict(sampling.json_schema))
+    if sampling.grammar is not None:
+        structured = StructuredOutputsParams(grammar=sampling.grammar)
     return SamplingParams(
         n=sampling.group_size,
         temperature=sampling.temperature,

@@ -2,7 +2,7 @@
 
 Invariant: a constrained answer holds a graph. The grammar makes every token fit the form but cannot
 make the answer end in time, so an answer that reached the length limit keeps its complete items and
-says so.
+says so. Whatever else an answer lacks is named as what it is.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def to_answer(
     message: str | None = None
     if isinstance(parsed, ParseFailure):
         message = parsed.message
-        if is_constrained:
+        # Only what ends too early was cut; all else is a fault that closing would hide.
+        if is_constrained and parsed.kind in ("empty", "truncated"):
             graph, kind, message = parse_completion(close_graph(completion)).graph, "cut", _CUT
     return ExtractedAnswer(
         graph=None if graph is None else locate(graph, text),

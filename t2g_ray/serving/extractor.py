@@ -16,7 +16,7 @@ from threading import Lock
 from typing import Any
 
 from t2g_ray.graph import Graph
-from t2g_ray.graph.constrained import graph_json_schema
+from t2g_ray.graph.constrained import graph_grammar
 from t2g_ray.model.tokenizer import load_tokenizer
 from t2g_ray.prompts.control import ControlInText
 from t2g_ray.prompts.messages import PromptTooLong, encode_prompt
@@ -113,16 +113,13 @@ class Extractor:
         for place, text in enumerate(request.all_texts):
             field = f"texts.{place}" if request.texts else "text"
             text_of[self._prompt(text, request, thinking, field)] = text
-        # Without a bound on texts the schema compiles in a tenth of the time, which every new list
-        # of types costs; the length limit ends an answer that does not end.
-        schema = graph_json_schema(
-            request.entity_types, request.relation_types, max_text_chars=None
-        )
         sampling = Sampling(
             group_size=1,
             temperature=0.0,
             max_new_tokens=self._max_new_tokens,
-            json_schema=schema if request.constrained else None,
+            grammar=graph_grammar(request.entity_types, request.relation_types)
+            if request.constrained
+            else None,
         )
         answers: dict[Prompt, ExtractedAnswer] = {}
         for group in self._groups(list(text_of), sampling):

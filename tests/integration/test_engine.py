@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from t2g_ray.graph.constrained import graph_json_schema
+from t2g_ray.graph.constrained import graph_grammar
 from t2g_ray.graph.parsing import Parsed, parse_completion
 from t2g_ray.records.corpus import build_tokenizer
 from t2g_ray.rollout.engine import GenerationEngine
@@ -157,16 +157,14 @@ def test_constrained_completions_are_graphs_where_free_ones_are_not(
     engine.load(*pack(make_wavering_policy(), 0), verify=True)
     tokenizer = build_tokenizer()
 
-    def graphs(json_schema: dict[str, Any] | None) -> list[object]:
-        sampling = Sampling(
-            group_size=32, temperature=1.5, max_new_tokens=120, json_schema=json_schema
-        )
+    def graphs(grammar: str | None) -> list[object]:
+        sampling = Sampling(group_size=32, temperature=1.5, max_new_tokens=120, grammar=grammar)
         (group,) = generate(engine, prompts_of(1, 40), sampling)
         whole = [c.token_ids.tolist() for c in group.completions if c.finish_reason == "stop"]
         texts = [str(tokenizer.decode(ids, skip_special_tokens=True)) for ids in whole]
         return [parse_completion(text) for text in texts]
 
-    free, held = graphs(None), graphs(graph_json_schema(("city",), ("knows",)))
+    free, held = graphs(None), graphs(graph_grammar(("city",), ("knows",)))
     assert any(not isinstance(outcome, Parsed) for outcome in free)
     found = [outcome.graph for outcome in held if isinstance(outcome, Parsed)]
     assert len(found) == len(held) > 8

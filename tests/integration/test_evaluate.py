@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import Result
 from typer.testing import CliRunner
 
@@ -57,8 +58,20 @@ def test_constrained_answers_of_an_untrained_policy_are_all_graphs(
     assert figures["recall/entities"] == found / (found + missed)
 
 
-def test_extract_prints_nothing_but_the_graph_on_standard_output(model: Path) -> None:
-    command = ["extract", "--model", str(model), "--constrained"]
+@pytest.fixture(scope="module")
+def silent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A policy to which all tokens are alike: held to a grammar, it ends every list at once."""
+    folder = tmp_path_factory.mktemp("silent") / "model"
+    tokenizer = build_tokenizer()
+    policy = build_tiny_policy(tokenizer, seed=0)
+    torch.nn.init.zeros_(policy.model.embed_tokens.weight)
+    save_policy(policy, tokenizer, folder)
+    write_prompt_settings(folder, PromptConfig(style="compact"), MAX_NEW_TOKENS)
+    return folder
+
+
+def test_extract_prints_nothing_but_the_graph_on_standard_output(silent: Path) -> None:
+    command = ["extract", "--model", str(silent), "--constrained"]
     types = ["--entity-types", "person,company", "--relation-types", "works for"]
     # In a process of its own: what libraries print at their start must not be there either.
     result = subprocess.run(
@@ -70,9 +83,7 @@ def test_extract_prints_nothing_but_the_graph_on_standard_output(model: Path) ->
         check=False,
     )
     assert result.returncode == 0, result.stderr
-    graph = Graph.from_dict(json.loads(result.stdout))
-    assert {entity.type for entity in graph.entities} <= {"person", "company"}
-    assert {relation.type for relation in graph.relations} <= {"works for"}
+    assert Graph.from_dict(json.loads(result.stdout)) == Graph((), ())
 
 
 def test_an_answer_that_is_no_graph_is_shown_and_fails(model: Path) -> None:
@@ -81,3 +92,11 @@ def test_an_answer_that_is_no_graph_is_shown_and_fails(model: Path) -> None:
     assert result.stdout == ""
     assert "no graph in the answer" in result.stderr
     assert "the answer was: " in result.stderr
+
+
+def test_a_cut_answer_is_an_error_and_no_graph(model: Path) -> None:
+    short = ("--constrained", "--max-new-tokens", 3, "Ada works.")
+    result = t2g("extract", "--model", model, "--entity-types", "person", *short)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert "--max-new-tokens=3, it was cut there (0 entities, 0 relations were" in result.stderr

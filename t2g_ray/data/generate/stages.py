@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from t2g_ray.graph.constrained import graph_json_schema
+from t2g_ray.graph.constrained import graph_grammar, graph_json_schema
 from t2g_ray.prompts.messages import PromptStyle, build_messages, listed_types
 from t2g_ray.types import Record
 
@@ -52,7 +52,10 @@ class TeacherRequest:
     sample: int
     messages: tuple[dict[str, str], ...]
     json_schema: Mapping[str, Any] | None
+    """What an endpoint is asked to keep to."""
     seed: int
+    grammar: str | None = None
+    """The same for an engine, with no text that is not Unicode."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,16 +70,17 @@ class TeacherStage:
 
     def requests(self, number: int, record: Record) -> list[TeacherRequest]:
         """The questions about one record."""
-        # Texts without a bound: the length limit ends an answer, and its complete items are kept.
-        schema = None
+        schema, grammar = None, None
         if self.name == "graph":
             schema = graph_json_schema(record.entity_types, record.relation_types)
+            grammar = graph_grammar(record.entity_types, record.relation_types)
         return [
             TeacherRequest(
                 number=number,
                 sample=sample,
                 messages=tuple(self._messages(record)),
                 json_schema=schema,
+                grammar=grammar,
                 seed=self._seed(number, sample),
             )
             for sample in range(self.samples)

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from t2g_ray.graph import Graph
 from t2g_ray.records.jsonl import write_records
+from t2g_ray.rollout.greedy import Generated
+from t2g_ray.types import Record
 from tests.unit.cli.parts import RECORD, plain, t2g
 
 
@@ -36,6 +39,7 @@ def test_score_refuses_files_of_unequal_length(tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         (("--entity-types", " , ", "text"), "--entity-types must name at least one type"),
+        (("--entity-types", '"a, b', "text"), "those with a comma in double quotes"),
         (("--entity-types", "person", " "), "text must be a string that is not blank"),
         (("--entity-types", "person", "text", "--constrained", "--thinking"), "no room"),
     ],
@@ -46,6 +50,69 @@ def test_extract_explains_wrong_input(
     result = t2g("extract", "--model", tmp_path, *arguments)
     assert result.exit_code == 2
     assert words in plain(result.stderr)
+
+
+class FakeAnswers:
+    """Stands in for the engine: notes the records, answers with a text."""
+
+    def __init__(self, text: str, *, num_closed: int = 0) -> None:
+        self.text, self.num_closed = text, num_closed
+        self.records: list[Record] = []
+
+    def __call__(self, model: str, records: list[Record], *_: object, **__: object) -> Generated:
+        self.records += records
+        return Generated(
+            texts=(self.text,),
+            lengths=(9,),
+            num_too_long=0,
+            num_cut=self.num_closed,
+            num_closed=self.num_closed,
+        )
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, text: str, num_closed: int = 0) -> FakeAnswers:
+    fake = FakeAnswers(text, num_closed=num_closed)
+    monkeypatch.setattr("t2g_ray.rollout.greedy.answer_records", fake)
+    return fake
+
+
+def test_extract_prints_a_whole_graph(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    answering(monkeypatch, RECORD.graph.to_json())
+    result = t2g("extract", "--model", tmp_path, "--entity-types", "a", "--json", "text")
+    assert (result.exit_code, result.stdout.strip()) == (0, RECORD.graph.to_json())
+
+
+@pytest.mark.parametrize("graph", [Graph((), ()), RECORD.graph])
+def test_extract_fails_on_a_cut_answer(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, graph: Graph
+) -> None:
+    answering(monkeypatch, graph.to_json(), num_closed=1)
+    base = ("extract", "--model", tmp_path, "--constrained", "--max-new-tokens", 9)
+    result = t2g(*base, "--entity-types", "a", "text")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"--max-new-tokens=9, it was cut there ({len(graph.entities)} entities" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("a,b", ("a", "b")),
+        (" a b , c", ("a b", "c")),
+        ('"city, state",b', ("city, state", "b")),
+        ('b, "a,b,c"', ("b", "a,b,c")),
+        ("a|b", ("a|b",)),
+        ("it's,C#", ("it's", "C#")),
+        ('"say ""hi""",b', ('say "hi"', "b")),
+    ],
+)
+def test_extract_reads_types_with_commas_in_quotes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str, read: tuple[str, ...]
+) -> None:
+    fake = answering(monkeypatch, Graph((), ()).to_json())
+    base = ("extract", "--model", tmp_path, "--entity-types", given, "--relation-types", given)
+    result = t2g(*base, "text")
+    assert result.exit_code == 0, result.output
+    assert (fake.records[0].entity_types, fake.records[0].relation_types) == (read, read)
 
 
 def test_extract_takes_one_source_of_text(tmp_path: Path) -> None:

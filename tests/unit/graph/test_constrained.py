@@ -1,11 +1,15 @@
-"""The schema that an answer is held to while it is written, and what is left of a cut answer."""
+"""The grammar that an answer is held to while it is written, and what is left of a cut answer."""
 
-import json
+from collections.abc import Sequence
+from typing import Any
 
+import jsonschema
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from t2g_ray.graph import Entity, Graph, Relation
-from t2g_ray.graph.constrained import graph_json_schema
+from t2g_ray.graph.constrained import graph_grammar, graph_json_schema
 
 ANN = Graph(
     (Entity(0, "Ann", "person"), Entity(1, "Caf\u00e9", "company")),
@@ -13,39 +17,62 @@ ANN = Graph(
 )
 
 
-def _is_accepted(schema: dict[str, object], text: str) -> bool:
+def is_accepted(grammar: Any, text: str) -> bool:
     xgrammar = pytest.importorskip("xgrammar", reason="constrained decoding comes with vLLM")
-    grammar = xgrammar.Grammar.from_json_schema(
-        json.dumps(schema), any_whitespace=False, separators=(",", ":")
-    )
     accepted: bool = xgrammar.testing._is_grammar_accept_string(grammar, text)
     return accepted
 
 
+def compiled(entity_types: Sequence[str], relation_types: Sequence[str]) -> Any:
+    xgrammar = pytest.importorskip("xgrammar", reason="constrained decoding comes with vLLM")
+    return xgrammar.Grammar.from_ebnf(graph_grammar(entity_types, relation_types))
+
+
 def test_constrained_decoding_can_write_canonical_json_and_no_unwanted_type() -> None:
-    schema = graph_json_schema(["person", "company"], ["works for"])
-    assert _is_accepted(schema, ANN.to_json())
-    assert _is_accepted(schema, Graph((), ()).to_json())
-    assert not _is_accepted(schema, ANN.to_json().replace('"person"', '"robot"'))
-    assert not _is_accepted(schema, '{"relations":[],"entities":[]}')
+    grammar = compiled(["person", "company"], ["works for"])
+    assert is_accepted(grammar, ANN.to_json())
+    assert is_accepted(grammar, Graph((), ()).to_json())
+    assert not is_accepted(grammar, ANN.to_json().replace('"person"', '"robot"'))
+    assert not is_accepted(grammar, '{"relations":[],"entities":[]}')
 
 
-def test_constrained_decoding_without_relation_types_leaves_relations_empty() -> None:
-    schema = graph_json_schema(["person", "company"], [])
-    assert _is_accepted(schema, Graph(ANN.entities, ()).to_json())
-    assert not _is_accepted(schema, ANN.to_json())
+def test_constrained_decoding_without_types_leaves_their_list_empty() -> None:
+    grammar = compiled(["person", "company"], [])
+    assert is_accepted(grammar, Graph(ANN.entities, ()).to_json())
+    assert not is_accepted(grammar, ANN.to_json())
+    assert is_accepted(compiled([], []), Graph((), ()).to_json())
 
 
-def test_constrained_decoding_can_be_held_to_a_length() -> None:
-    schema = graph_json_schema(["person", "company"], ["works for"], max_text_chars=10)
-    assert _is_accepted(schema, ANN.to_json().replace("Ann", "A" * 10))
-    assert not _is_accepted(schema, ANN.to_json().replace("Ann", "A" * 11))
+@pytest.mark.parametrize(("num_entities", "num_relations"), [(65, 0), (64, 129), (500, 1000)])
+def test_a_graph_may_be_as_large_as_its_text_asks_for(
+    num_entities: int, num_relations: int
+) -> None:
+    names = [f"e{number}" for number in range(num_entities)]
+    graph = Graph(
+        tuple(Entity(number, name, "person") for number, name in enumerate(names)),
+        tuple(Relation(names[0], names[number % 9], "knows") for number in range(num_relations)),
+    )
+    assert is_accepted(compiled(["person"], ["knows"]), graph.to_json())
+    jsonschema.validate(graph.to_dict(), graph_json_schema(["person"], ["knows"]))
 
 
-def test_constrained_decoding_can_write_quotes_and_backslashes_but_no_raw_control_character() -> (
-    None
-):
-    schema = graph_json_schema(["person"], [])
-    quoted = Graph((Entity(0, 'the "Who"\\', "person"),), ()).to_json()
-    assert _is_accepted(schema, quoted)
-    assert not _is_accepted(schema, quoted.replace("the ", "the\t"))
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
+
+
+@settings(max_examples=60, deadline=None)
+@given(TEXTS, TEXTS, TEXTS, TEXTS)
+def test_whatever_unicode_a_text_or_type_holds_can_be_written(
+    text: str, other: str, type_: str, relation: str
+) -> None:
+    graph = Graph((Entity(7, text, type_),), (Relation(text, other, relation),))
+    assert is_accepted(compiled(["a", type_], [relation]), graph.to_json())
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["\\ud800", "\\uDC00", "a\\udfff", "\\ud83d\\ude00", "\t", "\x00", "\\x", '"', "\\", ""],
+)
+def test_no_text_can_be_written_that_is_none(written: str) -> None:
+    answer = f'{{"entities":[{{"id":0,"text":"{written}","type":"a"}}],"relations":[]}}'
+    assert is_accepted(compiled(["a"], []), answer.replace(f'"{written}"', '"b"'))
+    assert not is_accepted(compiled(["a"], []), answer)

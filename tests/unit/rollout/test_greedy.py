@@ -8,7 +8,7 @@ import numpy as np
 
 from t2g_ray.config import PromptConfig
 from t2g_ray.graph import Entity, Graph, Relation
-from t2g_ray.graph.constrained import close_graph
+from t2g_ray.graph.constrained import close_graph, graph_grammar
 from t2g_ray.graph.parsing import Parsed, parse_completion
 from t2g_ray.prompts.messages import encode_answer
 from t2g_ray.records.corpus import build_tokenizer, generate_records
@@ -74,14 +74,12 @@ def test_texts_stand_in_the_order_of_the_records() -> None:
     assert (generated.num_too_long, generated.num_cut) == (0, 0)
 
 
-def test_sampling_is_greedy_and_each_record_has_the_schema_of_its_types() -> None:
+def test_sampling_is_greedy_and_each_record_has_the_grammar_of_its_types() -> None:
     engine = LastFirstEngine(Spec(1000))
     records, _ = generate(engine, 300, is_constrained=True)
     for record, (_, sampling) in zip(records, engine.asked, strict=True):
         assert (sampling.group_size, sampling.temperature) == (1, 0.0)
-        assert sampling.json_schema is not None
-        entity = sampling.json_schema["properties"]["entities"]["items"]
-        assert entity["properties"]["type"]["enum"] == list(record.entity_types)
+        assert sampling.grammar == graph_grammar(record.entity_types, record.relation_types)
 
 
 def test_a_prompt_that_does_not_fit_is_an_empty_answer_and_counted() -> None:
@@ -103,6 +101,8 @@ def test_cut_answers_are_counted_and_under_constraint_keep_their_whole_items() -
     assert not all(isinstance(parse_completion(text), Parsed) for text in free.texts)
     _, held = generate(LastFirstEngine(Spec(1000)), 6, is_constrained=True)
     assert all(isinstance(parse_completion(text), Parsed) for text in held.texts)
+    assert free.num_closed == 0
+    assert held.num_closed == held.num_cut > 0
 
 
 def test_a_graph_cut_anywhere_keeps_exactly_its_whole_items() -> None:

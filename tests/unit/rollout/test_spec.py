@@ -69,10 +69,10 @@ def test_engine_arguments_of_the_user_have_the_last_word() -> None:
 
 
 @pytest.mark.slow  # imports vLLM
-@pytest.mark.parametrize("json_schema", [None, {"type": "object"}])
-def test_a_group_is_sampled_as_its_settings_say(json_schema: dict[str, Any] | None) -> None:
+@pytest.mark.parametrize("grammar", [None, 'root ::= "a"'])
+def test_a_group_is_sampled_as_its_settings_say(grammar: str | None) -> None:
     sampling = Sampling(
-        group_size=3, temperature=0.5, max_new_tokens=7, top_p=0.9, seed=4, json_schema=json_schema
+        group_size=3, temperature=0.5, max_new_tokens=7, top_p=0.9, seed=4, grammar=grammar
     )
     found = sampling_parameters(sampling)
     assert (found.n, found.temperature, found.max_tokens) == (3, 0.5, 7)
@@ -80,4 +80,4 @@ def test_a_group_is_sampled_as_its_settings_say(json_schema: dict[str, Any] | No
     # The sampled token's own log-prob and no others; text is made elsewhere.
     assert (found.logprobs, found.detokenize) == (0, False)
     structured = found.structured_outputs
-    assert (structured.json if structured else None) == json_schema
+    assert (structured.grammar if structured else None) == grammar

@@ -48,3 +48,20 @@ def test_a_free_answer_without_a_graph_names_the_failure() -> None:
     answer = answered("I do not know.", is_constrained=False)
     assert (answer.graph, answer.parse) == (None, "no_json")
     assert answered(GRAPH.to_json()[:40], is_constrained=False).parse == "truncated"
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        ('{"entities":[{"id":0,"text":"\\ud800","type":"person"}],"relations":[]}', "wrong_shape"),
+        ('{"entities":[{"id":0,"text":"a","type":"\\udfff"}],"relations":[]}', "wrong_shape"),
+        ('{"entities":[{"id":"0","text":"a","type":"b"}],"relations":[]}', "wrong_shape"),
+        ('{"entities":[{"id":0,"id":0,"text":"a","type":"b"}],"relations":[]}', "duplicate_key"),
+        ('{"entities":[{"id":0,"text":"a\x01","type":"b"}],"relations":[]}', "invalid_json"),
+        ("no graph", "no_json"),
+    ],
+)
+def test_only_an_answer_that_ends_too_early_is_called_cut(fault: str, kind: str) -> None:
+    answer = answered(fault)
+    assert (answer.graph, answer.parse) == (None, kind)
+    assert answer.message

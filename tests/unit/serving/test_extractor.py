@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from t2g_ray.graph.constrained import graph_grammar
 from t2g_ray.model.policy import build_tiny_policy, save_policy
 from t2g_ray.records.corpus import build_tokenizer
 from t2g_ray.rollout.sampler import SamplerStopped
@@ -113,16 +114,14 @@ def test_answers_come_in_the_order_of_the_texts(extractor: Extractor) -> None:
     assert starts == [[0, None], [None, 0]]
 
 
-def test_constrained_requests_carry_a_schema_of_their_own_types_and_never_think(
+def test_constrained_requests_carry_a_grammar_of_their_own_types_and_never_think(
     extractor: Extractor, engines: list[FakeEngine]
 ) -> None:
     extractor.extract(request())
     extractor.extract(request(constrained=False, entity_types=["city"]))
     (closed_prompt, closed), (free_prompt, free) = engines[0].asked
-    assert closed.json_schema is not None
-    item = closed.json_schema["properties"]["entities"]["items"]
-    assert item["properties"]["type"]["enum"] == ["person", "company"]
-    assert free.json_schema is None
+    assert closed.grammar == graph_grammar(["person", "company"], ["works for"])
+    assert free.grammar is None
     assert (closed.temperature, closed.max_new_tokens, closed.group_size) == (0.0, 100, 1)
     tokenizer = build_tokenizer()
     assert "<think>" not in tokenizer.decode(list(closed_prompt.token_ids))

@@ -65,7 +65,7 @@ class EngineTeacher:
             top_p=self._config.top_p,
             seed=request.seed,
             max_new_tokens=self._max_new_tokens,
-            json_schema=request.json_schema,
+            grammar=request.grammar,
         )
         self._engine.add(Prompt(index=index, token_ids=token_ids, purpose="eval"), sampling)
         return None

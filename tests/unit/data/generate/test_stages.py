@@ -29,7 +29,7 @@ def test_requests_show_the_text_the_types_and_what_the_stage_adds() -> None:
 
     def content(name: Any) -> str:
         (request,) = TeacherStage(name=name, samples=1, seed=0).requests(0, record)
-        assert (request.json_schema is None) == (name != "graph")
+        assert (request.json_schema is None) == (request.grammar is None) == (name != "graph")
         return request.messages[-1]["content"]
 
     assert all(record.text in content(name) for name in ("graph", "paraphrase", "reasoning"))

@@ -180,10 +180,12 @@ def select_command(
 
 
 def _names(value: str | None) -> tuple[str, ...] | None:
-    """Names between commas; None when the option is not given."""
+    """Names between commas, or in quotes; None when the option is not given."""
     if value is None:
         return None
-    return tuple(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
+    from t2g_ray.prompts.messages import read_types
+
+    return tuple(dict.fromkeys(read_types("--entity-types and --relation-types", value)))
 
 
 def _check_kept(result: ImportResult, *, is_strict: bool) -> None:

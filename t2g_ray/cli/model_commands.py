@@ -7,7 +7,6 @@ standard error. Heavy modules are imported inside the commands, so that --help r
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
 import os
 import sys
@@ -243,28 +242,17 @@ def _text_of(text: str | None, file: Path | None) -> str:
 
 
 def _record_of(text: str, entity_types: str, relation_types: str) -> Record:
+    from t2g_ray.prompts.messages import read_types
     from t2g_ray.records.jsonl import record_from_dict
 
     names = {
-        "entity_types": _listed("--entity-types", entity_types),
-        "relation_types": _listed("--relation-types", relation_types),
+        "entity_types": read_types("--entity-types", entity_types),
+        "relation_types": read_types("--relation-types", relation_types),
     }
     if not names["entity_types"]:
         raise ValueError(f"--entity-types must name at least one type, found {entity_types!r}")
     empty: dict[str, Any] = {"entities": [], "relations": []}
     return record_from_dict({"text": text.strip(), **names, "graph": empty})
-
-
-def _listed(option: str, names: str) -> list[str]:
-    """Names between commas; one that holds a comma stands in double quotes, as in a CSV file."""
-    try:
-        row = next(csv.reader([names], skipinitialspace=True, strict=True), [])
-    except csv.Error as error:
-        raise ValueError(
-            f"{option} must be names between commas, those with a comma in double quotes, found "
-            f"{names!r}: {error}; correct it"
-        ) from None
-    return [name.strip() for name in row if name.strip()]
 
 
 def score_command(

@@ -11,19 +11,16 @@ not depend on how the records were cut.
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from t2g_ray.graph.composed import composed
+from t2g_ray.graph.forms import exact_form, relaxed_form
 from t2g_ray.graph.graph import Graph
 
 MatchMode = Literal["exact", "relaxed"]
 ItemKey = tuple[str, ...]  # the type comes last
-
-ARTICLES = frozenset(("a", "an", "the"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,34 +157,6 @@ def _strict_keys(graph: Graph) -> list[ItemKey]:
         (*ends.get(head, (head, "0")), *ends.get(tail, (tail, "0")), type_)
         for head, tail, type_ in relation_keys(graph)
     ]
-
-
-def exact_form(text: str) -> str:
-    """Trimmed and in Unicode NFC."""
-    return text.strip() if text.isascii() else composed(text).strip()
-
-
-def relaxed_form(text: str) -> str:
-    """`exact_form` without case, articles and surrounding punctuation; spaces become single.
-
-    A text of nothing else ("The", "++") keeps what would be lost, so that it stays itself.
-    """
-    folded = exact_form(text).casefold()
-    words = [word for word in _bare(folded).split() if word not in ARTICLES]
-    return _bare(" ".join(words)) or folded
-
-
-def _bare(text: str) -> str:
-    start, end = 0, len(text)
-    while start < end and not text[start].isalnum() and _is_edge(text[start]):
-        start += 1
-    while end > start and not text[end - 1].isalnum() and _is_edge(text[end - 1]):
-        end -= 1
-    return text[start:end]
-
-
-def _is_edge(character: str) -> bool:
-    return character.isspace() or unicodedata.category(character).startswith("P")
 
 
 _FORMS: dict[MatchMode, Callable[[str], str]] = {"exact": exact_form, "relaxed": relaxed_form}

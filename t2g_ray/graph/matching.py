@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from t2g_ray.graph.counts import Counts, ItemKey, relaxed_form
+from t2g_ray.graph.counts import Counts, ItemKey
+from t2g_ray.graph.forms import relaxed_form
 
 # Near misses are searched among all pairs of leftovers; with more pairs than this an answer is
 # noise.

@@ -8,6 +8,7 @@ tokens, whatever they hold.
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
@@ -99,6 +100,21 @@ def listed_types(types: Sequence[str]) -> str:
     Example: listed_types(["person", "city, state"]) is 'person, "city, state"'.
     """
     return ", ".join(map(_quoted, types))
+
+
+def read_types(option: str, names: str) -> list[str]:
+    """Names between commas; one that holds a comma stands in double quotes, as in a CSV file.
+
+    `option` names them in the ValueError that a quote without end raises.
+    """
+    try:
+        row = next(csv.reader([names], skipinitialspace=True, strict=True), [])
+    except csv.Error as error:
+        raise ValueError(
+            f"{option} must be names between commas, those with a comma in double quotes, found "
+            f"{names!r}: {error}; correct it"
+        ) from None
+    return [name.strip() for name in row if name.strip()]
 
 
 def _quoted(name: str) -> str:

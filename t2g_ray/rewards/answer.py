@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from t2g_ray.graph import Graph
-from t2g_ray.graph.counts import ItemKey, entity_keys, exact_form, relation_keys
+from t2g_ray.graph.counts import ItemKey, entity_keys, relation_keys
+from t2g_ray.graph.forms import exact_form
 from t2g_ray.graph.matching import Match, match, near_credit
 from t2g_ray.graph.parsing import Parsed, ParseFailure, parse_completion
 from t2g_ray.types import Record

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from t2g_ray.data.near_texts import plain_text
 from t2g_ray.graph.composed import MAX_UNSORTED_CHARS, composed
-from t2g_ray.graph.counts import exact_form, relaxed_form
+from t2g_ray.graph.forms import exact_form, relaxed_form
 
 # Marks of several classes, marks that decompose, a class-0 mark that decomposes into marks,
 # Hangul letters, and letters that decompose.

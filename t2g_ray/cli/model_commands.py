@@ -100,8 +100,7 @@ def eval_command(
         shares = f"{generated.num_too_long} of {len(records)} prompts"
         typer.echo(f"{shares} did not fit and count as empty answers", err=True)
     if generated.num_closed:
-        shares = f"{generated.num_closed} of {len(records)} answers"
-        typer.echo(f"{shares} were cut at {limit} tokens; their whole items count", err=True)
+        typer.echo(f"{generated.num_closed} answers were cut; their whole items count", err=True)
     if json_out is not None:
         settings = {
             "model": model,

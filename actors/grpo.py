@@ -11,7 +11,7 @@ from functools import partial
 from actors.cluster.placement import connect
 from actors.cluster.start import start_cluster, start_newcomer
 from actors.cluster.waiting import result_of
-from actors.stages.evaluation import Evaluator
+from actors.stages.evaluation import Evaluator, check_evaluated_before
 from actors.stages.groups import RayGroups
 from actors.stages.scaling import RolloutScaler
 from actors.stages.scoring import scored_of
@@ -26,62 +26,115 @@ from t2g_ray.grpo.stages import Ready
 from t2g_ray.model.policy import resolve_model
 from t2g_ray.model.tokenizer import load_tokenizer
 from t2g_ray.prompts.ledger import Curriculum, Ledger
-from t2g_ray.prompts.load import PromptStream
+from t2g_ray.prompts.load import PromptStream, load_heldout
+from t2g_ray.prompts.meaning import meaning_of
 from t2g_ray.prompts.settings import write_prompt_settings
 from t2g_ray.rewards.custom import check_custom
-from t2g_ray.run.checkpoint import begin, discard_after, find_checkpoint, finish, keep_last
+from t2g_ray.run.checkpoint import FoundCheckpoint, begin, finish, keep_last
 from t2g_ray.run.folder import RunDir, write_json, write_text
 from t2g_ray.run.jsonlines import JsonLinesWriter
 from t2g_ray.run.machine import describe_machine
 from t2g_ray.run.metrics import last_time_s
+from t2g_ray.run.resume.lock import held
+from t2g_ray.run.resume.start import (
+    check_meaning,
+    check_steps,
+    enter,
+    enter_at_nothing,
+    find_start,
+    resume_step,
+    tell,
+)
 from t2g_ray.run.stopping import RunStopped, StopSignal
 
 
 def run_grpo(config: GrpoConfig) -> RunDir:
     """Run or resume the GRPO stage; the run folder is complete when this returns.
 
-    Raises ConfigError or ValueError for bad input, PlacementError where the cluster is too small,
-    LoopError and WeightSyncError where an invariant does not hold.
+    A finished run is left as it is. Raises ConfigError or ValueError for bad input, PlacementError
+    where the cluster is too small, LoopError and WeightSyncError where an invariant does not hold.
     """
     started = time.time()
     check_custom(config.reward_spec.custom, os.getcwd())
     run = RunDir(config.run_dir)
-    is_resumed = run.prepare(resume=config.resume == "auto")
-    write_text(run.config, dump_config(config))
-    try:
-        connect(config.deadlines)
-        stage = _GrpoRun(config, run)
-    except BaseException:
-        # Nothing was trained: the corrected command must find the folder as empty as it was.
-        if not is_resumed:
-            shutil.rmtree(run.path)
-        raise
-    stage.run(is_resumed, started)
+    with held(run.path):
+        is_new = not run.prepare(resume=config.resume == "auto")
+        try:
+            start = None if is_new else find_start(run)
+            if start is None:
+                write_text(run.config, dump_config(config))
+                enter_at_nothing(run)
+            inputs = _Inputs(config, run)
+            told = inputs.check(start) if start is not None else []
+            if start is not None and start.step == config.steps and run.report_json.exists():
+                tell(f"{run.path} is finished, all {config.steps} steps: nothing is changed in it")
+                return run
+            connect(config.deadlines)
+            stage = _GrpoRun(config, run, inputs, start)
+            if start is not None:
+                write_text(run.config, dump_config(config))
+                enter(run, start, told)
+        except BaseException:
+            # Nothing was trained: the corrected command must find the folder as empty as it was.
+            if is_new:
+                shutil.rmtree(run.path)
+            raise
+        stage.run(resume_step(is_new, start), started)
     return run
+
+
+class _Inputs:
+    """What a run reads, all of it, before anything is started."""
+
+    def __init__(self, config: GrpoConfig, run: RunDir) -> None:
+        self._config, self._run = config, run
+        self.model = resolve_model(config, run)
+        self.tokenizer = load_tokenizer(self.model)
+        self.prompts = PromptStream(self.tokenizer, config)
+        self.heldout = load_heldout(config)
+        self.meaning = meaning_of(
+            config,
+            tokenizer=self.tokenizer,
+            model=self.model,
+            train=self.prompts.records,
+            heldout=self.heldout,
+        )
+
+    def check(self, start: FoundCheckpoint) -> list[str]:
+        """What to tell about going on from `start`. Raises ResumeError where that cannot be."""
+        told = check_meaning(self._run, start, self.meaning)
+        check_steps(start, self._config.steps)
+        check_evaluated_before(self._run, self.heldout)
+        return told
 
 
 class _GrpoRun:
     """The parts of one run, wired together."""
 
-    def __init__(self, config: GrpoConfig, run: RunDir) -> None:
-        self.config, self.run_dir = config, run
-        self.model = resolve_model(config, run)
-        self.tokenizer = load_tokenizer(self.model)
-        self.prompts = PromptStream(self.tokenizer, config)
-        self.cluster = start_cluster(config, self.model, self.model)
+    def __init__(
+        self, config: GrpoConfig, run: RunDir, inputs: _Inputs, start: FoundCheckpoint | None
+    ) -> None:
+        self.config, self.run_dir, self.inputs, self.start = config, run, inputs, start
+        self.prompts = inputs.prompts
+        self.cluster = start_cluster(config, inputs.model, inputs.model)
         fleet, learners = self.cluster.fleet, self.cluster.learners
         self.groups = RayGroups(
             config, fleet=fleet, rewards=self.cluster.rewards, prompts=self.prompts
         )
         self.weights = RayWeights(config, learners=learners, fleet=fleet)
 
-    def run(self, is_resumed: bool, started: float) -> None:
+    def run(self, resume_step: int | None, started: float) -> None:
         try:
-            version, ledger = self._restore(is_resumed)
-            resume_step = version if is_resumed else None
+            version, ledger = self._restore()
             samples = JsonLinesWriter(self.run_dir.samples, resume_step=resume_step)
             evaluator = Evaluator(
-                self.config, self.run_dir, self.groups, self.tokenizer, samples, resume_step
+                self.config,
+                self.run_dir,
+                self.groups,
+                self.inputs.tokenizer,
+                samples,
+                resume_step,
+                self.inputs.heldout,
             )
             # Restore, then a verified sync, then rollouts: samplers hold random weights so far.
             self.weights.publish(version)
@@ -102,7 +155,7 @@ class _GrpoRun:
                 cluster=self.cluster,
                 dealer=self.groups.dealer,
                 weights=self.weights,
-                start=partial(start_newcomer, self.config, self.model),
+                start=partial(start_newcomer, self.config, self.inputs.model),
             )
             loop_started = time.time()
             with log, StopSignal() as stop:
@@ -149,30 +202,25 @@ class _GrpoRun:
             raise
         self.weights.wait_for_loads()
 
-    def _restore(self, is_resumed: bool) -> tuple[int, Ledger]:
-        found = find_checkpoint(self.run_dir.checkpoints) if is_resumed else None
+    def _restore(self) -> tuple[int, Ledger]:
         curriculum = None
         if self.config.data.order == "half_right_first":
             order = self.prompts.order
             curriculum = Curriculum(order.record_index, order.num_records)
-        if found is None:
+        if self.start is None:
             return 0, Ledger(curriculum=curriculum)
-        version = int(found.state["version"])
-        phase, folder = f"restore of step {version}", found.path / "learner"
+        version = int(self.start.state["version"])
+        phase, folder = f"restore of step {version}", self.start.path / "learner"
         self.cluster.each_learner(phase, LearnerActor.load, folder)
-        # Later checkpoints were found damaged; kept, they would count as the newest.
-        discard_after(self.run_dir.checkpoints, version)
-        for reason in found.rejected:
-            print(f"left out: {reason}")
-        print(f"resumed at step {version} from {found.path}")
-        return version, Ledger.from_state(found.state["ledger"], curriculum)
+        return version, Ledger.from_state(self.start.state["ledger"], curriculum)
 
     def _checkpoint(self, step: int, ledger: Ledger) -> None:
         folder = self.run_dir.checkpoint(step)
         temporary = begin(folder)
         phase = f"checkpoint of step {step}"
         self.cluster.each_learner(phase, LearnerActor.save, temporary / "learner")
-        finish(folder, {"version": step, "ledger": ledger.state()})
+        state = {"version": step, "ledger": ledger.state(), "meaning": self.inputs.meaning.state()}
+        finish(folder, state)
         keep_last(self.run_dir.checkpoints, self.config.checkpoint.keep)
 
     def _export(self) -> None:

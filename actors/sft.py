@@ -21,6 +21,8 @@ from t2g_ray.config import LearnerConfig, SftConfig
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.jsonlines import last_json_line
 from t2g_ray.run.progress import StageProgress
+from t2g_ray.run.resume.lock import held
+from t2g_ray.run.resume.start import tell
 from t2g_ray.sft.plan import SftPlan, num_steps, plan_sft
 
 LOOK_EVERY_S = 0.5
@@ -34,10 +36,26 @@ def run_sft(config: SftConfig) -> RunDir:
     Raises ValueError for bad input, before a process starts where possible, and RuntimeError with
     the message of the rank that failed.
     """
-    plan = plan_sft(config)
+    with held(config.run_dir):
+        plan = plan_sft(config)
+        run_dir = RunDir(plan.config.run_dir)
+        if plan.is_finished:
+            tell(f"{run_dir.path} is finished, model and all: nothing is changed in it")
+            return run_dir
+        _fit(plan)
+    if not (run_dir.model / "config.json").is_file():
+        raise RuntimeError(
+            f"run_dir must be on storage that all nodes share, found no model in {run_dir.model} "
+            "although the ranks wrote it; give a shared folder"
+        )
+    return run_dir
+
+
+def _fit(plan: SftPlan) -> None:
+    """Run the ranks to their end."""
+    config = plan.config
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(config.deadlines.start_s)
     connect(config.deadlines)
-    run_dir = RunDir(plan.config.run_dir)
     trainer = TorchTrainer(
         _train,
         train_loop_config={"plan": plan},
@@ -46,19 +64,13 @@ def run_sft(config: SftConfig) -> RunDir:
             timeout_s=round(config.deadlines.train_s),
         ),
         scaling_config=_scaling(config.learner),
-        run_config=_run_config(plan.config),
+        run_config=_run_config(config),
     )
     with _progress(plan):
         try:
             trainer.fit()
         except TrainingFailedError as error:
             raise _failure(error) from error
-    if not (run_dir.model / "config.json").is_file():
-        raise RuntimeError(
-            f"run_dir must be on storage that all nodes share, found no model in {run_dir.model} "
-            "although the ranks wrote it; give a shared folder"
-        )
-    return run_dir
 
 
 def _train(arguments: dict[str, SftPlan]) -> None:

@@ -6,21 +6,22 @@ depend on what is rewarded.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from actors.stages.greedy import greedy_groups
 from actors.stages.groups import RayGroups
-from t2g_ray.config import EMBEDDED, GrpoConfig
+from t2g_ray.config import GrpoConfig
 from t2g_ray.evaluation.evaluate import EvalResult, evaluate_texts
 from t2g_ray.evaluation.intervals import bootstrap_interval, paired_interval
 from t2g_ray.graph.counts import GraphCounts
-from t2g_ray.prompts.load import LoadedSplit, load_split
+from t2g_ray.prompts.load import LoadedSplit
 from t2g_ray.prompts.messages import fitting_prompts
 from t2g_ray.rewards.group import sample_line
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.jsonlines import JsonLine, JsonLinesWriter, read_json_lines
 from t2g_ray.run.metrics import last_time_s
+from t2g_ray.run.resume.meaning import ResumeError
 from t2g_ray.types import Prompt, Record
 
 if TYPE_CHECKING:
@@ -28,6 +29,19 @@ if TYPE_CHECKING:
 
 _SHOWN = 16
 """How many held-out texts go to samples.jsonl with their graphs at each evaluation."""
+
+
+def check_evaluated_before(run: RunDir, splits: Iterable[LoadedSplit]) -> None:
+    """A resumed run must know how the policy answered before its first step.
+
+    Raises ResumeError where evals.jsonl has lost that.
+    """
+    found = {line["split"] for line in read_json_lines(run.evals) if line["step"] == 0}
+    if missing := sorted(set(splits) - found):
+        raise ResumeError(
+            f"{run.evals} must hold the evaluation before the first step of {', '.join(missing)}, "
+            "found none; restore the file, or give another run_dir"
+        )
 
 
 class Evaluator:
@@ -41,21 +55,15 @@ class Evaluator:
         tokenizer: PreTrainedTokenizerBase,
         samples: JsonLinesWriter,
         resume_step: int | None,
+        records: Mapping[LoadedSplit, Sequence[Record]],
     ) -> None:
         self._config, self._groups, self._tokenizer = config, groups, tokenizer
         self._metrics = run.metrics
         self._evals = JsonLinesWriter(run.evals, resume_step=resume_step)
         self._samples = samples
-        splits: list[LoadedSplit] = ["heldout"]
-        splits += ["heldout_names"] if config.data.heldout == EMBEDDED else []
-        loaded = {split: load_split(config, split) for split in splits}
-        self._records = {split: records for split, records in loaded.items() if records}
-        self._prompts = {s: self._encode(records) for s, records in self._records.items()}
-        self._before = {
-            line["split"]: line
-            for line in (read_json_lines(run.evals) if run.evals.exists() else ())
-            if line["step"] == 0
-        }
+        self._records = records
+        self._prompts = {split: self._encode(part) for split, part in records.items()}
+        self._done = {(line["split"], line["step"]): line for line in read_json_lines(run.evals)}
 
     def _encode(self, records: Sequence[Record]) -> list[Prompt]:
         """Prompts of the records that fit; the others count as empty answers."""
@@ -63,10 +71,9 @@ class Evaluator:
         return [Prompt(index=number, token_ids=ids, purpose="eval") for number, ids in fitting]
 
     def before(self, version: int) -> None:
-        """Evaluate all splits, unless a resumed run already did."""
-        for split in self._prompts:
-            if split not in self._before:
-                self._before[split] = self._evaluate(split, version)
+        """Evaluate all splits before the first step."""
+        for split in self._records if version == 0 else ():
+            self._evaluate(split, version)
 
     def during(self, version: int) -> None:
         """Evaluate the held-out records."""
@@ -78,13 +85,19 @@ class Evaluator:
         lines = {split: self._evaluate(split, version) for split in self._records}
         if not lines:
             return {"records": 0}
-        blocks = {split: self._compare(self._before[split], line) for split, line in lines.items()}
+        blocks = {split: self._compare(self._done[split, 0], line) for split, line in lines.items()}
         report = {"records": len(self._records["heldout"]), **blocks["heldout"]}
         if "heldout_names" in blocks:
             report["heldout_names"] = blocks["heldout_names"]
         return report
 
     def _evaluate(self, split: LoadedSplit, version: int) -> JsonLine:
+        """The line of an evaluation; the one that is there where a resumed run already made it."""
+        if (split, version) not in self._done:
+            self._done[split, version] = self._make(split, version)
+        return self._done[split, version]
+
+    def _make(self, split: LoadedSplit, version: int) -> JsonLine:
         prompts = self._prompts[split]
         limit = self._config.eval.max_new_tokens or self._config.sampling.max_new_tokens
         groups = greedy_groups(

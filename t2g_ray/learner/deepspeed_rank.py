@@ -26,7 +26,8 @@ from t2g_ray.learner.optim import (
     orthogonalise_in_float32,
     tag_for_muon,
 )
-from t2g_ray.learner.reference import check_same_start, digest_of_policy
+from t2g_ray.learner.reference import digest_of_policy
+from t2g_ray.learner.state import Trained, load_state, save_state, trained_of
 from t2g_ray.model.lora import add_adapters, plain_tensors
 from t2g_ray.model.packed_attention import enable_packing
 
@@ -178,25 +179,18 @@ class DeepSpeedRank:
 
     def save(self, folder: Path) -> None:
         """Write this rank's share of the trained parameters and optimiser state; collective."""
-        self.engine.save_checkpoint(
-            str(folder),
-            tag="state",
-            client_state={"step": self.step_count, "start": self._start},
-            exclude_frozen_parameters=self._settings.lora.rank > 0,
-        )
+        save_state(self.engine, folder, self._trained(), is_first=dist.get_rank() == 0)
 
     def load(self, folder: Path) -> None:
-        """Restore what `save` wrote; raises FileNotFoundError when it is not there.
+        """Restore what `save` wrote; collective.
 
-        Raises ValueError when the run did not start from the present policy, where that matters.
+        Raises FileNotFoundError when it is not there, and ResumeError when it is of other tensors
+        or of a run that started from another policy, where that matters.
         """
-        path, state = self.engine.load_checkpoint(
-            str(folder), tag="state", load_module_strict=not self._settings.lora.rank
-        )
-        if path is None:
-            raise FileNotFoundError(f"{folder} must hold a learner state, found none")
-        check_same_start(state.get("start"), self._start, folder)
-        self.step_count = int(state["step"])
+        self.step_count = load_state(self.engine, folder, self._trained())
+
+    def _trained(self) -> Trained:
+        return trained_of(self.policy, step=self.step_count, start=self._start)
 
     def export(self, folder: Path) -> None:
         """Write the policy and its tokenizer in Hugging Face format; collective."""

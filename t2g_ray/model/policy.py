@@ -86,7 +86,7 @@ def resolve_model(config: StageConfig, run_dir: RunDir) -> str:
     """
     if not is_embedded(config.model):
         return config.model
-    folder = run_dir.path / "initial_model"
+    folder = run_dir.initial_model
     if not folder.exists():
         from t2g_ray.records.corpus import build_tokenizer
 

@@ -99,6 +99,13 @@ def _load(config: StageConfig, split: LoadedSplit) -> list[Record]:
     return records[:num_records]
 
 
+def load_heldout(config: StageConfig) -> dict[LoadedSplit, list[Record]]:
+    """The held-out splits that have records."""
+    names: tuple[LoadedSplit, ...] = ("heldout", "heldout_names")
+    loaded = {name: load_split(config, name) for name in names}
+    return {name: records for name, records in loaded.items() if records}
+
+
 def encode_prompts(
     tokenizer: Any, records: Sequence[Record], config: PromptConfig
 ) -> tuple[list[tuple[Record, tuple[int, ...]]], int]:
@@ -146,8 +153,8 @@ class PromptStream:
     """
 
     def __init__(self, tokenizer: Any, config: GrpoConfig) -> None:
-        records = load_split(config, "train")
-        self._pairs, self.num_too_long = encode_prompts(tokenizer, records, config.prompt)
+        self.records = load_split(config, "train")
+        self._pairs, self.num_too_long = encode_prompts(tokenizer, self.records, config.prompt)
         self._likely: list[tuple[int, ...]] = [()] * len(self._pairs)
         if config.guesses_train_answers:
             kept = [record for record, _ in self._pairs]

@@ -2,8 +2,8 @@
 
 Files are written under a temporary name, listed with size and digest in `manifest.json`, sealed
 by the marker `COMPLETE` (the digest of the manifest) and renamed. Invariant: a process killed at
-any moment leaves every earlier checkpoint as it was, and what `find_checkpoint` returns is byte
-for byte what was written.
+any moment leaves every earlier checkpoint as it was, one of the same step included, and what
+`find_checkpoint` returns is file for file and byte for byte what was written.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from t2g_ray.run.folder import write_json, write_text
 STATE = "state.json"
 MANIFEST = "manifest.json"
 MARKER = "COMPLETE"
-_NAME = re.compile(r"step_(\d{6,})")
+_NAME = re.compile(r"step_(\d{6,})(\.again)?")
+_AGAIN = ".again"
+"""Ends the name of a checkpoint that takes the place of one of the same step."""
 
 
 class CheckpointError(ValueError):
@@ -64,7 +66,8 @@ def begin(folder: Path) -> Path:
 def finish(folder: Path, state: Mapping[str, Any]) -> None:
     """Seal what lies in the temporary folder and give it its name; the data is then on disk.
 
-    One rank calls this after all ranks have written. A folder of that name is replaced.
+    One rank calls this after all ranks have written. A checkpoint of that name is replaced: the
+    new one first stands beside it, so that at every moment one of the two is whole.
     """
     temporary = temporary_path(folder)
     write_json(temporary / STATE, state)
@@ -85,10 +88,33 @@ def finish(folder: Path, state: Mapping[str, Any]) -> None:
         if path.is_dir():
             _sync(path)
     write_text(temporary / MARKER, _digest(temporary / MANIFEST))
+    again = folder.with_name(folder.name + _AGAIN)
+    if again.exists():
+        _replace(folder, again) if _flaw(again) is None else _remove(again)
     if folder.exists():
-        shutil.rmtree(folder)
-    temporary.rename(folder)
+        temporary.rename(again)
+        _sync(folder.parent)
+        _replace(folder, again)
+    else:
+        temporary.rename(folder)
+        _sync(folder.parent)
+
+
+def _replace(folder: Path, again: Path) -> None:
+    """Give the whole checkpoint `again` the name of the one that it replaces."""
+    if folder.exists():
+        _remove(folder)
+    again.rename(folder)
     _sync(folder.parent)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a checkpoint; killed in between, it is gone and not damaged."""
+    leftover = folder.with_name(f".{folder.name}.removed")
+    if leftover.exists():
+        shutil.rmtree(leftover)
+    folder.rename(leftover)
+    shutil.rmtree(leftover)
 
 
 def write_checkpoint(folder: Path, fill: Callable[[Path], None], state: Mapping[str, Any]) -> None:
@@ -100,8 +126,8 @@ def write_checkpoint(folder: Path, fill: Callable[[Path], None], state: Mapping[
 def find_checkpoint(checkpoints: Path) -> FoundCheckpoint | None:
     """The newest checkpoint that is whole, or None when there is none at all.
 
-    Raises CheckpointError when there are some and each is damaged: whether to start again from
-    nothing is for a person to decide.
+    Nothing in it was read before all its digests were compared. Raises CheckpointError when there
+    are some and each is damaged: whether to start again from nothing is for a person to decide.
     """
     rejected: list[str] = []
     for step, folder in reversed(_listed(checkpoints)):
@@ -113,7 +139,7 @@ def find_checkpoint(checkpoints: Path) -> FoundCheckpoint | None:
     if rejected:
         raise CheckpointError(
             f"{checkpoints} must hold a whole checkpoint to resume from, found "
-            f"{'; '.join(rejected)}. Restore one, or remove the folder to start from step 0"
+            f"{'; '.join(rejected)}. Restore one, or give another run_dir to start from step 0"
         )
     return None
 
@@ -122,19 +148,19 @@ def discard_after(checkpoints: Path, step: int) -> None:
     """Remove checkpoints of later steps: a run that resumes at `step` takes those steps again."""
     for later, folder in _listed(checkpoints):
         if later > step:
-            shutil.rmtree(folder)
+            _remove(folder)
 
 
 def keep_last(checkpoints: Path, num_kept: int) -> None:
-    """Remove all but the newest `num_kept`, and what killed processes left half written."""
+    """Remove all but the newest `num_kept`, and what killed processes left half done."""
     for _, folder in _listed(checkpoints)[:-num_kept]:
-        shutil.rmtree(folder)
-    for leftover in checkpoints.glob(".step_*.partial"):
+        _remove(folder)
+    for leftover in checkpoints.glob(".step_*"):
         shutil.rmtree(leftover)
 
 
 def _listed(checkpoints: Path) -> list[tuple[int, Path]]:
-    """Steps and folders, oldest first."""
+    """Steps and folders, oldest first; of one step, the one that replaces the other last."""
     if not checkpoints.is_dir():
         return []
     matches = [(_NAME.fullmatch(path.name), path) for path in checkpoints.iterdir()]
@@ -147,9 +173,14 @@ def _flaw(folder: Path) -> str | None:
     for path in (folder / MARKER, manifest):
         if not path.is_file():
             return f"{path.name} is missing"
-    if (folder / MARKER).read_text(encoding="utf-8") != _digest(manifest):
+    if (folder / MARKER).read_bytes() != _digest(manifest).encode():
         return f"{MANIFEST} is not the one that {MARKER} seals"
-    for name, entry in json.loads(manifest.read_text(encoding="utf-8")).items():
+    entries = json.loads(manifest.read_text(encoding="utf-8"))
+    written = {*entries, MANIFEST, MARKER}
+    for path in sorted(folder.rglob("*")):
+        if not path.is_dir() and path.relative_to(folder).as_posix() not in written:
+            return f"{path.relative_to(folder).as_posix()} was added to it"
+    for name, entry in entries.items():
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+LOCK = ".lock"
+"""File of a run folder that its process holds, see `resume.lock`."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunDir:
@@ -55,6 +58,11 @@ class RunDir:
         return self.path / "checkpoints"
 
     @property
+    def initial_model(self) -> Path:
+        """The untrained tiny policy, where the run starts from it."""
+        return self.path / "initial_model"
+
+    @property
     def model(self) -> Path:
         """The trained model in Hugging Face format."""
         return self.path / "model"
@@ -93,7 +101,7 @@ class RunDir:
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"run_dir must be a folder, found a file at {self.path}")
         self.path.mkdir(parents=True, exist_ok=True)
-        found = sorted(entry.name for entry in self.path.iterdir())
+        found = sorted(entry.name for entry in self.path.iterdir() if entry.name != LOCK)
         if not found:
             return False
         if not self.config.exists():

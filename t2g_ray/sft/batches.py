@@ -97,6 +97,13 @@ class SftData:
     num_steps: int
     seed: int
 
+    def follows(self, step: int, num_steps: int) -> bool:
+        """Whether what these data hold from `step` on is what a run of `num_steps` had left."""
+        first = step - step % WINDOW_STEPS
+        return step == first or _num_in_window(first, num_steps) == _num_in_window(
+            first, self.num_steps
+        )
+
     def batch(self, step: int) -> list[Example]:
         """The examples of `step` (from 0).
 
@@ -105,7 +112,7 @@ class SftData:
         """
         window = step // WINDOW_STEPS
         first = window * WINDOW_STEPS
-        num_steps = min(WINDOW_STEPS, self.num_steps - first)
+        num_steps = _num_in_window(first, self.num_steps)
         order = PromptOrder(len(self.examples), self.seed)
         positions = range(first * self.batch_size, (first + num_steps) * self.batch_size)
         members = sorted(
@@ -113,6 +120,10 @@ class SftData:
         )
         turn = int(np.random.default_rng((self.seed, window)).permutation(num_steps)[step - first])
         return members[turn * self.batch_size : (turn + 1) * self.batch_size]
+
+
+def _num_in_window(first: int, num_steps: int) -> int:
+    return min(WINDOW_STEPS, num_steps - first)
 
 
 def num_tokens(example: Example) -> int:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from t2g_ray.config import SftConfig, dump_config
+from t2g_ray.model.policy import resolve_model
+from t2g_ray.model.tokenizer import load_tokenizer
 from t2g_ray.prompts.load import load_split
-from t2g_ray.run import checkpoint
+from t2g_ray.prompts.meaning import meaning_of
+from t2g_ray.run.checkpoint import FoundCheckpoint
 from t2g_ray.run.folder import RunDir, write_text
+from t2g_ray.run.resume.meaning import Meaning
+from t2g_ray.run.resume.start import check_meaning, enter, enter_at_nothing, find_start
 from t2g_ray.types import Record
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,23 +30,26 @@ class SftPlan:
     heldout: Sequence[Record]
     """Empty where the run does not evaluate."""
     is_new: bool
-    start: checkpoint.FoundCheckpoint | None
+    start: FoundCheckpoint | None
     """The checkpoint to continue from."""
+    meaning: Meaning
 
     @property
-    def order_key(self) -> dict[str, int]:
-        """What decides the order of records: a resumed run must have the same."""
-        return {
-            "records": len(self.records),
-            "data_seed": self.config.data_seed,
-            "batch_size": self.config.batch_size,
-        }
+    def is_finished(self) -> bool:
+        """Whether the folder holds all that the run makes."""
+        return (
+            self.start is not None
+            and self.start.step == self.start.state["total_steps"]
+            and _length(self.start.state["meaning"]["settings"]) == _length(self.meaning.settings)
+            and (RunDir(self.config.run_dir).model / "config.json").is_file()
+        )
 
 
 def plan_sft(config: SftConfig) -> SftPlan:
     """Read the records, enter the run folder and find where to continue.
 
-    Raises ValueError for what is wrong with the configuration, the records or the run folder.
+    Raises ValueError for what is wrong with the configuration, the records or the run folder, and
+    ResumeError where the folder holds another run. A finished run is left as it is.
     """
     records = load_split(config, "train")
     heldout = load_split(config, "heldout") if config.eval.every else []
@@ -51,20 +58,53 @@ def plan_sft(config: SftConfig) -> SftPlan:
     model = str(Path(config.model).resolve()) if Path(config.model).is_dir() else config.model
     config = config.model_copy(update={"run_dir": run_dir.path, "model": model})
     is_new = not run_dir.prepare(resume=config.resume == "auto")
-    start = checkpoint.find_checkpoint(run_dir.checkpoints)
-    plan = SftPlan(config=config, records=records, heldout=heldout, is_new=is_new, start=start)
+    try:
+        return _enter(config, run_dir, records, heldout, is_new=is_new)
+    except BaseException:
+        # Nothing was trained: the corrected command must find the folder as empty as it was.
+        if is_new:
+            shutil.rmtree(run_dir.path)
+        raise
+
+
+def _enter(
+    config: SftConfig,
+    run_dir: RunDir,
+    records: Sequence[Record],
+    heldout: Sequence[Record],
+    *,
+    is_new: bool,
+) -> SftPlan:
+    start = None if is_new else find_start(run_dir)
+    if start is None:
+        write_text(run_dir.config, dump_config(config))
+        enter_at_nothing(run_dir)
+    model = resolve_model(config, run_dir)
+    meaning = meaning_of(
+        config,
+        tokenizer=load_tokenizer(model),
+        model=model,
+        train=records,
+        heldout={"heldout": heldout},
+    )
+    plan = SftPlan(
+        config=config,
+        records=records,
+        heldout=heldout,
+        is_new=is_new,
+        start=start,
+        meaning=meaning,
+    )
     if start is not None:
-        for reason in start.rejected:
-            _log.warning("resuming from %s: %s", start.path.name, reason)
-        if start.state["order_key"] != plan.order_key:
-            raise ValueError(
-                f"a resumed run must keep the order of its records, {start.path} has "
-                f"{start.state['order_key']}, found {plan.order_key}; restore these settings or "
-                "give another run_dir"
-            )
-        checkpoint.discard_after(run_dir.checkpoints, start.step)
-    write_text(run_dir.config, dump_config(config))
+        told = check_meaning(run_dir, start, meaning)
+        if not plan.is_finished:
+            write_text(run_dir.config, dump_config(config))
+            enter(run_dir, start, told)
     return plan
+
+
+def _length(settings: Mapping[str, Any]) -> tuple[Any, Any]:
+    return settings["steps"], settings["epochs"]
 
 
 def num_steps(config: SftConfig, num_samples: int) -> int:

@@ -18,7 +18,16 @@ from t2g_ray.model.policy import resolve_model
 from t2g_ray.prompts.settings import write_prompt_settings
 from t2g_ray.run import checkpoint
 from t2g_ray.run.folder import RunDir
-from t2g_ray.sft.batches import Encoded, SftData, encode_examples, num_answer_tokens, num_tokens
+from t2g_ray.run.resume.meaning import ResumeError
+from t2g_ray.run.resume.start import check_steps
+from t2g_ray.sft.batches import (
+    WINDOW_STEPS,
+    Encoded,
+    SftData,
+    encode_examples,
+    num_answer_tokens,
+    num_tokens,
+)
 from t2g_ray.sft.learner import SftLearner
 from t2g_ray.sft.plan import SftPlan, num_steps
 from t2g_ray.sft.recorder import Recorder
@@ -43,6 +52,8 @@ def run_sft_rank(plan: SftPlan, *, rank: int, num_ranks: int) -> None:
         num_steps=num_steps(config, len(encoded.examples)),
         seed=config.data_seed,
     )
+    if plan.start is not None:
+        _check_length(plan.start, data)
     learner = SftLearner(_spec(config, model, data.num_steps))
     if plan.start is not None:
         learner.load(plan.start.path)
@@ -62,8 +73,20 @@ def run_sft_rank(plan: SftPlan, *, rank: int, num_ranks: int) -> None:
             _evaluate(learner, heldout, record)
         # After the evaluation, so that a run that resumes from here does not repeat it.
         if is_last or _is_due(step + 1, config.checkpoint.every):
-            _save(learner, plan, record)
+            _save(learner, plan, data.num_steps, record)
     _export(learner, config, data.examples, rank=rank)
+
+
+def _check_length(start: checkpoint.FoundCheckpoint, data: SftData) -> None:
+    """Raises ResumeError where the run ends before `start`, or has other batches to come."""
+    check_steps(start, data.num_steps)
+    planned = start.state["total_steps"]
+    if not data.follows(start.step, planned):
+        raise ResumeError(
+            f"a resumed run must draw each record once an epoch: {start.path} lies inside a window "
+            f"of {WINDOW_STEPS} steps, whose batches {planned} and {data.num_steps} steps in all "
+            f"divide differently; keep {planned} steps, or resume at a multiple of {WINDOW_STEPS}"
+        )
 
 
 def _is_due(step: int, every: int) -> bool:
@@ -102,7 +125,7 @@ def _evaluate(learner: SftLearner, heldout: Encoded, record: Recorder | None) ->
         record.evaluation(learner.step_count, loss, heldout)
 
 
-def _save(learner: SftLearner, plan: SftPlan, record: Recorder | None) -> None:
+def _save(learner: SftLearner, plan: SftPlan, total_steps: int, record: Recorder | None) -> None:
     """A checkpoint of all ranks; the rank that keeps the record makes and seals the folder."""
     run_dir = RunDir(plan.config.run_dir)
     folder = run_dir.checkpoint(learner.step_count)
@@ -112,7 +135,12 @@ def _save(learner: SftLearner, plan: SftPlan, record: Recorder | None) -> None:
     learner.save(checkpoint.temporary_path(folder))
     dist.barrier()
     if record is not None:
-        checkpoint.finish(folder, {"time_s": record.time_s, "order_key": plan.order_key})
+        state = {
+            "time_s": record.time_s,
+            "total_steps": total_steps,
+            "meaning": plan.meaning.state(),
+        }
+        checkpoint.finish(folder, state)
         checkpoint.keep_last(run_dir.checkpoints, plan.config.checkpoint.keep)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.jsonlines import JsonLinesWriter
 from t2g_ray.run.metrics import MetricsWriter, throughput_metrics
+from t2g_ray.run.resume.start import resume_step
 from t2g_ray.sft.batches import Encoded, num_answer_tokens
 from t2g_ray.sft.learner import SftReport
 from t2g_ray.sft.plan import SftPlan
@@ -24,10 +25,10 @@ class Recorder:
             "records/long_prompts": encoded.num_long_prompts,
             "records/long_answers": encoded.num_long_answers,
         }
-        resume_step = None if plan.is_new else plan.start.step if plan.start else -1
+        last_step = resume_step(plan.is_new, plan.start)
         run_dir = RunDir(plan.config.run_dir)
-        self._writer = MetricsWriter(run_dir.metrics, resume_step=resume_step)
-        self._evals = JsonLinesWriter(run_dir.evals, resume_step=resume_step)
+        self._writer = MetricsWriter(run_dir.metrics, resume_step=last_step)
+        self._evals = JsonLinesWriter(run_dir.evals, resume_step=last_step)
         self.time_s = float(plan.start.state["time_s"]) if plan.start else 0.0
         self._last_s = time.perf_counter()
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -109,6 +110,18 @@ SAVED = (
     "two ranks, adapters, ZeRO-3",
 )
 """Cases that also save after two steps, restore into a new learner, and take the third again."""
+CHANGED = ("one piece", "two ranks, ZeRO-2", "two ranks, ZeRO-3")
+"""Cases that also restore into a learner with another weight decay and clipping."""
+
+
+class Payload:
+    """Runs code where a file is read as what it says, and not as data."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self._path,)
 
 
 def samples() -> list[Sample]:
@@ -149,7 +162,7 @@ def run_rank(
     mine = share_of(rank, num_ranks)
     lengths = [len(s.completion_ids) for s in samples()]
 
-    def learner_of(case: Case) -> Learner:
+    def learner_of(case: Case, **changed: float) -> Learner:
         config = LearnerConfig(
             ranks=num_ranks,
             zero_stage=case.zero_stage,
@@ -157,7 +170,7 @@ def run_rank(
             packing=case.packing,
             gradient_checkpointing=case.gradient_checkpointing,
             lora=LoraConfig(rank=case.lora_rank),
-            optimizer=OptimizerConfig(name=case.optimizer, lr=1e-3, warmup_steps=2),
+            optimizer=OptimizerConfig(name=case.optimizer, lr=1e-3, warmup_steps=2, **changed),
         )
         return Learner(
             LearnerSpec(
@@ -190,12 +203,36 @@ def run_rank(
             found |= {"again": again, "tensors again": tensors(restored)}
             endless = [replace(sample, advantage=math.inf) for sample in mine]
             found["endless"] = restored.step(endless, divisor=divisor)
+        if case.name in CHANGED:
+            changed = learner_of(case, weight_decay=0.5, max_grad_norm=0.25)
+            changed.load(folder / "state")
+            optimizer = changed.engine.optimizer
+            found["decays"] = [group["weight_decay"] for group in optimizer.param_groups]
+            found["clip"] = (changed.engine.gradient_clipping(), getattr(optimizer, "clip_grad", 0))
+            before = tensors(changed)
+            changed.step(mine, divisor=divisor)
+            found["decayed"] = (before, tensors(changed))
+        if case.name == "one piece":
+            found["payload"] = load_payload(learner_of(case), folder)
         if rank == 0:
             folder.mkdir(exist_ok=True)
             torch.save(found, folder / "found.pt")
     torch.distributed.barrier()
     # All is written. Threads of torch.distributed may abort an interpreter that shuts down.
     os._exit(0)
+
+
+def load_payload(learner: Any, folder: Path) -> tuple[str, bool]:
+    """What a loader says of a state file that holds code, and whether the code ran."""
+    evil = folder / "evil"
+    shutil.copytree(folder / "state", evil)
+    (path,) = (evil / "state").glob("*.pt")
+    torch.save({"module": Payload(folder / "ran")}, path)
+    try:
+        learner.load(evil)
+    except Exception as error:
+        return str(error), (folder / "ran").exists()
+    return "", (folder / "ran").exists()
 
 
 @pytest.fixture(scope="module")
@@ -306,6 +343,27 @@ def test_a_restored_learner_takes_the_same_step_bit_for_bit(folder: Path, name: 
     for key in ("loss", "kl", "grad_norm", "lr"):
         assert getattr(found["again"], key) == getattr(found["reports"][-1], key)
     assert largest_difference(found["tensors again"], found["tensors"]) == 0.0
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_a_restored_optimiser_has_the_settings_of_the_run_that_goes_on(
+    folder: Path, name: str
+) -> None:
+    found = found_in(folder, name)
+    assert set(found["decays"]) == {0.5}
+    assert set(found["clip"]) <= {0.25, 0}
+    before, after = found["decayed"]
+    plain = found["tensors"]
+    # Decay of 0.5 at a rate of 1e-3 takes 0.05 % from every weight, beside Adam's own step.
+    weight = "model.embed_tokens.weight"
+    taken = (plain[weight] - after[weight]) / before[weight]
+    assert float(taken.median()) == pytest.approx(1e-3 * 0.5, rel=0.2)
+
+
+def test_a_state_file_that_holds_code_is_refused_and_not_run(folder: Path) -> None:
+    said, has_run = found_in(folder, "one piece")["payload"]
+    assert "weights_only" in said.lower() or "Weights only" in said
+    assert not has_run
 
 
 @pytest.mark.parametrize("name", SAVED)

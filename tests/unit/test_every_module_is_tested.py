@@ -75,7 +75,6 @@ integration/test_groups.py: needs Ray's actors
     actors.stages.groups
     actors.stages.scoring
 integration/test_grpo.py: needs Ray's actors, engines and ranks
-    actors.grpo
     actors.stages.evaluation
     actors.stages.trainer
 integration/test_serve.py: needs Ray's actors and engines

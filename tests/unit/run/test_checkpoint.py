@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -155,3 +157,143 @@ def test_later_checkpoints_are_discarded_when_a_run_goes_back(tmp_path: Path) ->
     write(run_dir, 5, 10, 15)
     discard_after(run_dir.checkpoints, 5)
     assert names(run_dir.checkpoints) == ["step_000005"]
+
+
+class Killed(BaseException):
+    """The process is gone: no code of it runs on."""
+
+
+class Disk:
+    """Counts what is renamed and removed, and kills the process before number `last`."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.last: int | None = None
+
+    @contextmanager
+    def killing_before(self, last: int | None) -> Iterator[None]:
+        self.count, self.last = 0, last
+        try:
+            yield
+        except Killed:
+            pass
+        finally:
+            self.last = None
+
+    def watch(self, patch: pytest.MonkeyPatch, name: str) -> None:
+        real = getattr(os, name)
+
+        def watched(*arguments: object, **keywords: object) -> object:
+            if self.count == self.last:
+                raise Killed
+            self.count += 1
+            return real(*arguments, **keywords)
+
+        patch.setattr(os, name, watched)
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    watched = Disk()
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # no power is cut here
+    for name in ("rename", "replace", "unlink", "remove", "rmdir"):
+        watched.watch(monkeypatch, name)
+    return watched
+
+
+def write_again(run_dir: RunDir, note: str) -> None:
+    write_checkpoint(run_dir.checkpoint(5), lambda folder: None, {"note": note})
+
+
+def all_kills(disk: Disk, act: Callable[[], None]) -> range:
+    """Every moment at which `act` can be killed, its end included."""
+    with disk.killing_before(None):
+        act()
+    assert disk.count > 2
+    return range(disk.count + 1)
+
+
+def test_replacing_a_checkpoint_leaves_a_whole_one_at_every_moment(
+    tmp_path: Path, disk: Disk
+) -> None:
+    rehearsal = RunDir(tmp_path / "rehearsal")
+    write_again(rehearsal, "old")
+    moments = all_kills(disk, lambda: write_again(rehearsal, "new"))
+    for first in moments:
+        for second in moments:
+            run_dir = RunDir(tmp_path / f"{first} {second}")
+            write_again(run_dir, "old")
+            for last, notes in ((first, ("old", "new")), (second, ("old", "new", "newer"))):
+                with disk.killing_before(last):
+                    write_again(run_dir, notes[-1])
+                found = find_checkpoint(run_dir.checkpoints)
+                assert found is not None
+                assert (found.step, found.rejected) == (5, ())
+                assert found.state["note"] in notes
+            write_again(run_dir, "newest")
+            keep_last(run_dir.checkpoints, 2)
+            assert names(run_dir.checkpoints) == ["step_000005"]
+            found = find_checkpoint(run_dir.checkpoints)
+            assert found is not None
+            assert found.state == {"note": "newest"}
+
+
+def test_a_damaged_successor_does_not_take_the_place_of_a_whole_checkpoint(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path)
+    write(run_dir, 5)
+    successor = run_dir.checkpoint(5).with_name("step_000005.again")
+    shutil.copytree(run_dir.checkpoint(5), successor)
+    truncate(successor / "rank_0.bin")
+    found = find_checkpoint(run_dir.checkpoints)
+    assert found is not None
+    assert found.path == run_dir.checkpoint(5)
+    write_again(run_dir, "new")
+    assert names(run_dir.checkpoints) == ["step_000005"]
+
+
+@pytest.mark.parametrize(
+    "act",
+    [lambda folder: keep_last(folder, 1), lambda folder: discard_after(folder, 5)],
+    ids=["keep_last", "discard_after"],
+)
+def test_a_checkpoint_that_is_being_removed_never_counts_as_damaged(
+    tmp_path: Path, disk: Disk, act: Callable[[Path], None]
+) -> None:
+    def start(name: str) -> RunDir:
+        run_dir = RunDir(tmp_path / name)
+        write(run_dir, 5, 10, 15)
+        return run_dir
+
+    rehearsal = start("rehearsal")
+    for moment in all_kills(disk, lambda: act(rehearsal.checkpoints)):
+        run_dir = start(str(moment))
+        with disk.killing_before(moment):
+            act(run_dir.checkpoints)
+        found = find_checkpoint(run_dir.checkpoints)
+        assert found is not None
+        assert found.rejected == ()
+        act(run_dir.checkpoints)  # the next process removes the rest
+        assert names(run_dir.checkpoints)[-1] in ("step_000005", "step_000015")
+
+
+@pytest.mark.parametrize("name", ["extra.pt", "rank_1/extra.pt", "link.pt"])
+def test_a_file_that_was_added_is_damage(tmp_path: Path, name: str) -> None:
+    run_dir = RunDir(tmp_path)
+    write(run_dir, 5, 10)
+    path = run_dir.checkpoint(10) / name
+    if name == "link.pt":
+        path.symlink_to(tmp_path / "nowhere")
+    else:
+        path.write_bytes(b"cos\nsystem\n")
+    found = find_checkpoint(run_dir.checkpoints)
+    assert found is not None
+    assert found.rejected == (f"step_000010 is not whole: {name} was added to it",)
+
+
+def test_a_marker_that_is_no_text_is_damage(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path)
+    write(run_dir, 5, 10)
+    (run_dir.checkpoint(10) / MARKER).write_bytes(b"\xff\xfe")
+    found = find_checkpoint(run_dir.checkpoints)
+    assert found is not None
+    assert found.step == 5

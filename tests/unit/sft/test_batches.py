@@ -174,3 +174,25 @@ def test_bad_data_is_refused_before_the_folder_is_made(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="found no file"):
         plan_sft(config_of(tmp_path / "run", data={"train": "missing.jsonl"}))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("first", [5, 12, 16, 20, 32, 33])
+@pytest.mark.parametrize("then", [12, 16, 20, 32, 40, 48, 50])
+def test_a_run_of_another_length_follows_where_each_record_still_comes_once_an_epoch(
+    first: int, then: int
+) -> None:
+    examples = encode(generate_records("train", 100, seed=0)).examples
+    before, after = (
+        SftData(examples=examples, batch_size=2, num_steps=steps, seed=0) for steps in (first, then)
+    )
+    for step in range(1, min(first, then) + 1):
+        taken = [e for number in range(step) for e in before.batch(number)]
+        taken += [e for number in range(step, then) for e in after.batch(number)]
+        counts = Counter(example.group for example in taken)
+        is_once = max(counts.values()) - min(counts[e.group] for e in examples) <= 1
+        if after.follows(step, first):
+            assert is_once
+        same = [before.batch(number) for number in range(step)] == [
+            after.batch(number) for number in range(step)
+        ]
+        assert not same or after.follows(step, first) or step == min(first, then)

@@ -11,6 +11,7 @@ from t2g_ray.config import SftConfig, build_config
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.jsonlines import read_json_lines
 from t2g_ray.run.metrics import read_metrics
+from t2g_ray.run.resume.meaning import Meaning
 from t2g_ray.sft import recorder as module
 from t2g_ray.sft.batches import Encoded
 from t2g_ray.sft.learner import SftReport
@@ -36,7 +37,8 @@ def recorder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recorder:
     clock = iter(range(0, 100, 2))
     monkeypatch.setattr(module.time, "perf_counter", lambda: float(next(clock)))
     config = build_config(SftConfig, {"run_dir": str(tmp_path)})
-    plan = SftPlan(config=config, records=(), heldout=(), is_new=True, start=None)
+    meaning = Meaning(stage="SFT", settings={}, contents={})
+    plan = SftPlan(config=config, records=(), heldout=(), is_new=True, start=None, meaning=meaning)
     return Recorder(plan, ENCODED, num_ranks=2)
 
 

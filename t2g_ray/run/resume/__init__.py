@@ -1,0 +1,1 @@
+"""What a resume needs: the folder to itself, and a checkpoint that means the same run."""

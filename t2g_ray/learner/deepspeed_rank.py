@@ -190,7 +190,7 @@ class DeepSpeedRank:
         self.step_count = load_state(self.engine, folder, self._trained())
 
     def _trained(self) -> Trained:
-        return trained_of(self.policy, step=self.step_count, start=self._start)
+        return trained_of(self.policy, self._settings, step=self.step_count, start=self._start)
 
     def export(self, folder: Path) -> None:
         """Write the policy and its tokenizer in Hugging Face format; collective."""

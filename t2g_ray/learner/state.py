@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from t2g_ray.config import LearnerConfig
 from t2g_ray.learner.reference import check_same_start
 from t2g_ray.run.folder import write_json
 from t2g_ray.run.resume.meaning import ResumeError
@@ -32,18 +33,30 @@ class Trained:
     start: str | None
     """Digest of the policy that the run started from, where anything depends on it."""
     dtype: str
+    layout: str
+    """How the optimiser's state lies in the files: its kind, and how it is sharded."""
     tensors: Mapping[str, list[int]]
     """Name and shape of each trained parameter."""
     scalings: Mapping[str, float]
     """What the product of each layer's adapters is multiplied by."""
 
 
-def trained_of(policy: nn.Module, *, step: int, start: str | None) -> Trained:
+def layout_of(config: LearnerConfig) -> str:
+    """Equal where one learner reads what the other wrote; unsharded, any number of ranks does."""
+    stage = config.zero_stage
+    shards = f"ZeRO-{stage} over {config.ranks} ranks" if stage else "whole on each rank"
+    return f"{config.optimizer.name}, {shards}"
+
+
+def trained_of(
+    policy: nn.Module, config: LearnerConfig, *, step: int, start: str | None
+) -> Trained:
     """What a policy trains; shapes are the whole ones, also where parameters are shards."""
     named = [(name, p) for name, p in policy.named_parameters() if p.requires_grad]
     return Trained(
         step=step,
         start=start,
+        layout=layout_of(config),
         dtype=",".join(sorted({str(p.dtype).removeprefix("torch.") for _, p in named})),
         tensors={name: list(getattr(p, "ds_shape", p.shape)) for name, p in named},
         scalings={
@@ -76,7 +89,7 @@ def load_state(engine: Any, folder: Path, own: Trained) -> int:
         raise FileNotFoundError(f"{folder} must hold a learner state, found no {TRAINED}")
     found = json.loads(path.read_text(encoding="utf-8"))
     _check_same(found, own, folder)
-    engine.checkpoint_engine = _reader()
+    engine.checkpoint_engine.load = _read_as_data
     optimizer = engine.optimizer
     settings = [_settings_of(group) for group in optimizer.param_groups]
     clip = getattr(optimizer, "clip_grad", None)
@@ -96,9 +109,14 @@ def _settings_of(group: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_same(found: Mapping[str, Any], own: Trained, folder: Path) -> None:
     check_same_start(found["start"], own.start, folder)
-    differences = []
-    if found["dtype"] != own.dtype:
-        differences.append(f"precision: was {found['dtype']}, is {own.dtype}")
+    differences = [
+        f"{what}: was {found[key]}, is {mine}"
+        for what, key, mine in (
+            ("precision", "dtype", own.dtype),
+            ("layout", "layout", own.layout),
+        )
+        if found[key] != mine
+    ]
     for what, mine in (("tensors", own.tensors), ("scalings", own.scalings)):
         theirs = found[what]
         if list(theirs.items()) == list(mine.items()):
@@ -110,20 +128,15 @@ def _check_same(found: Mapping[str, Any], own: Trained, folder: Path) -> None:
         raise ResumeError(
             f"a resumed learner must train the tensors that {folder} holds, found other "
             + "; other ".join(differences)
-            + "; restore `model` and learner.lora, or give another run_dir"
+            + "; restore `model` and `learner`, or give another run_dir"
         )
 
 
-def _reader() -> Any:
-    """DeepSpeed's way to read files, without running what they say."""
-    from deepspeed.runtime.checkpoint_engine import TorchCheckpointEngine
+def _read_as_data(path: str, map_location: Any = None) -> Any:
+    """In place of DeepSpeed's reader, which runs what a pickle says."""
     from deepspeed.runtime.fp16.loss_scaler import LossScaler
     from deepspeed.runtime.zero.config import ZeroStageEnum
     from deepspeed.utils.tensor_fragment import fragment_address
 
-    class DataReader(TorchCheckpointEngine):
-        def load(self, path: str, map_location: Any = None) -> Any:
-            with torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address]):
-                return torch.load(path, map_location=map_location, weights_only=True)
-
-    return DataReader()
+    with torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address]):
+        return torch.load(path, map_location=map_location, weights_only=True)

@@ -17,6 +17,7 @@ import xxhash
 
 from t2g_ray import __version__
 from t2g_ray.config import GrpoConfig, PromptConfig, RewardSpec, StageConfig
+from t2g_ray.prompts.load import LoadedSplit
 from t2g_ray.prompts.messages import fitting_prompts
 from t2g_ray.records.jsonl import record_to_dict
 from t2g_ray.run.resume.meaning import Meaning, flat
@@ -35,7 +36,7 @@ def meaning_of(
     tokenizer: Any,
     model: str,
     train: Sequence[Record],
-    heldout: Mapping[str, Sequence[Record]],
+    heldout: Mapping[LoadedSplit, Sequence[Record]],
 ) -> Meaning:
     """The meaning of a run from its resolved inputs; `heldout` has a name for each split."""
     contents = {

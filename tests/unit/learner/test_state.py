@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from transformers import PreTrainedModel
 
-from t2g_ray.config import LoraConfig
+from t2g_ray.config import LearnerConfig, LoraConfig
 from t2g_ray.learner.state import TRAINED, Trained, load_state, trained_of
 from t2g_ray.model.lora import add_adapters
 from t2g_ray.model.policy import build_tiny_policy
@@ -29,8 +29,8 @@ def policy(lora: LoraConfig | None = None) -> PreTrainedModel:
     return made
 
 
-def trained(lora: LoraConfig | None = None, start: str | None = None) -> Trained:
-    return trained_of(policy(lora), step=3, start=start)
+def trained(lora: LoraConfig | None = None, start: str | None = None, **tree: Any) -> Trained:
+    return trained_of(policy(lora), LearnerConfig.model_validate(tree), step=3, start=start)
 
 
 def refuse(folder: Path, saved: Trained, own: Trained) -> str:
@@ -88,6 +88,30 @@ def test_another_precision_or_starting_policy_is_refused(tmp_path: Path) -> None
     assert "must have the policy that it started from" in refuse(
         tmp_path, replace(own, start="b"), own
     )
+
+
+MUON = {"optimizer": {"name": "muon"}}
+
+
+@pytest.mark.parametrize(
+    ("saved", "own"),
+    [
+        ({}, {"zero_stage": 2}),
+        ({"zero_stage": 1}, {}),
+        ({"zero_stage": 1}, {"zero_stage": 2}),
+        ({"zero_stage": 3, "ranks": 2}, {"zero_stage": 3}),
+        ({}, MUON),
+        (MUON, {}),
+    ],
+)
+def test_a_state_that_lies_otherwise_is_refused(
+    tmp_path: Path, saved: dict[str, Any], own: dict[str, Any]
+) -> None:
+    assert "layout: was" in refuse(tmp_path, trained(**saved), trained(**own))
+
+
+def test_ranks_that_hold_the_whole_state_read_what_others_wrote() -> None:
+    assert trained(ranks=2) == trained(ranks=1)
 
 
 def test_a_missing_state_is_named(tmp_path: Path) -> None:

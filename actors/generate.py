@@ -21,6 +21,7 @@ from t2g_ray.data.generate.stages import TeacherStage
 from t2g_ray.data.generate.teachers.start import start_teacher
 from t2g_ray.data.generate.write import write_generated
 from t2g_ray.run.jsonlines import JsonLine
+from t2g_ray.run.resume.lock import held
 
 MAX_ATTEMPTS = 3
 """When this many actors have died over a shard, the shard is the cause."""
@@ -28,9 +29,10 @@ MAX_ATTEMPTS = 3
 
 def run_generate(config: GenerateConfig) -> JsonLine:
     """Run or resume `t2g data generate`; returns the card."""
-    pipeline = Pipeline(config=config, ask=ask)
-    records = pipeline.run()
-    return write_generated(config, records, pipeline.tally)
+    with held(config.run_dir):
+        pipeline = Pipeline(config=config, ask=ask)
+        records = pipeline.run()
+        return write_generated(config, records, pipeline.tally)
 
 
 class Attempts:

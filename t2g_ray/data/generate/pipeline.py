@@ -39,7 +39,7 @@ from t2g_ray.data.importers.row import Rejection
 from t2g_ray.data.near_texts import TextIndex
 from t2g_ray.data.select import HELD_OUT, SelectOptions, select_records
 from t2g_ray.records.jsonl import THINKING_KEY, load_records, record_to_dict
-from t2g_ray.run.folder import write_text
+from t2g_ray.run.folder import LOCK, write_text
 from t2g_ray.types import Record
 
 LOW_AGREEMENT = "samples_disagree"
@@ -118,7 +118,8 @@ class GenerateFiles:
     def prepare(self, config: GenerateConfig) -> None:
         """Make the folder ready. Raises ValueError for one that holds something else."""
         self.path.mkdir(parents=True, exist_ok=True)
-        if any(self.path.iterdir()) and not self.answers.is_dir():
+        found = [entry.name for entry in self.path.iterdir() if entry.name != LOCK]
+        if found and not self.answers.is_dir():
             raise ValueError(
                 f"run_dir must be empty or hold a run of t2g data generate, found other files in "
                 f"{self.path}; give another run_dir"

@@ -13,13 +13,14 @@ from t2g_ray.config import ConfigError, build_config
 from t2g_ray.data.checks import faults_of
 from t2g_ray.data.generate import pipeline
 from t2g_ray.data.generate.config import GenerateConfig, TeacherConfig
-from t2g_ray.data.generate.pipeline import Pipeline
+from t2g_ray.data.generate.pipeline import GenerateFiles, Pipeline
 from t2g_ray.data.generate.shards import Shard, ShardResult, ShardsMissing, answer_shard
 from t2g_ray.data.generate.stages import TeacherRequest, TeacherStage
 from t2g_ray.data.generate.teachers.teacher import TeacherOutcome, TeacherUnavailable
 from t2g_ray.data.generate.write import write_generated
 from t2g_ray.records.corpus import generate_records
 from t2g_ray.records.jsonl import load_records, write_records
+from t2g_ray.run.resume.lock import held
 
 GOLD = {record.text: record for record in generate_records("train", 12, seed=0)}
 
@@ -266,3 +267,8 @@ def test_settings_that_cannot_work_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         config(tmp_path, **tree)
+
+
+def test_a_run_starts_in_a_folder_that_its_process_holds(tmp_path: Path) -> None:
+    with held(tmp_path / "run"):
+        GenerateFiles(path=tmp_path / "run").prepare(config(tmp_path / "run"))

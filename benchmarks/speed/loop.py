@@ -64,6 +64,7 @@ FIGURES = {
     "learner_idle": "share",
     "samplers_idle": "share",
     "staleness": "versions",
+    "trained_groups_per_step": "groups",
     "tokens_per_s": "tokens/s",
 }
 
@@ -163,7 +164,7 @@ def values_of(lines: Sequence[MetricsLine], key: str) -> list[float]:
 
     Raises ValueError where there is none: a step that is not finite is no step without cost.
     """
-    values = [value for line in lines if (value := line[key]) is not None]
+    values = [value for line in lines if (value := line.get(key)) is not None]
     if not lines or len(values) < len(lines):
         raise ValueError(
             f"each step must have a finite {key}, found {len(values)} in {len(lines)} steps"
@@ -186,6 +187,8 @@ def loop_figures(lines: Sequence[MetricsLine]) -> dict[str, float]:
         "learner_idle": fmean(values_of(lines, "idle/learner")),
         "samplers_idle": fmean(values_of(lines, "idle/samplers")),
         "staleness": fmean(values_of(lines, "staleness/mean")),
+        # A step that trains few groups is quick, which is no merit.
+        "trained_groups_per_step": fmean(values_of(lines, "groups/trained")),
         "tokens_per_s": sum(values_of(lines, "tokens/generated")) / sum(walls),
     }
 

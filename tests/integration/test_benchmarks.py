@@ -155,8 +155,11 @@ def test_ablations(tmp_path: Path, wavering_model: Path, monkeypatch: pytest.Mon
 def test_peers(tmp_path: Path, wavering_model: Path) -> None:
     pytest.importorskip("trl", reason="TRL is installed for this comparison only")
     # Without a group that has signal there is nothing trained to compare.
-    sizes = ("prompts_per_step=4", "group_size=8", "data.train_records=64", "reward.level=record")
-    small = (*LONGER[3:], *sizes)
+    small = (
+        *("prompts_per_step=4", "group_size=8", "data.train_records=64"),
+        *("sampling.max_new_tokens=48", "rollout.actors=1", "learner.ranks=1"),
+        *("reward.level=record", "reward.preset=default"),
+    )
     options = ("--steps", "2", "--staleness", "0", *with_model(tmp_path, wavering_model))
     rows = measure(tmp_path, "peers", *options, small=small)
     assert_positive(rows, ["completions_per_s/trl", "completions_per_s/sync", "ratio_vs_trl"])

@@ -150,6 +150,8 @@ def baseline_problems(result: Result, baseline: Result | None) -> list[str]:
     problems = []
     if unlike:
         problems.append(f"the baseline is of other settings: {'; '.join(unlike)}")
+    if "unknown" in (baseline.commit, result.commit):
+        problems.append("the commits of both must be known")
     if baseline.commit.removesuffix(UNCOMMITTED) == result.commit.removesuffix(UNCOMMITTED):
         problems.append("the baseline is of the same commit; it must be of an earlier one")
     elif max(baseline.measured) >= min(result.measured):

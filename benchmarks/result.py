@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -27,6 +28,20 @@ MEASURED_CODE = ("t2g_ray", "actors", "benchmarks", "configs")
 """Folders whose files decide a figure; baselines and published results lie in them too."""
 UNCOMMITTED = "+changes"
 """End of the `commit` of a result of code that no commit holds."""
+
+UNITS_IN_NAMES = (
+    (r"_over_|ratio", "ratio"),
+    (r"share|idle|efficiency|^mfu", "share"),
+    (r"^tokens_per_s|tokens_per_s$|tokens_per_s/", "tokens/s"),
+    (r"completions_per_s", "completions/s"),
+    (r"requests_per_s", "requests/s"),
+    (r"groups_per_s(/|$)", "groups/s"),
+    (r"gb_per_s", "GB/s"),
+    (r"(^|_)ms(_|/|$)", "ms"),
+    (r"_s_per_step", "s"),
+    (r"_mib(/|$)", "MiB"),
+)
+"""What a metric's name says of its unit; the first pattern that is found counts."""
 
 Settings = Mapping[str, Any]
 Side = TypeVar("Side")
@@ -70,7 +85,14 @@ class Result:
 
 
 def make_row(metric: str, values: Sequence[float], unit: str) -> ResultRow:
-    """The row of one value a run. Raises ValueError without values or with one not finite."""
+    """The row of one value a run.
+
+    Raises ValueError without values, with one that is not finite, or in another unit than the name
+    of the metric says.
+    """
+    wanted = [named for pattern, named in UNITS_IN_NAMES if re.search(pattern, metric)]
+    if wanted and unit != wanted[0]:
+        raise ValueError(f"{metric} must be in {wanted[0]}, found {unit}")
     if not values or not all(math.isfinite(value) for value in values):
         raise ValueError(f"{metric} needs a finite value of each run, found {list(values)}")
     return ResultRow(
@@ -92,6 +114,12 @@ def ratio_row(metric: str, above: Sequence[float], below: Sequence[float]) -> Re
     if min(below, default=0.0) <= 0:
         raise ValueError(f"{metric} needs values above 0 to divide by, found {list(below)}")
     return make_row(metric, [a / b for a, b in zip(above, below, strict=True)], "ratio")
+
+
+def check_count(what: str, found: int, wanted: int) -> None:
+    """Raises ValueError where less, or more, was done than is divided by the time."""
+    if found != wanted:
+        raise ValueError(f"{wanted} {what} must be measured, found {found}")
 
 
 def turns(sides: Sequence[Side], number: int) -> list[Side]:

@@ -44,7 +44,9 @@ UNITS = {
 RATIOS = {
     "ratio_vs_trl": "completions_per_s",
     "trained_ratio_vs_trl": "trained_completions_per_s",
+    "tokens_ratio_vs_trl": "tokens_per_completion",
 }
+"""The last says whether both wrote completions of the same length: else the others show nothing."""
 LR_TOLERANCE = 1e-3
 """Of mean learning rates; a difference of one step in a schedule of 30 is ten times as much."""
 

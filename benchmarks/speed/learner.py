@@ -16,7 +16,7 @@ from actors.cluster.handles import Handle, call_all, get_all, put, start_alone
 from actors.cluster.placement import connect
 from actors.workers.learner import LearnerActor
 from benchmarks.inputs.workload import first_prompts, written_groups
-from benchmarks.result import ResultRow, make_row, ratio_row, turns
+from benchmarks.result import ResultRow, check_count, make_row, ratio_row, turns
 from t2g_ray.algorithm.loss import loss_divisor
 from t2g_ray.algorithm.samples import to_samples
 from t2g_ray.config import GrpoConfig
@@ -198,11 +198,16 @@ class _Batch:
         self._learners = learners
         self._handles = [[put(_scored(group)).reference for group in share] for share in shares]
         self._advantages = [_advantages(share, config.seed) for share in shares]
+        # Every rank reports the tokens of all.
         lengths = [len(c.token_ids) for share in shares for g in share for c in g.completions]
+        self._num_tokens = sum(lengths)
         self._divisor = loss_divisor(lengths, config.algorithm, config.sampling.max_new_tokens)
 
     def time_steps(self, count: int) -> float:
-        """Seconds of `count` optimiser steps, seen from the driver."""
+        """Seconds of `count` optimiser steps, seen from the driver.
+
+        Raises ValueError where a step left out tokens: both layouts train the same.
+        """
         started = time.perf_counter()
         for _ in range(count):
             calls = [
@@ -211,7 +216,8 @@ class _Batch:
                     self._learners, self._handles, self._advantages, strict=True
                 )
             ]
-            get_all(calls)
+            trained = get_all(calls)[0].num_tokens
+            check_count("trained tokens", trained, self._num_tokens)
         return time.perf_counter() - started
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from statistics import fmean
 from typing import Any
 
 from benchmarks.inputs.workload import completion_of, written_groups
@@ -27,15 +28,17 @@ NUM_TOKENS = 100
 def run(config: GrpoConfig, *, runs: int, num_groups: int = 200) -> list[ResultRow]:
     """The grader's speed on groups of `config.group_size` completions of about NUM_TOKENS."""
     tokenizer = build_tokenizer()
-    groups = hundred_token_groups(config, tokenizer, num_groups)
     spec = config.reward_spec
-    _rate(groups[:1], tokenizer, spec)
-    rates = [_rate(groups, tokenizer, spec) for _ in range(runs)]
-    lengths = [len(c.token_ids) for group, _ in groups for c in group.completions]
+    # Groups of its own for each run: what the grader keeps of texts that it has seen is no speed.
+    groups = hundred_token_groups(config, tokenizer, (runs + 1) * num_groups)
+    first, *parts = (groups[i : i + num_groups] for i in range(0, len(groups), num_groups))
+    _rate(first, tokenizer, spec)
+    rates = [_rate(part, tokenizer, spec) for part in parts]
+    lengths = [[len(c.token_ids) for g, _ in part for c in g.completions] for part in parts]
     completions_per_step = config.prompts_per_step * config.group_size
     return [
         make_row("completions_per_s_per_core", rates, "completions/s"),
-        make_row("completion_tokens", [sum(lengths) / len(lengths)], "tokens"),
+        make_row("completion_tokens", [fmean(each) for each in lengths], "tokens"),
         make_row("ms_per_step", [1000 * completions_per_step / rate for rate in rates], "ms"),
     ]
 
@@ -68,6 +71,8 @@ def hundred_token_groups(
         for index, record in enumerate(records)
     ]
     pairs = list(zip(prompts, records, strict=True))
+    if len(pairs) < count:
+        raise ValueError(f"{count} groups must be made, found {len(pairs)}; give fewer runs")
     groups = written_groups(pairs, tokenizer, group_size=config.group_size, seed=config.seed)
     cut = [replace(group, completions=_with_one_cut(group.completions)) for group in groups]
     return list(zip(cut, records, strict=True))

@@ -17,7 +17,7 @@ from actors.cluster.handles import Handle, get_all, start_alone
 from actors.cluster.placement import connect
 from actors.workers.rollout import RolloutActor
 from benchmarks.inputs.workload import first_prompts
-from benchmarks.result import ResultRow, make_row, ratio_row, turns
+from benchmarks.result import ResultRow, check_count, make_row, ratio_row, turns
 from t2g_ray.config import GrpoConfig
 from t2g_ray.model.policy import resolve_model
 from t2g_ray.model.tokenizer import load_tokenizer
@@ -55,7 +55,9 @@ class BareVllm:
         started = time.perf_counter()
         outputs = self._llm.generate(inputs, parameters, use_tqdm=False)
         seconds = time.perf_counter() - started
-        return sum(len(one.token_ids) for output in outputs for one in output.outputs), seconds
+        completions = [one for output in outputs for one in output.outputs]
+        check_count("completions", len(completions), len(prompts) * sampling.group_size)
+        return sum(len(one.token_ids) for one in completions), seconds
 
     def num_threads(self) -> int:
         """Threads that PyTorch computes with here."""
@@ -150,7 +152,9 @@ def _time_actor(
     arrived = list(iter(stream.next, None))
     seconds = time.perf_counter() - started
     groups = get_all(group for group in arrived if group is not None)
-    return sum(len(c.token_ids) for group in groups for c in group.completions), seconds
+    completions = [completion for group in groups for completion in group.completions]
+    check_count("completions", len(completions), len(prompts) * sampling.group_size)
+    return sum(len(completion.token_ids) for completion in completions), seconds
 
 
 def _time_bare(

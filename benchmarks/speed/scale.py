@@ -26,7 +26,7 @@ from actors.stages.groups import RayGroups
 from actors.workers.reward import GoldRecords, RewardActor
 from actors.workers.rollout import RolloutActor
 from benchmarks.inputs.workload import completion_of
-from benchmarks.result import ResultRow, make_row
+from benchmarks.result import ResultRow, check_count, make_row
 from t2g_ray.config import GrpoConfig
 from t2g_ray.config.rewards import preset
 from t2g_ray.graph import Graph
@@ -227,7 +227,8 @@ def _measure(groups: RayGroups, plan: _Rounds) -> tuple[list[float], list[float]
     for number in range(plan.runs + 1):
         started_s, cpu_s = time.perf_counter(), time.process_time()
         for _ in range(plan.rounds if number else 1):
-            groups.take(plan.count, dues=(), should_stop=lambda: False)
+            taken = groups.take(plan.count, dues=(), should_stop=lambda: False)
+            check_count("groups", len(taken), plan.count)
             begin(plan.count)
         if number:  # the first round fills the pipeline
             num_groups = plan.rounds * plan.count

@@ -21,7 +21,7 @@ from actors.stages.weights import RayWeights
 from actors.workers.learner import LearnerActor
 from actors.workers.rollout import RolloutActor, fetch
 from benchmarks.inputs.random_model import SIZES, write_random_model
-from benchmarks.result import ResultRow, make_row
+from benchmarks.result import ResultRow, check_count, make_row
 from benchmarks.speed.traffic import CountingGroup, CountingHandle, PeakMemory, Traffic
 from t2g_ray.config import GrpoConfig
 from t2g_ray.rollout.spec import rollout_spec
@@ -61,6 +61,11 @@ class WeightSource(LearnerActor):
         super().__init__(rank=0, num_ranks=1, threads=threads, is_cpu=True)
         self._learner: Any = _Tensors(model)
         self._group = CountingGroup(None)
+
+    def num_bytes(self) -> int:
+        """Bytes of all tensors."""
+        tensors = (tensor for _, tensor in self._learner.named_tensors())
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     def connect(self, rendezvous: Rendezvous) -> None:
         """`connect`; what goes over the link is counted."""
@@ -144,8 +149,11 @@ def run(config: GrpoConfig, *, runs: int, sizes: Sequence[str] = tuple(SIZES)) -
     return [
         *rows,
         make_row("gb_per_s", figures["gb_per_s"], "GB/s"),
-        make_row("messages", figures["messages"], "count"),
-        make_row("driver_peak_growth_mib", figures["driver_peak_growth_mib"], "MiB"),
+        *(
+            make_row(name, figures[name], unit)
+            for name, unit in (("messages", "count"), ("driver_peak_growth_mib", "MiB"))
+            if name in figures
+        ),
     ]
 
 
@@ -190,10 +198,12 @@ def _time_publish(
     )
     # The first two syncs are verified, as in a run; what is timed are those that follow.
     versions = iter(v for v in range(1, 10**9) if v % config.sync.verify_every)
+    num_bytes = get_all([learner.call(WeightSource.num_bytes)])[0]
     for _ in range(2):
         weights.publish(next(versions))
-    names = ("ms", "gb_per_s", "messages", "driver_peak_growth_mib")
-    figures: Timings = {name: [] for name in names}
+    figures: Timings = {name: [] for name in ("ms", "gb_per_s", "messages")}
+    if memory.is_kept:
+        figures["driver_peak_growth_mib"] = []
     for _ in range(runs):
         traffic.calls = traffic.references = 0
         sent = get_all([learner.call(WeightSource.num_sent)])[0]
@@ -201,7 +211,9 @@ def _time_publish(
         started = time.perf_counter()
         report = weights.publish(next(versions))
         seconds = time.perf_counter() - started
-        figures["driver_peak_growth_mib"].append(memory.growth() / MIB)
+        if memory.is_kept:
+            figures["driver_peak_growth_mib"].append(memory.growth() / MIB)
+        check_count("bytes", report.num_bytes, num_bytes)
         figures["ms"].append(1000 * seconds)
         figures["gb_per_s"].append(report.num_bytes / 1e9 / seconds)
         over_link = get_all([learner.call(WeightSource.num_sent)])[0] - sent

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Concatenate
 
-import psutil
-
 from actors.cluster.handles import Actor, Handle, Parameters, Ref, Result
 
 CLEAR_PEAK, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
@@ -62,22 +60,28 @@ def num_references(value: Any) -> int:
 class PeakMemory:
     """The most memory of this process since `start`, above what it had then.
 
-    What is taken and given back in between counts, such as a bucket that passes through. Where the
-    system keeps no peak, the present memory stands for it.
+    What is taken and given back in between counts, such as a bucket that passes through.
     """
+
+    is_kept = CLEAR_PEAK.exists()
+    """Whether this system keeps a peak that can be begun anew. Nothing else shows such a bucket,
+    so nothing else stands for it."""
 
     def start(self) -> None:
         """Begin anew."""
-        if CLEAR_PEAK.exists():
+        if self.is_kept:
             CLEAR_PEAK.write_text("5")  # proc(5): resets VmHWM
-        self._start: int = psutil.Process().memory_info().rss
+            self._start = self._peak()
 
     def growth(self) -> int:
         """Bytes."""
-        status = STATUS.read_text() if STATUS.exists() else ""
-        found = re.search(r"^VmHWM:\s*(\d+) kB", status, flags=re.MULTILINE)
-        peak = 1024 * int(found[1]) if found else int(psutil.Process().memory_info().rss)
-        return max(0, peak - self._start)
+        return self._peak() - self._start
+
+    def _peak(self) -> int:
+        found = re.search(r"^VmHWM:\s*(\d+) kB", STATUS.read_text(), flags=re.MULTILINE)
+        if found is None:
+            raise ValueError(f"{STATUS} must hold VmHWM, found none")
+        return 1024 * int(found[1])
 
 
 class CountingGroup:

@@ -62,6 +62,7 @@ UNFIT: dict[str, tuple[Result | None, str]] = {
     "a key that it lacks": (baseline(config={}), "actors: not given and 2"),
     "the same commit": (baseline(commit="b" * 12), "same commit"),
     "the same commit with changes": (baseline(commit="b" * 12 + "+changes"), "same commit"),
+    "code of no commit": (baseline(commit="unknown"), "commits of both must be known"),
     "the published run itself": (baseline(measured=(LATER,)), "not older"),
     "a later hour among its own": (baseline(measured=(EARLIER, LATER)), "not older"),
     "more cores": (baseline(machine=MACHINE | {"cores": 64}), "cores: 64 and 2"),
@@ -88,6 +89,7 @@ def test_what_cannot_be_compared_misses_the_limit_and_says_why(name: str) -> Non
 @pytest.mark.parametrize(
     ("found", "reason"),
     [
+        (result(commit="unknown"), "commits of both must be known"),
         (result(row("sped", 100.0)), "speed was not measured"),
         (result(row("speed", 100.0, 100.0)), "at least 3 runs are needed, found 2"),
         (result(replace(row("speed", 100.0), runs=1)), "at least 3 runs are needed, found 1"),

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from benchmarks import result as module
 from benchmarks.result import (
+    check_count,
     current_commit,
     make_row,
     ratio_row,
@@ -38,6 +39,38 @@ def test_a_row_has_the_median_the_ends_and_the_values_of_all_runs() -> None:
 def test_a_row_refuses_to_stand_for_nothing_or_for_what_is_not_finite(values: list[float]) -> None:
     with pytest.raises(ValueError, match="speed needs a finite value"):
         make_row("speed", values, "tokens/s")
+
+
+@pytest.mark.parametrize(
+    ("metric", "unit", "wrong"),
+    [
+        ("wall_s_per_step/sync", "s", "ms"),
+        ("demo_policy_ms", "ms", "s"),
+        ("pack_ms/demo", "ms", "s"),
+        ("ms/500m", "ms", "us"),
+        ("driver_ms_per_group/64", "ms", "s"),
+        ("actor_over_vllm", "ratio", "share"),
+        ("ratio_vs_trl/sync", "ratio", "count"),
+        ("learner_idle/async_1", "share", "s"),
+        ("efficiency_64", "share", "ratio"),
+        ("gb_per_s/demo", "GB/s", "GiB/s"),
+        ("driver_peak_growth_mib", "MiB", "MB"),
+        ("generated_tokens_per_s/actor", "tokens/s", "tokens"),
+        ("trained_completions_per_s/trl", "completions/s", "groups/s"),
+        ("groups_per_s/64", "groups/s", "ms"),
+    ],
+)
+def test_a_metric_is_in_the_unit_that_its_name_says(metric: str, unit: str, wrong: str) -> None:
+    assert make_row(metric, [1.0], unit).unit == unit
+    with pytest.raises(ValueError, match=f"{metric} must be in {unit}, found {wrong}"):
+        make_row(metric, [1.0], wrong)
+
+
+@pytest.mark.parametrize(("found", "wanted"), [(0, 1), (7, 8), (9, 8), (0, 100), (1, 0)])
+def test_work_that_was_not_done_is_not_divided_by_its_time(found: int, wanted: int) -> None:
+    check_count("groups", wanted, wanted)
+    with pytest.raises(ValueError, match=f"{wanted} groups must be measured, found {found}"):
+        check_count("groups", found, wanted)
 
 
 def test_a_ratio_is_taken_run_by_run_and_not_of_medians() -> None:

@@ -57,4 +57,4 @@ def test_figures_have_four_digits_and_a_span_its_ends() -> None:
         "12,346",
         "-2,000",
     ]
-    assert span(row("share", 0.88, 0.92, 0.94)) == "0.92 (0.88 to 0.94)"
+    assert span(row("speed", 0.88, 0.92, 0.94)) == "0.92 (0.88 to 0.94)"

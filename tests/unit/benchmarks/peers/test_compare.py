@@ -43,6 +43,7 @@ def test_consumed_and_trained_completions_are_over_those_of_trl() -> None:
     assert rows["ratio_vs_trl"].values == rows["ratio_vs_trl/sync"].values == (3.0, 2.0)
     assert rows["trained_ratio_vs_trl"].values == (2.5, 2.0)
     assert rows["trained_ratio_vs_trl/async_1"].values == (3.0, 4.0)
+    assert rows["tokens_ratio_vs_trl"].values == (1.0, 1.0)
     assert rows["trained_completions_per_s/trl"].values == (60.0, 50.0)
 
 

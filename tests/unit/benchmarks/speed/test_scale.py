@@ -52,8 +52,8 @@ def test_a_simulated_engine_keeps_its_pace_when_its_caller_is_late(
 class Groups:
     """Stands for RayGroups: 4 groups a second, and a driver that takes its time for a step."""
 
-    def __init__(self, clock: Clock, driver_s: float) -> None:
-        self.clock, self.driver_s = clock, driver_s
+    def __init__(self, clock: Clock, driver_s: float, missing: int = 0) -> None:
+        self.clock, self.driver_s, self.missing = clock, driver_s, missing
         self.begun = self.taken = 0
         self.most_ahead = 0
         self.ready_s = 0.0
@@ -64,10 +64,11 @@ class Groups:
         # Engines that stood still go on from now.
         self.ready_s = max(self.ready_s, self.clock.now_s) + len(positions) / 4
 
-    def take(self, count: int, **_: Any) -> None:
+    def take(self, count: int, **_: Any) -> list[object]:
         rest = self.begun - self.taken - count
         self.clock.now_s = max(self.clock.now_s, self.ready_s - rest / 4) + self.driver_s
         self.taken += count
+        return [object()] * (count - self.missing)
 
 
 @pytest.mark.parametrize("driver_s", [0.0, 0.1, 0.5, 1.0])
@@ -86,3 +87,12 @@ def test_a_slow_driver_shows_with_one_step_queued_and_is_hidden_with_two(
     # Eight groups take 2 s.
     assert rates[1] == pytest.approx(3 * [8 / (2 + driver_s)])
     assert rates[2] == pytest.approx(3 * [4.0], rel=0.02)
+
+
+@pytest.mark.parametrize("missing", [1, 7, 8, -1])
+def test_groups_that_never_came_are_no_speed(monkeypatch: pytest.MonkeyPatch, missing: int) -> None:
+    clock = Clock()
+    monkeypatch.setattr(scale, "time", clock)
+    groups: Any = Groups(clock, 0.0, missing)
+    with pytest.raises(ValueError, match=f"8 groups must be measured, found {8 - missing}"):
+        _measure(groups, _Rounds(runs=3, rounds=2, queued=1, count=8))

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from actors.cluster.handles import call_all
 from benchmarks.speed.traffic import (
-    CLEAR_PEAK,
     CountingGroup,
     CountingHandle,
     PeakMemory,
@@ -85,7 +84,7 @@ def test_broadcasts_over_a_link_count() -> None:
     assert group.count == 2
 
 
-@pytest.mark.skipif(not CLEAR_PEAK.exists(), reason="this system keeps no peak that can be reset")
+@pytest.mark.skipif(not PeakMemory.is_kept, reason="this system keeps no peak that can be reset")
 def test_memory_that_was_given_back_counts_and_begins_anew() -> None:
     memory = PeakMemory()
     memory.start()

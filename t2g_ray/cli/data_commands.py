@@ -26,8 +26,13 @@ RejectedFile = Annotated[
 TypesOption = Annotated[
     str | None, typer.Option(help="The whole schema, separated by commas; by default the source's.")
 ]
-
-
+ColumnsOption = Annotated[
+    str | None,
+    typer.Option(help="What columns are: index,token,tag,- (for conll_columns and ade_rel)."),
+]
+SubSchemaOption = Annotated[
+    int | None, typer.Option(help="Seed: ask for only some of the types, new for each record.")
+]
 SchemaFile = Annotated[
     Path | None, typer.Option(exists=True, dir_okay=False, help="Types file or ontology.")
 ]
@@ -55,9 +60,8 @@ def import_command(
     entity_types: TypesOption = None,
     relation_types: TypesOption = None,
     schema: SchemaFile = None,
-    sub_schema: Annotated[
-        int | None, typer.Option(help="Seed: ask for only some of the types, new for each record.")
-    ] = None,
+    sub_schema: SubSchemaOption = None,
+    columns: ColumnsOption = None,
     split: Annotated[str | None, typer.Option(help="Read only this split; default all.")] = None,
     subset: Annotated[str | None, typer.Option(help="Configuration of a hub data set.")] = None,
     rejected: RejectedFile = None,
@@ -88,7 +92,9 @@ def import_command(
     found = Source.of(source, split=split, subset=subset)
     maps = types_map if types_map and types_map.lower().endswith(".json") else None
     check_outputs({"--out": out, "--rejected": rejected}, [*found.inputs(), schema, maps])
-    result = import_source(found, options, layout=layout, schema_file=schema)
+    result = import_source(
+        found, options, layout=layout, schema_file=schema, columns=_columns(columns)
+    )
     print_import(result, name=source)
     if rejected is not None:
         write_rejections(rejected, result.rejections)
@@ -186,6 +192,11 @@ def _names(value: str | None) -> tuple[str, ...] | None:
     from t2g_ray.prompts.messages import read_types
 
     return tuple(dict.fromkeys(read_types("--entity-types and --relation-types", value)))
+
+
+def _columns(value: str | None) -> tuple[str, ...] | None:
+    """Names between commas, with the order and the repeats that columns have."""
+    return None if value is None else tuple(name.strip() for name in value.split(","))
 
 
 def _check_kept(result: ImportResult, *, is_strict: bool) -> None:

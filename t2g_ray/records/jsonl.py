@@ -119,10 +119,12 @@ def sample_subschema(
     """Drop some types and their gold, so that what is asked for changes from record to record.
 
     Between the minimum and all types are kept, in their order. A relation goes with its type, or
-    with the last entity of either end.
+    with the entities of either end. Where an end is the text of entities of several types, these
+    types are kept together: of which of them the relation is, its text does not say.
     """
     entity_types = _some(record.entity_types, min_entity_types, rng)
     relation_types = _some(record.relation_types, min_relation_types, rng)
+    entity_types = _with_shared(record, entity_types, relation_types)
     entities = tuple(e for e in record.graph.entities if e.type in entity_types)
     texts = {entity.text for entity in entities}
     relations = tuple(
@@ -136,6 +138,23 @@ def sample_subschema(
         relation_types=relation_types,
         graph=Graph(entities, relations),
     )
+
+
+def _with_shared(
+    record: Record, entity_types: tuple[str, ...], relation_types: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The entity types, with those of other entities that are an end of a kept relation by text."""
+    ends = {
+        end for r in record.graph.relations if r.type in relation_types for end in (r.head, r.tail)
+    }
+    types: dict[str, set[str]] = {}
+    for entity in record.graph.entities:
+        if entity.text in ends:
+            types.setdefault(entity.text, set()).add(entity.type)
+    kept, shared = set(entity_types), [group for group in types.values() if len(group) > 1]
+    while grown := [group for group in shared if group & kept and not group <= kept]:
+        kept.update(*grown)
+    return tuple(name for name in record.entity_types if name in kept)
 
 
 def _some(names: tuple[str, ...], minimum: int, rng: np.random.Generator) -> tuple[str, ...]:

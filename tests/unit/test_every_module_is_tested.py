@@ -23,18 +23,10 @@ unit/data/generate/test_pipeline.py: whole runs, with teachers that are made up 
 unit/data/generate/teachers/test_endpoint.py: the choice of an endpoint
     t2g_ray.data.generate.teachers.start
 unit/data/importers/test_registry.py: a file of each layout is read there
-    t2g_ray.data.importers.conll.columns
-    t2g_ray.data.importers.conll.relations
     t2g_ray.data.importers.layout
-    t2g_ray.data.importers.texts.ade_rel
-    t2g_ray.data.importers.texts.brat
-    t2g_ray.data.importers.texts.prompt_solution
     t2g_ray.data.importers.texts.records
     t2g_ray.data.importers.texts.text2kgbench
-    t2g_ray.data.importers.texts.webnlg
-    t2g_ray.data.importers.tokens.docred
     t2g_ray.data.importers.tokens.dygie
-    t2g_ray.data.importers.tokens.scier
     t2g_ray.data.importers.tokens.span_json
     t2g_ray.data.importers.tokens.spert
     t2g_ray.data.importers.tokens.tagged_json

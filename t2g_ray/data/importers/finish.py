@@ -1,5 +1,8 @@
 """Drafts -> records: types renamed, repeats merged, every fault counted or rejected.
 
+Drafts join entities; records join texts. A relation whose entity is dropped goes with it, although
+another entity may have the same text, and what texts cannot tell apart is counted.
+
 Invariant: in a finished record (text, type) of entities and (head, tail, type) of relations are
 unique, ids count from 0, types are in the record's lists and, unless faults are kept, entity texts
 occur in the text and relation ends are entities.
@@ -15,19 +18,24 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from t2g_ray.data.importers.layout import RecordDraft
+from t2g_ray.data.importers.layout import End, RecordDraft
 from t2g_ray.data.importers.row import Rejection, Row, RowError, shown
 from t2g_ray.graph import Entity, Graph, Relation
 from t2g_ray.records.jsonl import sample_subschema
 from t2g_ray.types import Record
 
 TypeNames = tuple[str, ...]
+Named = tuple[str, str]
+"""Text and type of an entity; the type is "" when it is dropped."""
 
 MERGED_ENTITY = "repeated entity merged"
 MERGED_RELATION = "repeated relation merged"
 SELF_RELATION = "relation of an entity with itself left out"
 DROPPED_ENTITY = "entity of a dropped type left out"
 DROPPED_RELATION = "relation of a dropped type, or to such an entity, left out"
+UNCLEAR_RELATION = "relation left out, whose end may be an entity of a dropped type"
+ONE_TEXT_RELATION = "relation between two entities of one text left out"
+SHARED_TEXT = "relation end that is the text of several entities"
 WORD_ENDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[_\s/-]+")
 
 
@@ -78,7 +86,7 @@ def finish(
             value = {"text": draft.text, "entities": draft.entities, "relations": draft.relations}
             rejections.append(error.rejection(Row(place=draft.place, value=value)))
             continue
-        changes.update(made)
+        changes.update(+made)
         built.append((draft, graph))
     seen = _seen_types(graph for _, graph in built)
     records = [
@@ -97,13 +105,10 @@ def _graph(draft: RecordDraft, options: ImportOptions) -> tuple[Graph, Counter[s
     """The graph, and what was changed on the way to it. Raises RowError."""
     _check_text(draft)
     changes = Counter(draft.notes)
-    entities = _entities(draft, options, changes)
-    graph = Graph(
-        tuple(Entity(id_, text, type_) for id_, (text, type_) in enumerate(entities)),
-        _relations(draft, options, {text for text, _ in entities}, changes),
-    )
+    named = _named(draft, options)
+    graph = Graph(_entities(named, changes), _relations(draft, named, options, changes))
     if not options.keep_faulty:
-        _check_places(draft.text, graph)
+        _check_places(draft, graph)
         entity_types, relation_types = _given_types(draft, options)
         _check_types("entity", (e.type for e in graph.entities), entity_types)
         _check_types("relation", (r.type for r in graph.relations), relation_types)
@@ -135,42 +140,72 @@ def _record(
     )
 
 
-def _entities(
-    draft: RecordDraft, options: ImportOptions, changes: Counter[str]
-) -> dict[tuple[str, str], None]:
-    entities: dict[tuple[str, str], None] = {}
+def _named(draft: RecordDraft, options: ImportOptions) -> list[Named]:
+    """Every entity of the draft under the wanted name of its type."""
     for text, name in draft.entities:
-        type_ = options.type_name(name)
         if not text.strip() or not name.strip():
             raise RowError(
                 "blank_entity", f"text and type must not be blank, found {shown((text, name))}"
             )
-        if not type_:
-            changes[DROPPED_ENTITY] += 1
-        elif (text, type_) in entities:
-            changes[MERGED_ENTITY] += 1
-        else:
-            entities[text, type_] = None
-    return entities
+    return [(text, options.type_name(name)) for text, name in draft.entities]
+
+
+def _entities(named: Sequence[Named], changes: Counter[str]) -> tuple[Entity, ...]:
+    """Those that are kept, each once, with ids from 0."""
+    kept = dict.fromkeys(entity for entity in named if entity[1])
+    num_kept = sum(bool(type_) for _, type_ in named)
+    changes[DROPPED_ENTITY] += len(named) - num_kept
+    changes[MERGED_ENTITY] += num_kept - len(kept)
+    return tuple(Entity(id_, text, type_) for id_, (text, type_) in enumerate(kept))
 
 
 def _relations(
-    draft: RecordDraft, options: ImportOptions, kept: set[str], changes: Counter[str]
+    draft: RecordDraft, named: Sequence[Named], options: ImportOptions, changes: Counter[str]
 ) -> tuple[Relation, ...]:
-    """Relations in order; those of dropped types and entities go, with a count."""
-    dropped = {text for text, _ in draft.entities} - kept
+    """Relations in order; what is not kept is counted by the reason."""
+    by_text: dict[str, set[Named]] = {}
+    for entity in named:
+        by_text.setdefault(entity[0], set()).add(entity)
     relations: dict[Relation, None] = {}
     for head, tail, name in draft.relations:
-        relation = Relation(head, tail, options.type_name(name))
-        if not relation.type or {head, tail} & dropped:
-            changes[DROPPED_RELATION] += 1
-        elif head == tail:
-            changes[SELF_RELATION] += 1
+        relation = Relation(_text(head, named), _text(tail, named), options.type_name(name))
+        if reason := _reason(head, tail, relation, named, by_text):
+            changes[reason] += 1
         elif relation in relations:
             changes[MERGED_RELATION] += 1
         else:
             relations[relation] = None
+            kept = [sum(bool(t) for _, t in by_text.get(end, ())) for end in _ends(relation)]
+            changes[SHARED_TEXT] += sum(count > 1 for count in kept)
     return tuple(relations)
+
+
+def _reason(
+    head: End,
+    tail: End,
+    relation: Relation,
+    named: Sequence[Named],
+    by_text: Mapping[str, set[Named]],
+) -> str | None:
+    """Why a relation cannot be kept."""
+    may_be = [{named[e]} if isinstance(e, int) else by_text.get(e, set()) for e in (head, tail)]
+    is_dropped = [{not type_ for _, type_ in entities} for entities in may_be]
+    if not relation.type or {True} in is_dropped:
+        return DROPPED_RELATION
+    if {True, False} in is_dropped:
+        return UNCLEAR_RELATION
+    if relation.head != relation.tail:
+        return None
+    is_one = head == tail and len(may_be[0]) <= 1
+    return SELF_RELATION if is_one else ONE_TEXT_RELATION
+
+
+def _text(end: End, named: Sequence[Named]) -> str:
+    return named[end][0] if isinstance(end, int) else end
+
+
+def _ends(relation: Relation) -> tuple[str, str]:
+    return relation.head, relation.tail
 
 
 def _check_text(draft: RecordDraft) -> None:
@@ -185,19 +220,22 @@ def _check_text(draft: RecordDraft) -> None:
         ) from None
 
 
-def _check_places(text: str, graph: Graph) -> None:
+def _check_places(draft: RecordDraft, graph: Graph) -> None:
     texts = {entity.text for entity in graph.entities}
     for relation in graph.relations:
-        if unknown := [end for end in (relation.head, relation.tail) if end not in texts]:
+        if unknown := [end for end in _ends(relation) if end not in texts]:
             raise RowError(
                 "unknown_relation_end",
                 f"an end of {relation.type!r} must be an entity, found {shown(unknown[0])}",
             )
-    if absent := [entity.text for entity in graph.entities if entity.text not in text]:
-        raise RowError(
-            "entity_not_in_text",
-            f"an entity must stand in the text, found {shown(absent[0])} and {shown(text)}",
-        )
+    for entity in graph.entities:
+        if entity.text in draft.absent or entity.text not in draft.text:
+            whole = " as words of its own" if entity.text in draft.text else ""
+            raise RowError(
+                "entity_not_in_text",
+                f"an entity must stand in the text{whole}, found {shown(entity.text)} and "
+                f"{shown(draft.text)}",
+            )
 
 
 def _check_types(kind: str, found: Iterable[str], wanted: TypeNames | None) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from t2g_ray.data.importers.finish import ImportOptions, finish
-from t2g_ray.data.importers.layout import Layout, RecordDraft
+from t2g_ray.data.importers.layout import Layout, ReadOptions, RecordDraft
 from t2g_ray.data.importers.listing import SPLIT_KEY
 from t2g_ray.data.importers.registry import AUTO, layout_of
 from t2g_ray.data.importers.row import Rejection
@@ -64,16 +64,19 @@ def import_source(
     *,
     layout: str = AUTO,
     schema_file: Path | None = None,
+    columns: tuple[str, ...] | None = None,
 ) -> ImportResult:
     """Read a source in its layout. Raises ValueError for a source that cannot be read at all."""
     options = options or ImportOptions()
     if schema_file is not None:
         options = _with_schema(options, read_schema(schema_file))
     chosen = layout_of(source, layout)
+    _check_asked(chosen, options, columns)
+    asked = ReadOptions(schema_file=schema_file, columns=columns)
     by_split: dict[str | None, list[RecordDraft]] = {}
     rejections: list[Rejection] = []
     for split, part in source.parts():
-        for item in chosen.read(part, schema_file):
+        for item in chosen.read(part, asked):
             if isinstance(item, RecordDraft):
                 by_split.setdefault(split, []).append(item)
             else:
@@ -99,6 +102,20 @@ def _of_split(draft: RecordDraft, split: str | None) -> RecordDraft:
     if split is None or SPLIT_KEY in draft.extra:
         return draft
     return replace(draft, extra={**draft.extra, SPLIT_KEY: split})
+
+
+def _check_asked(layout: Layout, options: ImportOptions, columns: tuple[str, ...] | None) -> None:
+    """Refuse what the layout cannot answer, so that absent gold is not read as empty gold."""
+    if options.relation_types and not layout.has_relations:
+        raise ValueError(
+            f"{layout.name}: relation types must not be asked of a layout without relations, found "
+            f"{[*options.relation_types]}; its texts were not searched for them"
+        )
+    if columns is not None and not layout.has_columns:
+        raise ValueError(
+            f"{layout.name}: --columns must go with a layout of columns (conll_columns, ade_rel), "
+            f"found {[*columns]}"
+        )
 
 
 def _with_schema(options: ImportOptions, schema: Schema) -> ImportOptions:

@@ -1,7 +1,8 @@
 """Chat rows: {"prompt": [system message, user message], "solution": JSON string of the graph}.
 
-The text is the user message without the instruction that opens it. What all user messages open
-with, up to its last colon or line break, is the instruction; a lone row has the usual one.
+The text is the user message without the instruction that opens it: what all user messages open
+with, up to the last label there, as in "per instructions:" or a line "Text:". Without a label
+nothing is cut, because texts can begin alike too. A lone row has the usual instruction.
 """
 
 from __future__ import annotations
@@ -9,13 +10,25 @@ from __future__ import annotations
 import json
 import re
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from t2g_ray.data.importers.layout import Drafts, Layout, RecordDraft, each
+from t2g_ray.data.importers.layout import (
+    Drafts,
+    End,
+    Layout,
+    ReadOptions,
+    RecordDraft,
+    each,
+    unread,
+)
 from t2g_ray.data.importers.row import Rejection, Row, RowError, get, shown, typed
 from t2g_ray.data.importers.source import Source, SourcePreview
 
+LABEL = re.compile(
+    r"\binstructions?\s*\**:\**|(?:^|\n)[#*\s]*(?:(?:the|user|input|given)\s+)?"
+    r"(?:text|input|sentence|passage|document|paragraph)\s*\**:\**",
+    re.IGNORECASE,
+)
 USUAL_INSTRUCTION = re.compile(r"[^:\n]{0,300}\binstructions?:")
 NO_INSTRUCTION = "instruction not recognised, the whole user message is the text"
 
@@ -24,7 +37,7 @@ def looks_like(preview: SourcePreview) -> bool:
     return preview.has_keys("prompt", "solution")
 
 
-def read(source: Source, schema_file: Path | None) -> Drafts:
+def read(source: Source, options: ReadOptions) -> Drafts:
     rows = list(source.rows())
     return each(rows, partial(_draft, _instruction(rows)))
 
@@ -42,7 +55,7 @@ def _instruction(rows: list[Row | Rejection]) -> str:
         usual = USUAL_INSTRUCTION.match(next(iter(messages), ""))
         return usual.group() if usual else ""
     shared = _common_start(min(messages), max(messages))
-    return shared[: max(shared.rfind(":"), shared.rfind("\n")) + 1]
+    return shared[: max((label.end() for label in LABEL.finditer(shared)), default=0)]
 
 
 def _common_start(first: str, last: str) -> str:
@@ -61,12 +74,15 @@ def _user_message(row: Row) -> str:
 
 def _draft(instruction: str, row: Row) -> RecordDraft:
     graph = _graph(row)
-    entities = [(get(e, "text", str), get(e, "type", str)) for e in get(graph, "entities", list)]
-    by_id = {
-        item["id"]: item["text"] for item in graph["entities"] if isinstance(item.get("id"), int)
-    }
+    items = [typed(e, dict, "an entity") for e in get(graph, "entities", list)]
+    entities = [(get(e, "text", str), get(e, "type", str)) for e in items]
+    ids = [e.get("id") for e in items]
+    indices = {id_: index for index, id_ in enumerate(ids) if type(id_) is int}
+    if len(indices) < sum(type(id_) is int for id_ in ids):
+        repeated = next(id_ for id_ in ids if type(id_) is int and ids.count(id_) > 1)
+        raise RowError("repeated_id", f"an id must stand for one entity, found {repeated} twice")
     relations = [
-        (_end(r, "head", by_id), _end(r, "tail", by_id), get(r, "type", str))
+        (_end(r, "head", indices), _end(r, "tail", indices), get(r, "type", str))
         for r in get(graph, "relations", list)
     ]
     return RecordDraft(
@@ -74,7 +90,10 @@ def _draft(instruction: str, row: Row) -> RecordDraft:
         text=_user_message(row)[len(instruction) :].strip(),
         entities=tuple(entities),
         relations=tuple(relations),
-        notes=() if instruction else (NO_INSTRUCTION,),
+        notes=(
+            *((NO_INSTRUCTION,) if not instruction else ()),
+            *unread(graph, "entities", "relations"),
+        ),
     )
 
 
@@ -92,11 +111,11 @@ def _graph(row: Row) -> dict[str, Any]:
     return typed(graph, dict, "solution")
 
 
-def _end(relation: object, key: str, by_id: dict[int, str]) -> str:
-    """The text of an end, which some rows give by the entity's id."""
+def _end(relation: object, key: str, indices: dict[int, int]) -> End:
+    """The text of an end, or the index of the entity whose id some rows give in its place."""
     fields = typed(relation, dict, "a relation")
     end = fields.get(key)
-    return by_id[end] if isinstance(end, int) and end in by_id else get(fields, key, str)
+    return indices[end] if type(end) is int and end in indices else get(fields, key, str)
 
 
 LAYOUT = Layout(

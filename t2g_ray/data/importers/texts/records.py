@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from t2g_ray.data.importers.layout import Drafts, Layout, RecordDraft, each
+from t2g_ray.data.importers.layout import Drafts, Layout, ReadOptions, RecordDraft, each
 from t2g_ray.data.importers.row import Row, RowError
 from t2g_ray.data.importers.source import Source, SourcePreview
 from t2g_ray.records.jsonl import RECORD_KEYS, record_from_dict
@@ -14,7 +12,7 @@ def looks_like(preview: SourcePreview) -> bool:
     return preview.has_keys(*RECORD_KEYS)
 
 
-def read(source: Source, schema_file: Path | None) -> Drafts:
+def read(source: Source, options: ReadOptions) -> Drafts:
     return each(source.rows(), _draft)
 
 

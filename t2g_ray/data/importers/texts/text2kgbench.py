@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from t2g_ray.data.importers.layout import Drafts, Layout, RecordDraft, each
+from t2g_ray.data.importers.layout import Drafts, Layout, ReadOptions, RecordDraft, each
 from t2g_ray.data.importers.row import Rejection, Row, RowError, get
 from t2g_ray.data.importers.schema import Schema, read_schema
 from t2g_ray.data.importers.source import Source, SourcePreview
-from t2g_ray.data.importers.texts.surface import mend, plain_name, surface
+from t2g_ray.data.importers.texts.surface import mend, names_in_text, plain_name
 
 ONTOLOGIES = "*ontology.json"
 MENDED = "mis-decoded text mended"
@@ -30,8 +30,8 @@ def looks_like(preview: SourcePreview) -> bool:
     return preview.has_keys("sent", "triples") or preview.has_keys("sent", "sub_label", "obj_label")
 
 
-def read(source: Source, schema_file: Path | None) -> Drafts:
-    ontologies = _ontologies(source, schema_file)
+def read(source: Source, options: ReadOptions) -> Drafts:
+    ontologies = _ontologies(source, options.schema_file)
     rows = list(_sentences(source.rows()))
     entity_types = _entity_types(rows, ontologies)
     return each(rows, partial(_draft, ontologies, entity_types))
@@ -73,7 +73,7 @@ def _triples(row: Row) -> list[Triple]:
     else:
         items, keys = [row.value], ("sub_label", "rel_label", "obj_label")
     named = [[get(item, key, str) for key in keys] for item in items]
-    return [(plain_name(head), type_, plain_name(tail)) for head, type_, tail in named]
+    return [(head, type_, tail) for head, type_, tail in named]
 
 
 def _ontology_of(row: Row, ontologies: Sequence[Schema]) -> Schema:
@@ -101,7 +101,7 @@ def _entity_types(rows: Iterable[Row | Rejection], ontologies: Sequence[Schema])
         except RowError:
             continue  # the row is rejected, and counted, when it is read
         for head, type_, tail in row.value["triples"]:
-            for end, name in enumerate((head, tail)):
+            for end, name in enumerate(map(plain_name, (head, tail))):
                 if type_ in ontology.domains:
                     counter = votes[end].setdefault((ontology.id, name), Counter())
                     counter[ontology.domains[type_][end]] += 1
@@ -111,27 +111,23 @@ def _entity_types(rows: Iterable[Row | Rejection], ontologies: Sequence[Schema])
 
 def _draft(ontologies: Sequence[Schema], types: EntityTypes, row: Row) -> RecordDraft:
     ontology = _ontology_of(row, ontologies)
-    text = mend(row.value["sent"])
-    relations: list[Triple] = []
-    entities: dict[str, str] = {}
-    for head, type_, tail in row.value["triples"]:
-        if type_ not in ontology.domains:
-            raise RowError(
-                "type_outside_schema",
-                f"a relation must be of the ontology {ontology.id}, found {type_!r}",
-            )
-        names = [surface(name, text) or name for name in (head, tail)]
-        relations.append((names[0], names[1], type_))
-        for name, form in zip((head, tail), names, strict=True):
-            entities[form] = types[ontology.id, name]
+    text, triples = mend(row.value["sent"]), row.value["triples"]
+    if outside := [type_ for _, type_, _ in triples if type_ not in ontology.domains]:
+        raise RowError(
+            "type_outside_schema",
+            f"a relation must be of the ontology {ontology.id}, found {outside[0]!r}",
+        )
+    names = names_in_text([name for head, _, tail in triples for name in (head, tail)], text)
+    types_by_name = {name: types[ontology.id, plain_name(name)] for name in names.indices}
     return RecordDraft(
         place=row.place,
         text=text,
-        entities=tuple(sorted(entities.items(), key=lambda entity: text.find(entity[0]))),
-        relations=tuple(relations),
+        entities=tuple(zip(names.forms, types_by_name.values(), strict=True)),
+        relations=tuple((names.indices[h], names.indices[t], type_) for h, type_, t in triples),
         entity_types=ontology.entity_types,
         relation_types=ontology.relation_types,
-        notes=(MENDED,) if text != row.value["sent"] else (),
+        absent=names.absent,
+        notes=(*(MENDED,) * (text != row.value["sent"]), *names.notes),
         extra={"id": row.value["id"], "ontology": ontology.id},
     )
 

@@ -1,11 +1,16 @@
 """Tokens -> text as people write it, with the place of every token.
 
+Scripts that part words by spaces get spaces; Chinese, Japanese, Thai and their like get none, nor
+do the single characters of a text that is given character by character, nor what stands beside a
+token that is itself a blank.
+
 Invariant: a run of tokens is a substring of the text, so an entity given by token indices occurs in
 the text by construction.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,6 +31,15 @@ PLAIN = {
 OPENING = frozenset("([{$#`")
 CLOSING = frozenset([*",.;:!?)]}%", "...", "n't"])
 CLITICS = ("'s", "'S", "'m", "'d", "'t", "'re", "'ve", "'ll")
+UNSPACED = (
+    "\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Tibetan, Burmese, Khmer
+    "\u2e80-\u312f\u31a0-\u4dbf\u4e00-\u9fff\ua000-\ua4cf\uf900-\ufaff\ufe30-\ufe4f\uff00-\uffef"
+    "\U00020000-\U0003ffff"
+)
+"""Scripts without spaces between words: ranges of characters, with their punctuation."""
+UNSPACED_CHARACTER = re.compile(f"[{UNSPACED}]")
+SYLLABLE = re.compile("[\uac00-\ud7a3]")
+"""Of Korean, which has spaces between its words and none inside them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,20 +69,40 @@ def detokenize(tokens: Sequence[str], *, is_hyphen_split: bool = False) -> Token
     """
     text, starts, ends = "", list[int](), list[int]()
     is_glued, has_open_quote = True, False
+    is_unspaced, is_by_character = _script(tokens)
     for index, (token, plain) in enumerate(zip(tokens, _plain(tokens), strict=True)):
         is_opening, is_closing = plain in OPENING, _joins_left(tokens, index)
         if plain == '"':
             is_opening = token[0] == "`" or (token == '"' and not has_open_quote)
             is_closing, has_open_quote = not is_opening, is_opening
         is_cut = is_hyphen_split and _is_cut_between(tokens, index)
-        if plain and not (is_glued or is_closing or is_cut):
+        is_run = is_by_character or _is_run_on(text[-1:], plain[:1], is_unspaced)
+        if plain and not (is_glued or is_closing or is_cut or is_run or plain.isspace()):
             text += " "
         starts.append(len(text))
         text += plain
         ends.append(len(text))
         if plain:
-            is_glued = is_opening
+            is_glued = is_opening or plain.isspace()
     return TokenText(text=text, starts=tuple(starts), ends=tuple(ends))
+
+
+def _script(tokens: Sequence[str]) -> tuple[bool, bool]:
+    """Whether most words have no spaces between, and whether each token is one character of a text
+    without spaces, or of one whose spaces are tokens."""
+    words = [token for token in tokens if any(map(str.isalpha, token))]
+    num_unspaced = sum(UNSPACED_CHARACTER.search(word) is not None for word in words)
+    is_unspaced = 2 * num_unspaced > len(words)
+    is_single = len(tokens) > 1 and all(len(token) == 1 for token in tokens)
+    is_korean = len(words) > 1 and all(SYLLABLE.fullmatch(word) for word in words)
+    has_blanks = any(token.isspace() for token in tokens)
+    return is_unspaced, is_single and (is_unspaced or is_korean or has_blanks)
+
+
+def _is_run_on(left: str, right: str, is_unspaced: bool) -> bool:
+    """Whether two characters of neighbouring tokens stand together for their script."""
+    found = [UNSPACED_CHARACTER.match(character) is not None for character in (left, right)]
+    return all(found) or (is_unspaced and any(found))
 
 
 def _plain(tokens: Sequence[str]) -> list[str]:

@@ -1,16 +1,16 @@
 """DyGIE and PURE: a document a line, {"sentences", "ner", "relations"}; a record a sentence.
 
 Token positions count through the document and ends are inclusive: ner [[start, end, type]],
-relations [[hs, he, ts, te, type]], a list for each sentence.
+relations [[hs, he, ts, te, type]], a list for each sentence. Coreference clusters, events and
+whatever else a document holds are counted, at its first sentence, and not read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
-from t2g_ray.data.importers.layout import Drafts, Layout, RecordDraft, each
+from t2g_ray.data.importers.layout import Drafts, Layout, ReadOptions, RecordDraft, each, unread
 from t2g_ray.data.importers.row import Rejection, Row, RowError, fixed, get, strings, typed
 from t2g_ray.data.importers.source import Source, SourcePreview
 from t2g_ray.data.importers.tokens.token_graph import token_draft, token_relations
@@ -20,7 +20,7 @@ def looks_like(preview: SourcePreview) -> bool:
     return preview.has_keys("sentences", "ner", "relations")
 
 
-def read(source: Source, schema_file: Path | None) -> Drafts:
+def read(source: Source, options: ReadOptions) -> Drafts:
     return each(sentences(source.rows()), _draft)
 
 
@@ -44,10 +44,14 @@ def _cut(row: Row) -> list[Row]:
             "sentences, ner and relations must be of one length, found "
             f"{[len(items) for items in lists]}",
         )
+    if not lists[0]:
+        raise RowError("empty_text", "a document must have at least one sentence, found none")
+    layers = unread(row.value, "sentences", "ner", "relations")
     rows, offset = [], 0
     for number, (words, ner, relations) in enumerate(zip(*lists, strict=True), start=1):
         tokens = strings(words, f"sentences[{number - 1}]")
         value = {"tokens": tokens, "ner": ner, "relations": relations, "offset": offset}
+        value["notes"] = layers if number == 1 else ()
         if "doc_key" in row.value:
             value["id"] = f"{row.value['doc_key']}-{number}"
         rows.append(Row(place=f"{row.place}, sentence {number}", value=value))
@@ -62,7 +66,9 @@ def _draft(row: Row) -> RecordDraft:
     spans = [(start - offset, end - offset + 1, type_) for start, end, type_ in mentions]
     relations = token_relations(value["relations"], mentions)
     extra = {"id": value["id"]} if "id" in value else {}
-    return token_draft(row.place, value["tokens"], spans, relations, extra=extra)
+    return token_draft(
+        row.place, value["tokens"], spans, relations, notes=value["notes"], extra=extra
+    )
 
 
 LAYOUT = Layout(

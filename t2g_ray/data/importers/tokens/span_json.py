@@ -6,9 +6,7 @@ exclusive; a relation repeats the spans of its two ends.
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from t2g_ray.data.importers.layout import Drafts, Layout, RecordDraft, each
+from t2g_ray.data.importers.layout import Drafts, Layout, ReadOptions, RecordDraft, each, unread
 from t2g_ray.data.importers.row import Row, fixed, get, strings
 from t2g_ray.data.importers.source import Source, SourcePreview
 from t2g_ray.data.importers.tokens.token_graph import token_draft, token_relations
@@ -23,16 +21,16 @@ def looks_like(preview: SourcePreview) -> bool:
     )
 
 
-def read(source: Source, schema_file: Path | None) -> Drafts:
+def read(source: Source, options: ReadOptions) -> Drafts:
     return each(source.rows(), _draft)
 
 
 def _draft(row: Row) -> RecordDraft:
     spans = [fixed(item, (int, int, str), "an entity") for item in get(row.value, "entities", list)]
     relations = token_relations(get(row.value, "relations", list), spans)
-    return token_draft(
-        row.place, strings(get(row.value, "tokens", list), "tokens"), spans, relations
-    )
+    tokens = strings(get(row.value, "tokens", list), "tokens")
+    notes = unread(row.value, "tokens", "entities", "relations")
+    return token_draft(row.place, tokens, spans, relations, notes=notes)
 
 
 LAYOUT = Layout(

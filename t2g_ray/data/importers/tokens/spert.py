@@ -7,9 +7,8 @@ exclusive; head and tail are indices of entities. A `*types.json` beside the fil
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 
-from t2g_ray.data.importers.layout import Drafts, Layout, RecordDraft, each
+from t2g_ray.data.importers.layout import Drafts, Layout, ReadOptions, RecordDraft, each, unread
 from t2g_ray.data.importers.row import Row, get, strings
 from t2g_ray.data.importers.schema import Schema, read_schema
 from t2g_ray.data.importers.source import Source, SourcePreview
@@ -25,8 +24,8 @@ def looks_like(preview: SourcePreview) -> bool:
     )
 
 
-def read(source: Source, schema_file: Path | None) -> Drafts:
-    path = schema_file or source.side_file("*types.json")
+def read(source: Source, options: ReadOptions) -> Drafts:
+    path = options.schema_file or source.side_file("*types.json")
     schema = read_schema(path) if path else Schema()
     return each(source.rows(), partial(_draft, schema))
 
@@ -47,6 +46,7 @@ def _draft(schema: Schema, row: Row) -> RecordDraft:
         relations,
         entity_types=schema.entity_types,
         relation_types=schema.relation_types,
+        notes=unread(row.value, "tokens", "entities", "relations"),
         extra={"id": row.value["orig_id"]} if "orig_id" in row.value else {},
     )
 

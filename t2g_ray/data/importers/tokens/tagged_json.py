@@ -5,9 +5,7 @@ Head and tail count the tagged entities from 0, in their order.
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from t2g_ray.data.importers.layout import Drafts, Layout, RecordDraft, each
+from t2g_ray.data.importers.layout import Drafts, Layout, ReadOptions, RecordDraft, each, unread
 from t2g_ray.data.importers.row import Row, RowError, get, strings
 from t2g_ray.data.importers.source import Source, SourcePreview
 from t2g_ray.data.importers.tokens.tags import spans_of
@@ -18,7 +16,7 @@ def looks_like(preview: SourcePreview) -> bool:
     return preview.has_keys("tokens", "tags", "relations")
 
 
-def read(source: Source, schema_file: Path | None) -> Drafts:
+def read(source: Source, options: ReadOptions) -> Drafts:
     return each(source.rows(), _draft)
 
 
@@ -34,7 +32,8 @@ def _draft(row: Row) -> RecordDraft:
         for item in get(row.value, "relations", list)
     ]
     extra = {"id": row.value["orig_id"]} if "orig_id" in row.value else {}
-    return token_draft(row.place, tokens, spans_of(tags), relations, extra=extra)
+    notes = unread(row.value, "tokens", "tags", "relations")
+    return token_draft(row.place, tokens, spans_of(tags), relations, notes=notes, extra=extra)
 
 
 LAYOUT = Layout(

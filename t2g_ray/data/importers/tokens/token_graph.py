@@ -9,30 +9,37 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from t2g_ray.data.importers.layout import RecordDraft
+from t2g_ray.data.importers.layout import End, RecordDraft
 from t2g_ray.data.importers.row import RowError, at, fixed, typed
 from t2g_ray.data.importers.tokens.detokenize import detokenize
 from t2g_ray.data.importers.tokens.tags import TokenSpan
 
 STOP_CUT = "full stop cut off an entity"
 
-TokenRelation = tuple[int, int, str]
-"""Index of the head's span, index of the tail's span, type."""
+TokenEnd = int | tuple[int, int]
+"""Index of a mention; where mentions of several types share a span, that span."""
+TokenRelation = tuple[TokenEnd, TokenEnd, str]
+"""Head, tail, type."""
 
 
 def token_relations(given: object, spans: Sequence[TokenSpan]) -> list[TokenRelation]:
     """Relations given by the spans of their ends, [hs, he, ts, te, type], as pairs of indices."""
-    places = {(start, end): index for index, (start, end, _) in enumerate(spans)}
+    places: dict[tuple[int, int], list[int]] = {}
+    for index, (start, end, _) in enumerate(spans):
+        places.setdefault((start, end), []).append(index)
     relations: list[TokenRelation] = []
     for item in typed(given, list, "relations"):
-        *ends, type_ = fixed(item, (int, int, int, int, str), "a relation")
-        head, tail = (ends[0], ends[1]), (ends[2], ends[3])
+        *bounds, type_ = fixed(item, (int, int, int, int, str), "a relation")
+        head, tail = (bounds[0], bounds[1]), (bounds[2], bounds[3])
         if unknown := [span for span in (head, tail) if span not in places]:
             raise RowError(
                 "unknown_relation_end",
                 f"an end of {type_} must be the span of an entity, found {unknown[0]}",
             )
-        relations.append((places[head], places[tail], type_))
+        ends = [
+            places[s][0] if len({spans[i][2] for i in places[s]}) == 1 else s for s in (head, tail)
+        ]
+        relations.append((ends[0], ends[1], type_))
     return relations
 
 
@@ -44,28 +51,30 @@ def token_draft(
     *,
     entity_types: tuple[str, ...] | None = None,
     relation_types: tuple[str, ...] | None = None,
+    notes: tuple[str, ...] = (),
     extra: Mapping[str, Any] | None = None,
 ) -> RecordDraft:
     """The draft of one sentence. Raises RowError for spans or indices that do not exist."""
     text = detokenize(tokens)
     found = [(text.slice(start, end), type_) for start, end, type_ in spans]
     entities = [_without_stray_stop(entity, found) for entity in found]
-    named = tuple(
-        (
-            at(entities, head, "head of a relation")[0],
-            at(entities, tail, "tail of a relation")[0],
-            type_,
-        )
-        for head, tail, type_ in relations
-    )
+    by_span = {(start, end): entities[i][0] for i, (start, end, _) in enumerate(spans)}
+
+    def joined(end: TokenEnd, name: str) -> End:
+        if isinstance(end, int):
+            at(entities, end, f"{name} of a relation")
+            return end
+        return by_span[end]
+
+    num_cut = sum(a != b for a, b in zip(found, entities, strict=True))
     return RecordDraft(
         place=place,
         text=text.text,
         entities=tuple(entities),
-        relations=named,
+        relations=tuple((joined(h, "head"), joined(t, "tail"), type_) for h, t, type_ in relations),
         entity_types=entity_types,
         relation_types=relation_types,
-        notes=(STOP_CUT,) * sum(a != b for a, b in zip(found, entities, strict=True)),
+        notes=(*notes, *(STOP_CUT,) * num_cut),
         extra=extra or {},
     )
 

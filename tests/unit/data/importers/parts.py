@@ -26,8 +26,12 @@ def lines(*values: object) -> str:
     return "".join(json.dumps(value) + "\n" for value in values)
 
 
-def read(path: Path, layout: str = "auto", **options: Any) -> ImportResult:
-    return import_source(Source.of(str(path)), ImportOptions(**options), layout=layout)
+def read(
+    path: Path, layout: str = "auto", columns: str | None = None, **options: Any
+) -> ImportResult:
+    names = tuple(columns.split(",")) if columns else None
+    source = Source.of(str(path))
+    return import_source(source, ImportOptions(**options), layout=layout, columns=names)
 
 
 def entities(record: Record) -> list[tuple[str, str]]:

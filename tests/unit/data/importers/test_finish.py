@@ -78,6 +78,82 @@ def test_repeats_merge_and_relations_of_an_entity_with_itself_go(tmp_path: Path)
     }
 
 
+TWO_ADAS: dict[str, Any] = {
+    "tokens": ["Ada", "left", "Ada", "for", "Bo", "."],
+    "entities": [
+        {"type": "Peop", "start": 0, "end": 1},
+        {"type": "Loc", "start": 2, "end": 3},
+        {"type": "Peop", "start": 4, "end": 5},
+    ],
+}
+
+
+def relation(head: int, tail: int) -> dict[str, Any]:
+    return {"type": "r", "head": head, "tail": tail}
+
+
+@pytest.mark.parametrize(
+    ("head", "tail", "dropped", "kept", "reason"),
+    [
+        (1, 2, "Loc", [], "relation of a dropped type, or to such an entity, left out"),
+        (2, 1, "Loc", [], "relation of a dropped type, or to such an entity, left out"),
+        (0, 2, "Loc", [("Ada", "Bo", "r")], ""),
+        (1, 2, "", [("Ada", "Bo", "r")], "relation end that is the text of several entities"),
+        (2, 0, "", [("Bo", "Ada", "r")], "relation end that is the text of several entities"),
+        (0, 1, "", [], "relation between two entities of one text left out"),
+        (1, 1, "", [], "relation of an entity with itself left out"),
+        (0, 2, "Peop", [], "relation of a dropped type, or to such an entity, left out"),
+    ],
+)
+def test_a_relation_goes_with_its_entity_and_not_to_another_of_the_same_text(
+    head: int,
+    tail: int,
+    dropped: str,
+    kept: list[tuple[str, str, str]],
+    reason: str,
+    tmp_path: Path,
+) -> None:
+    path = write(tmp_path / "rows.json", [TWO_ADAS | {"relations": [relation(head, tail)]}])
+    result = read(path, types_map={dropped: ""} if dropped else {})
+    assert relations(result.records[0]) == kept
+    reasons = {name for name in result.changes if "relation" in name}
+    assert reasons == ({reason} if reason else set())
+
+
+def test_a_sub_schema_asks_for_no_relation_of_an_entity_that_it_leaves_out(tmp_path: Path) -> None:
+    rows = [TWO_ADAS | {"relations": [relation(1, 2)]}] * 60
+    path = write(tmp_path / "rows.json", rows)
+    for record in read(path, sub_schema_seed=5).records:
+        if relations(record):
+            assert record.entity_types == ("Peop", "Loc")
+
+
+def test_spans_of_several_types_are_ends_by_text(tmp_path: Path) -> None:
+    row = {
+        "tokens": ["Ada", "met", "Bo"],
+        "entities": [[0, 1, "P"], [0, 1, "L"], [2, 3, "P"]],
+        "relations": [[0, 1, 2, 3, "r"]],
+    }
+    path = write(tmp_path / "rows.json", [row])
+    assert relations(read(path).records[0]) == [("Ada", "Bo", "r")]
+    dropped = read(path, types_map={"L": ""})
+    assert relations(dropped.records[0]) == []
+    assert dropped.changes["relation left out, whose end may be an entity of a dropped type"] == 1
+
+
+def test_layers_that_a_layout_does_not_read_are_counted(tmp_path: Path) -> None:
+    document = {
+        "sentences": [["Ada", "ran"], ["Bo", "sat"]],
+        "ner": [[[0, 0, "P"]], []],
+        "relations": [[], []],
+        "clusters": [[[0, 0], [2, 2]], [[1, 1], [3, 3]]],
+        "events": [[[[1, "Run"], [0, 0, "Who"]]], []],
+        "dataset": "x",
+    }
+    result = read(write(tmp_path / "rows.jsonl", lines(document)))
+    assert result.changes == {"clusters not read": 2, "events not read": 2}
+
+
 def test_a_name_of_other_tokens_is_not_in_the_text(tmp_path: Path) -> None:
     row = SCIER_ROW | {"ner": [["Ada", "P"], ["Zed", "P"]], "rel": []}
     path = write(tmp_path / "rows.jsonl", lines(row))

@@ -17,6 +17,15 @@ from t2g_ray.data.importers.tokens.detokenize import detokenize
          "Ann's cats' food isn't in $5%"),
         (["O", "'Neil", "paid", "3", ",", "400"], "O'Neil paid 3,400"),
         (["", "a", "", "b"], "a b"),
+        ([*"\u5317\u4eac19\u5e74\u3002"], "\u5317\u4eac19\u5e74\u3002"),
+        (["\u5317\u4eac", "\u5927\u5b66", "APEC", "1995", "\u5e74"],
+         "\u5317\u4eac\u5927\u5b66APEC 1995\u5e74"),
+        (["saw", "\u5317\u4eac", "in", "May"], "saw \u5317\u4eac in May"),
+        (["\u0e2a\u0e27", "\u0e31\u0e2a"], "\u0e2a\u0e27\u0e31\u0e2a"),
+        (["\u6771\u4eac", "\u306b", "\u3044\u308b"], "\u6771\u4eac\u306b\u3044\u308b"),
+        ([*"\ub300\ud55c \uad6d"], "\ub300\ud55c \uad6d"),
+        (["\ub300\ud55c", "\uad6d\uc5b4"], "\ub300\ud55c \uad6d\uc5b4"),
+        (["a", "\u00a0", "b", " ", "c"], "a\u00a0b c"),
     ],
 )  # fmt: skip
 def test_tokens_are_joined_as_people_write(tokens: list[str], text: str) -> None:

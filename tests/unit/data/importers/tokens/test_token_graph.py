@@ -15,7 +15,7 @@ def test_spans_become_names_and_links_join_them() -> None:
     draft = token_draft("row 1", TOKENS, SPANS, [(0, 1, "joined")])
     person, company = ("Ada Stone", "person"), ("Orbit", "company")
     assert (draft.text, draft.entities) == ("Ada Stone joined Orbit.", (person, company))
-    assert draft.relations == (("Ada Stone", "Orbit", "joined"),)
+    assert draft.relations == ((0, 1, "joined"),)
     assert draft.notes == ()
 
 

@@ -29,6 +29,7 @@ from t2g_ray.prompts.ledger import Curriculum, Ledger
 from t2g_ray.prompts.load import PromptStream, load_heldout
 from t2g_ray.prompts.meaning import meaning_of
 from t2g_ray.prompts.settings import write_prompt_settings
+from t2g_ray.records.outputs import check_folder
 from t2g_ray.rewards.custom import check_custom
 from t2g_ray.run.checkpoint import FoundCheckpoint, begin, finish, keep_last
 from t2g_ray.run.folder import RunDir, write_json, write_text
@@ -57,6 +58,7 @@ def run_grpo(config: GrpoConfig) -> RunDir:
     started = time.time()
     check_custom(config.reward_spec.custom, os.getcwd())
     run = RunDir(config.run_dir)
+    check_folder("run_dir", run.path, (config.model, config.data.train, config.data.heldout))
     with held(run.path):
         is_new = not run.prepare(resume=config.resume == "auto")
         try:

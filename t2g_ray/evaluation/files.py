@@ -47,13 +47,21 @@ def score_files(
 
 
 def load_completions(path: Path) -> list[str]:
-    """The completions of a JSONL file, in order. Raises ValueError with file and line."""
-    texts = []
+    """The completions of a JSON file, in order. A line may say its `index`, from 0, as those of
+    `t2g eval --per-record` do. Raises ValueError with file and line.
+    """
+    texts: list[str] = []
     for row in read_rows(path):
         text = row.value.get("completion") if isinstance(row.value, dict) else None
         if not isinstance(text, str):
             raise ValueError(
                 f'{row.place}: a line must be {{"completion": string}}, found {picture(row.value)}'
+            )
+        if row.value.get("index", len(texts)) != len(texts):
+            raise ValueError(
+                f"{row.place}: the key 'index' must be the place of the completion, "
+                f"{len(texts)}, found {picture(row.value['index'])}; sort the lines, or rename the "
+                "key where it means something else"
             )
         texts.append(text)
     return texts

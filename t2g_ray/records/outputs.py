@@ -39,6 +39,21 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path | st
         earlier[name] = path
 
 
+def check_folder(name: str, folder: Path, inputs: Iterable[Path | str | None]) -> None:
+    """Refuse a folder to write into that lies in an input folder, or holds an input.
+
+    Raises ValueError, and writes nothing.
+    """
+    for item in inputs:
+        if item is not None and Path(item).exists():
+            check_apart(name, folder, Path(item))
+            if any(_is_same(parent, folder) for parent in Path(item).resolve().parents):
+                raise ValueError(
+                    f"{name} must be a folder without inputs of the command, found {item} in "
+                    f"{folder}; give another folder"
+                )
+
+
 def check_apart(name: str, path: Path, item: Path) -> None:
     """Raise ValueError where `path` is the input `item`, or lies inside this folder."""
     if _is_same(path, item):

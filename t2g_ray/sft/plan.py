@@ -14,6 +14,7 @@ from t2g_ray.model.policy import resolve_model
 from t2g_ray.model.tokenizer import load_tokenizer
 from t2g_ray.prompts.load import load_split
 from t2g_ray.prompts.meaning import meaning_of
+from t2g_ray.records.outputs import check_folder
 from t2g_ray.run.checkpoint import FoundCheckpoint
 from t2g_ray.run.folder import RunDir, write_text
 from t2g_ray.run.resume.meaning import Meaning
@@ -57,6 +58,7 @@ def plan_sft(config: SftConfig) -> SftPlan:
     # Workers may run in other folders.
     model = str(Path(config.model).resolve()) if Path(config.model).is_dir() else config.model
     config = config.model_copy(update={"run_dir": run_dir.path, "model": model})
+    check_folder("run_dir", run_dir.path, (model, config.data.train, config.data.heldout))
     is_new = not run_dir.prepare(resume=config.resume == "auto")
     try:
         return _enter(config, run_dir, records, heldout, is_new=is_new)

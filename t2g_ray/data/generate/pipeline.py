@@ -39,6 +39,7 @@ from t2g_ray.data.importers.row import Rejection
 from t2g_ray.data.near_texts import TextIndex
 from t2g_ray.data.select import HELD_OUT, SelectOptions, select_records
 from t2g_ray.records.jsonl import THINKING_KEY, load_records, record_to_dict
+from t2g_ray.records.outputs import check_folder
 from t2g_ray.run.folder import LOCK, write_text
 from t2g_ray.types import Record
 
@@ -143,6 +144,9 @@ class Pipeline:
         when a teacher left some shards without answers.
         """
         config = self.config
+        models = (config.teacher.model, config.reasoner.model)
+        inputs = (config.source.name, *config.select.held_out, *models)
+        check_folder("run_dir", config.run_dir, inputs)
         held_out = held_out_texts(config.select)
         texts, rejections = read_texts(config.source, seed=config.seed)
         check_teacher(config.teacher)

@@ -27,6 +27,30 @@ def test_score_prints_the_figures_and_writes_them(tmp_path: Path) -> None:
     assert len((tmp_path / "r.jsonl").read_text().splitlines()) == 2
 
 
+@pytest.mark.parametrize("option", ["--json", "--per-record"])
+def test_no_score_or_evaluation_writes_over_what_it_reads(tmp_path: Path, option: str) -> None:
+    gold, answers = tmp_path / "g.jsonl", tmp_path / "c.jsonl"
+    write_records(gold, [RECORD])
+    answers.write_text('{"completion": "a"}\n')
+    link, hard = tmp_path / "link", tmp_path / "hard"
+    link.symlink_to(gold)
+    hard.hardlink_to(answers)
+    model = tmp_path / "model"
+    model.mkdir()
+    commands = {
+        ("score", "--gold", gold, "--completions", answers): (gold, answers, link, hard, tmp_path),
+        ("eval", "--model", model, "--data", gold): (gold, link, model, model / "eval.json"),
+    }
+    for command, outs in commands.items():
+        for out in outs:
+            result = t2g(*command, option, out)
+            assert result.exit_code == 2, (out, result.output)
+            assert f"{option} must " in result.stderr
+    assert answers.read_text() == '{"completion": "a"}\n'
+    both = ("--json", tmp_path / "x", "--per-record", tmp_path / "x")
+    assert "must be two files" in t2g("score", *next(iter(commands))[1:], *both).stderr
+
+
 def test_score_refuses_files_of_unequal_length(tmp_path: Path) -> None:
     write_records(tmp_path / "g.jsonl", [RECORD, RECORD])
     (tmp_path / "c.jsonl").write_text('{"completion": "a"}\n')

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from t2g_ray.records.outputs import check_outputs, write_lines
+from t2g_ray.records.outputs import check_folder, check_outputs, write_figures, write_lines
 
 
 def linked(path: Path, target: Path) -> Path:
@@ -86,6 +86,17 @@ def test_two_outputs_are_two_files(data: Path) -> None:
     check_outputs({"--out": out, "--rejected": None, "--json": data / "b"}, [])
 
 
+def test_a_run_folder_is_apart_from_its_inputs(data: Path) -> None:
+    dev = data / "more" / "dev.jsonl"
+    for folder in (data, data / "run", linked(data.parent / "link", data) / "more" / "run"):
+        with pytest.raises(ValueError, match="must not be"):
+            check_folder("run_dir", folder, [data, "owner/name", None])
+    for folder in (data, data / "more", data.parent):
+        with pytest.raises(ValueError, match="must be a folder without inputs"):
+            check_folder("run_dir", folder, [dev])
+    check_folder("run_dir", data / "run", [dev, data / "all.jsonl"])
+
+
 def test_lines_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "new" / "lines.txt"
     write_lines(path, ["a\u2028b", "c"])
@@ -99,3 +110,8 @@ def test_lines_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
         write_lines(path, failing())
     assert path.read_text() == "a\u2028b\nc\n"
     assert [item.name for item in path.parent.iterdir()] == ["lines.txt"]
+
+
+def test_figures_are_written_into_a_new_folder(tmp_path: Path) -> None:
+    write_figures(tmp_path / "new" / "a.json", {"f1": 0.5})
+    assert (tmp_path / "new" / "a.json").read_text() == '{\n  "f1": 0.5\n}\n'

@@ -213,6 +213,17 @@ def test_a_teacher_that_is_gone_stops_the_run_early_and_rejects_nothing(tmp_path
     assert generate(settings, asking(PerfectTeacher()))["records"]["records"] == 12
 
 
+def test_a_run_is_apart_from_its_texts(tmp_path: Path) -> None:
+    texts = tmp_path / "texts" / "a.txt"
+    texts.parent.mkdir()
+    texts.write_text("Ann left.\n")
+    for run_dir, name in ((texts.parent / "run", texts.parent), (texts.parent, texts)):
+        source = {"name": str(name), "entity_types": ["person"]}
+        with pytest.raises(ValueError, match="run_dir must "):
+            generate(config(run_dir, source=source), asking(PerfectTeacher()))
+    assert [*texts.parent.iterdir()] == [texts]
+
+
 def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text("{}")
     with pytest.raises(ValueError, match="run_dir must be empty or hold a run"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -62,13 +63,16 @@ def run_grpo(config: GrpoConfig) -> RunDir:
     with held(run.path):
         is_new = not run.prepare(resume=config.resume == "auto")
         try:
-            start = None if is_new else find_start(run)
-            if start is None:
+            is_finished = not is_new and _has_report(config, run)
+            # Of a finished run people remove the checkpoints, which are large.
+            has_none = is_finished and not any(run.checkpoints.glob("step_*"))
+            start = None if is_new or has_none else find_start(run)
+            if start is None and not is_finished:
                 write_text(run.config, dump_config(config))
                 enter_at_nothing(run)
             inputs = _Inputs(config, run)
             told = inputs.check(start) if start is not None else []
-            if start is not None and start.step == config.steps and run.report_json.exists():
+            if is_finished:
                 tell(f"{run.path} is finished, all {config.steps} steps: nothing is changed in it")
                 return run
             connect(config.deadlines)
@@ -83,6 +87,13 @@ def run_grpo(config: GrpoConfig) -> RunDir:
             raise
         stage.run(resume_step(is_new, start), started)
     return run
+
+
+def _has_report(config: GrpoConfig, run: RunDir) -> bool:
+    """Whether the run came to the end that the configuration wants."""
+    if not run.report_json.is_file():
+        return False
+    return bool(json.loads(run.report_json.read_text(encoding="utf-8"))["steps"] == config.steps)
 
 
 class _Inputs:
@@ -211,7 +222,7 @@ class _GrpoRun:
             curriculum = Curriculum(order.record_index, order.num_records)
         if self.start is None:
             return 0, Ledger(curriculum=curriculum)
-        version = int(self.start.state["version"])
+        version = self.start.step
         phase, folder = f"restore of step {version}", self.start.path / "learner"
         self.cluster.each_learner(phase, LearnerActor.load, folder)
         return version, Ledger.from_state(self.start.state["ledger"], curriculum)
@@ -221,7 +232,7 @@ class _GrpoRun:
         temporary = begin(folder)
         phase = f"checkpoint of step {step}"
         self.cluster.each_learner(phase, LearnerActor.save, temporary / "learner")
-        state = {"version": step, "ledger": ledger.state(), "meaning": self.inputs.meaning.state()}
+        state = {"step": step, "ledger": ledger.state(), "meaning": self.inputs.meaning.state()}
         finish(folder, state)
         keep_last(self.run_dir.checkpoints, self.config.checkpoint.keep)
 

@@ -43,9 +43,10 @@ class Trained:
 
 def layout_of(config: LearnerConfig) -> str:
     """Equal where one learner reads what the other wrote; unsharded, any number of ranks does."""
-    stage = config.zero_stage
-    shards = f"ZeRO-{stage} over {config.ranks} ranks" if stage else "whole on each rank"
-    return f"{config.optimizer.name}, {shards}"
+    # DeepSpeed spreads the fp32 weights beside bfloat16 ones over the ranks at every stage.
+    is_whole = config.zero_stage == 0 and config.dtype == "float32"
+    shards = f"ZeRO-{config.zero_stage} over {config.ranks} ranks"
+    return f"{config.optimizer.name}, {'whole on each rank' if is_whole else shards}"
 
 
 def trained_of(

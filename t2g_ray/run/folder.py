@@ -78,6 +78,11 @@ class RunDir:
         return self.path / "report.json"
 
     @property
+    def resumes(self) -> Path:
+        """A line a resume: its step, and what was not as it was."""
+        return self.path / "resumes.jsonl"
+
+    @property
     def scale_request(self) -> Path:
         """How many rollout actors `t2g scale` has asked for."""
         return self.path / "scale.json"

@@ -136,6 +136,7 @@ def _save(learner: SftLearner, plan: SftPlan, total_steps: int, record: Recorder
     dist.barrier()
     if record is not None:
         state = {
+            "step": learner.step_count,
             "time_s": record.time_s,
             "total_steps": total_steps,
             "meaning": plan.meaning.state(),

@@ -212,6 +212,10 @@ def run_rank(
             before = tensors(changed)
             changed.step(mine, divisor=divisor)
             found["decayed"] = (before, tensors(changed))
+        if case.name == "two ranks":
+            taken_over = learner_of(case)
+            taken_over.load(out / "one piece" / "state")
+            found["taken over"] = taken_over.step(mine, divisor=divisor)
         if case.name == "one piece":
             found["payload"] = load_payload(learner_of(case), folder)
         if rank == 0:
@@ -358,6 +362,13 @@ def test_a_restored_optimiser_has_the_settings_of_the_run_that_goes_on(
     weight = "model.embed_tokens.weight"
     taken = (plain[weight] - after[weight]) / before[weight]
     assert float(taken.median()) == pytest.approx(1e-3 * 0.5, rel=0.2)
+
+
+def test_two_ranks_go_on_with_what_one_saved(folder: Path) -> None:
+    expected, found = found_in(folder, "one piece")["reports"][-1], found_in(folder, "two ranks")
+    assert found["taken over"].loss == pytest.approx(expected.loss, rel=1e-5)
+    assert found["taken over"].grad_norm == pytest.approx(expected.grad_norm, rel=1e-4)
+    assert found["taken over"].lr == expected.lr
 
 
 def test_a_state_file_that_holds_code_is_refused_and_not_run(folder: Path) -> None:

@@ -57,8 +57,9 @@ MAY_CHANGE = frozenset(
 )
 """Settings that a resumed run may change; a section stands for all its keys."""
 
-RANKS, ZERO_STAGE = "learner.ranks", "learner.zero_stage"
-"""Ranks may change as well where each of them holds the whole state."""
+RANKS = "learner.ranks"
+WHOLE = {"learner.zero_stage": 0, "learner.dtype": "float32"}
+"""Ranks may change as well where each of them holds the whole state, which is with these."""
 
 _ABSENT = "nothing"
 
@@ -102,7 +103,7 @@ def changes(found: object, own: Meaning, where: object) -> list[str]:
         )
     told: list[str] = []
     refused: list[str] = []
-    is_whole_on_each_rank = own.settings.get(ZERO_STAGE) == 0
+    is_whole_on_each_rank = WHOLE.items() <= own.settings.items()
     for key, line in _differences(found["settings"], own.settings):
         is_free = _may_change(key) or (key == RANKS and is_whole_on_each_rank)
         (told if is_free else refused).append(line)

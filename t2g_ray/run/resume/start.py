@@ -6,6 +6,7 @@ same meaning; whatever is passed over or changed is told.
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from collections.abc import Iterable
@@ -49,6 +50,11 @@ def check_meaning(run: RunDir, start: FoundCheckpoint, own: Meaning) -> list[str
     Raises ResumeError where the checkpoint belongs to another run.
     """
     changed = changes(start.state.get("meaning"), own, start.path)
+    if (written := start.state.get("step")) != start.step:
+        raise ResumeError(
+            f"a checkpoint must keep its name, {start.path} was written at step {written}; rename "
+            "it back, or give another run_dir"
+        )
     told = [f"left out: {reason}" for reason in start.rejected]
     told += [f"changed on resume: {line}" for line in changed]
     if (last_step := _last_step(run)) < start.step:
@@ -75,8 +81,12 @@ def check_steps(start: FoundCheckpoint, num_steps: int) -> None:
 
 def enter(run: RunDir, start: FoundCheckpoint, told: Iterable[str]) -> None:
     """Make the folder that of a run which stands at `start`, and tell it on standard error."""
-    for line in (*told, f"resumed at step {start.step} from {start.path}"):
+    lines = list(told)
+    for line in (*lines, f"resumed at step {start.step} from {start.path}"):
         tell(line)
+    # config.yaml has the settings of the newest start only.
+    with run.resumes.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"step": start.step, "told": lines}) + "\n")
     # Later checkpoints were found damaged; kept, they would count as the newest.
     discard_after(run.checkpoints, start.step)
     run.report_json.unlink(missing_ok=True)

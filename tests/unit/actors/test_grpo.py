@@ -6,6 +6,7 @@ Whole runs are those of tests/integration/test_grpo.py.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -40,13 +41,13 @@ class Stage:
     def run(self, resume_step: int | None, started: float) -> None:
         """Leave what a whole run leaves, a line of metrics a step."""
         run, steps = self._run, self._config.steps
-        state = {"version": steps, "ledger": {}, "meaning": self._inputs.meaning.state()}
+        state = {"step": steps, "ledger": {}, "meaning": self._inputs.meaning.state()}
         write_checkpoint(run.checkpoint(steps), lambda folder: None, state)
         run.metrics.write_text("".join(f'{{"step": {step + 1}}}\n' for step in range(steps)))
         splits = self._inputs.heldout
         lines = [{"split": split, "step": step} for split in splits for step in (0, steps)]
         run.evals.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-        run.report_json.write_text("{}")
+        run.report_json.write_text(json.dumps({"steps": steps}))
 
 
 @pytest.fixture(autouse=True)
@@ -90,6 +91,19 @@ def test_a_finished_run_is_told_and_left_as_it_is(
     assert f"{run.path} is finished, all 4 steps" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("damage", ["all removed", "folder removed", "last one bad"])
+def test_a_finished_run_needs_its_checkpoints_no_more(data: Path, damage: str) -> None:
+    run = module.run_grpo(config_of(data))
+    if damage == "last one bad":
+        shutil.copytree(run.checkpoint(STEPS), run.checkpoint(STEPS + 1))
+        (run.checkpoint(STEPS + 1) / "COMPLETE").unlink()
+    else:
+        shutil.rmtree(run.checkpoint(STEPS) if damage == "all removed" else run.checkpoints)
+    before = snapshot(data)
+    module.run_grpo(config_of(data))
+    assert (snapshot(data), Stage.started) == (before, [0])
+
+
 def test_a_finished_run_goes_on_with_more_steps(data: Path) -> None:
     run = module.run_grpo(config_of(data))
     module.run_grpo(config_of(data, steps=6))
@@ -127,6 +141,13 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], dict[str, Any], str]] = {
         lambda data: None,
         {"learner": {"optimizer": {"beta1": 0.5}}},
         "learner.optimizer.beta1: was 0.9, is 0.5",
+    ),
+    "another name": (
+        lambda data: (data / "run" / "checkpoints" / "step_000004").rename(
+            data / "run" / "checkpoints" / "step_000003"
+        ),
+        {},
+        "was written at step 4; rename it back",
     ),
     "fewer steps": (lambda data: None, {"steps": 3}, "at least the 4 steps"),
     "no checkpoint": (

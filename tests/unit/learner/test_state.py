@@ -112,6 +112,8 @@ def test_a_state_that_lies_otherwise_is_refused(
 
 def test_ranks_that_hold_the_whole_state_read_what_others_wrote() -> None:
     assert trained(ranks=2) == trained(ranks=1)
+    half = {"dtype": "bfloat16"}  # of the settings; the tensors here are made by hand
+    assert trained(ranks=2, **half).layout != trained(ranks=1, **half).layout
 
 
 def test_a_missing_state_is_named(tmp_path: Path) -> None:

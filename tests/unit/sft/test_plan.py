@@ -40,7 +40,12 @@ def test_a_plan_enters_a_new_folder_with_its_configuration(tmp_path: Path) -> No
 def save(plan: SftPlan, *steps: int, total_steps: int = 20) -> None:
     run = RunDir(plan.config.run_dir)
     for step in steps:
-        state = {"time_s": 1.0, "total_steps": total_steps, "meaning": plan.meaning.state()}
+        state = {
+            "step": step,
+            "time_s": 1.0,
+            "total_steps": total_steps,
+            "meaning": plan.meaning.state(),
+        }
         write_checkpoint(run.checkpoint(step), lambda folder: None, state)
     run.metrics.write_text("".join(f'{{"step": {step}}}\n' for step in range(1, max(steps) + 1)))
 

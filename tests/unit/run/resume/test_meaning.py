@@ -16,7 +16,7 @@ from t2g_ray.config import GrpoConfig, SftConfig, build_config
 from t2g_ray.run.resume.meaning import (
     MAY_CHANGE,
     RANKS,
-    ZERO_STAGE,
+    WHOLE,
     Meaning,
     ResumeError,
     changes,
@@ -76,7 +76,7 @@ def test_a_refusal_names_all_that_may_not_change_and_nothing_else(
         settings={**OWN.settings, **dict.fromkeys(keys, "another")},
         contents={**OWN.contents, **dict.fromkeys(contents, "another")},
     )
-    is_sharded = own.settings["learner.zero_stage"] != 0
+    is_sharded = bool({*WHOLE} & {*keys})
     refused = {key for key in keys if not is_free(key) and (is_sharded or key != "learner.ranks")}
     refused |= set(contents)
     if not refused:
@@ -98,7 +98,7 @@ def test_the_page_on_resuming_lists_what_may_change_and_nothing_else() -> None:
     page = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
     part = page.partition("A resume is the same run or none.")[2].partition("Another version")[0]
     listed = set(re.findall(r"`([a-z_.]+)`", part.partition("takes effect:")[2]))
-    assert listed == MAY_CHANGE | {RANKS, ZERO_STAGE}
+    assert listed == MAY_CHANGE | {RANKS, *WHOLE}
 
 
 @pytest.mark.parametrize(
@@ -119,10 +119,11 @@ def test_what_decides_the_result_may_not_change(key: str) -> None:
 def test_ranks_change_only_where_each_holds_the_whole_state() -> None:
     more = with_setting("learner.ranks", 2)
     assert changes(saved(), more, "here") == ["learner.ranks: was 1, is 2"]
-    sharded = {**OWN.settings, "learner.zero_stage": 1}
-    found = saved(replace(OWN, settings=sharded))
-    with pytest.raises(ResumeError, match=r"learner\.ranks: was 1, is 2"):
-        changes(found, replace(OWN, settings={**sharded, "learner.ranks": 2}), "here")
+    for key, value in (("learner.zero_stage", 1), ("learner.dtype", "bfloat16")):
+        sharded = {**OWN.settings, key: value}
+        found = saved(replace(OWN, settings=sharded))
+        with pytest.raises(ResumeError, match=r"learner\.ranks: was 1, is 2"):
+            changes(found, replace(OWN, settings={**sharded, "learner.ranks": 2}), "here")
 
 
 @pytest.mark.parametrize("was", ["there", "gone"])

@@ -10,6 +10,7 @@ import pytest
 
 from t2g_ray.run.checkpoint import CheckpointError, write_checkpoint
 from t2g_ray.run.folder import RunDir
+from t2g_ray.run.jsonlines import read_json_lines
 from t2g_ray.run.resume.meaning import Meaning, ResumeError
 from t2g_ray.run.resume.start import (
     check_meaning,
@@ -25,7 +26,9 @@ OWN = Meaning(stage="SFT", settings={"learner.optimizer.lr": 1.0, "seed": 0}, co
 
 def write(run: RunDir, *steps: int, num_lines: int | None = None) -> None:
     for step in steps:
-        write_checkpoint(run.checkpoint(step), lambda folder: None, {"meaning": OWN.state()})
+        write_checkpoint(
+            run.checkpoint(step), lambda folder: None, {"step": step, "meaning": OWN.state()}
+        )
     lines = [json.dumps({"step": step + 1}) for step in range(num_lines or max(steps, default=0))]
     run.metrics.write_text("".join(f"{line}\n" for line in lines))
 
@@ -51,6 +54,8 @@ def test_a_run_goes_on_from_the_newest_whole_checkpoint_and_tells_all(
         "changed on resume: learner.optimizer.lr: was 1.0, is 2.0",
         f"resumed at step 5 from {run.checkpoint(5)}",
     ]
+    (kept,) = read_json_lines(run.resumes)
+    assert (kept["step"], len(kept["told"])) == (5, 2)
     assert not run.checkpoint(10).exists()
     assert not run.report_json.exists()
     assert resume_step(False, start) == 5

@@ -118,12 +118,25 @@ def performance_section(folder: Path = PUBLISHED) -> str:
             for v in verdicts
         ]
         reasons += [f"- {case.name}: {line}" for line in missed(verdicts)]
-        tables += [f"### {case.name}", "", markdown(result, verdicts)]
+        tables += [f"### {case.name}", "", markdown(result, verdicts), _sources(case), ""]
     commands = [f"    {case.command}" for case in read_cases().values()]
     why = ["Why it is not met:", "", *reasons, ""] if reasons else []
     return (
         "\n".join(["The cases:", "", *commands, "", *head, *lines, "", *why, *tables]).rstrip()
         + "\n"
+    )
+
+
+def _sources(case: Case) -> str:
+    """The files that the figures of a case come from and are held against."""
+    known = BASELINES / f"{case.name}.json"
+    found = f"Figures: `benchmarks/published/{case.name}.json`."
+    if not known.is_file():
+        return f"{found} Baseline: none."
+    older = read_result(known)
+    when = f"{len(older.measured)} sessions from {min(older.measured)} to {max(older.measured)}"
+    return (
+        f"{found} Baseline: `benchmarks/baselines/{case.name}.json`, {when}, code {older.commit}."
     )
 
 

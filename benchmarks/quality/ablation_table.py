@@ -108,4 +108,5 @@ of the training loop, start-up and evaluation left out.
 
 {table(document)}{failures}
 Made by `{document["command"]}`, code {made_by["code"]}. Measured on: {place_of(made_by)}.
+Figures: `benchmarks/published/ablations.json`.
 """

@@ -164,7 +164,7 @@ are paired bootstraps over records of SFT + GRPO against the other policy.
 {table(document)}
 Wall-clock: {seconds}. Measured on: {place_of(maker)}.
 
-Made by `{document["command"]}`, code {maker["code"]}.
+Made by `{document["command"]}`, code {maker["code"]}. Figures: `benchmarks/published/seeds.json`.
 """
 
 

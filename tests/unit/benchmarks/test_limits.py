@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from benchmarks.limits import (
     read_cases,
     within,
 )
-from benchmarks.result import Result
+from benchmarks.result import UNITS_IN_NAMES, Result
 from tests.unit.benchmarks.parts import EARLIER, LATER, MACHINE, baseline, case, result, row
 
 FAST = Limit(metric="speed", of_baseline=(0.8, 1.5))
@@ -162,6 +163,33 @@ def test_limits_that_nothing_could_miss_are_refused(tmp_path: Path, limits: Any)
     path.write_text(json.dumps({"x": {"command": "t2g bench x", "limits": limits}}))
     with pytest.raises(ValueError, match=r"need|unpack"):
         read_cases(path)
+
+
+def test_every_limit_of_the_repository_can_be_missed_by_a_possible_figure() -> None:
+    for one in read_cases().values():
+        for limit in one.limits:
+            unit = next((u for p, u in UNITS_IN_NAMES if re.search(p, limit.metric)), "")
+            for low, high in filter(None, (limit.goal, limit.of_baseline)):
+                # No figure here is below 0, and no share above 1.
+                assert low is None or low > 0, limit
+                assert high is None or unit != "share" or high < 1, limit
+            if limit.of_baseline:
+                low, high = limit.of_baseline
+                assert low is None or 0.5 < low <= 1, limit
+                assert high is None or 1 <= high < 2, limit
+
+
+def test_the_actor_without_guesses_and_the_actor_with_them_have_rows_of_their_own() -> None:
+    goals = {limit.metric: limit for limit in read_cases()["rollout"].limits}
+    assert goals["actor_over_vllm"].goal == (0.95, None)
+    found = result(
+        row("actor_over_vllm", 0.92, unit="ratio"), row("guesses_over_vllm", 1.7, unit="ratio")
+    )
+    verdict = only(found, goals["actor_over_vllm"])
+    assert verdict.problems == ("0.92 is not >= 0.95",)
+    slower = result(row("sft_here_over_commit", 1.01, unit="ratio"))
+    (not_above, _) = read_cases()["against_50302b6"].limits
+    assert not only(slower, not_above).is_met
 
 
 def test_differences_of_machines_leave_out_memory_that_is_close() -> None:

@@ -110,6 +110,12 @@ def test_results_are_kept_by_case_and_judged_in_the_section(place: Path) -> None
     assert "| x | `gone` | >= 0.8 x baseline | no such row | no |" in shown
     assert "- x: gone must be >= 0.8 x baseline: gone was not measured" in shown
     assert "| `speed` | 8 | 7 | 9 | tokens/s | 6 | >= 5 |  | yes |" in shown
+    assert "Figures: `benchmarks/published/x.json`. Baseline: none." in shown
+    assert f"`{of_case(HOURS[0], 9.0).command}`" in shown
+    keep(write(place, *(of_case(hour, 9.0) for hour in HOURS)), is_baseline=True)
+    assert "`benchmarks/baselines/x.json`, 3 sessions from" in performance_section(
+        place / "published"
+    )
 
 
 def test_a_single_session_becomes_no_baseline_and_leaves_the_old_one(place: Path) -> None:

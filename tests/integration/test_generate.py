@@ -10,7 +10,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import jsonschema
@@ -21,7 +24,7 @@ from actors.generate import ask
 from t2g_ray.config import PromptConfig
 from t2g_ray.data.generate.config import SourceConfig, TeacherConfig
 from t2g_ray.data.generate.content.texts import read_texts
-from t2g_ray.data.generate.shards import ShardsMissing, run_stage
+from t2g_ray.data.generate.shards import run_stage
 from t2g_ray.data.generate.stages import TeacherRequest, TeacherStage
 from t2g_ray.graph.constrained import close_graph, graph_json_schema
 from t2g_ray.prompts.settings import write_prompt_settings
@@ -118,22 +121,52 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(straight: Path, teach
 
 
 class DeadlyStage(TeacherStage):
-    """Asks nothing, and ends its process at one of the records."""
+    """Ends its process at one of the records."""
 
     def requests(self, number: int, record: Record) -> list[TeacherRequest]:
         if number == DEADLY:
             os._exit(1)
-        return []
+        return super().requests(number, record)
 
 
-def test_a_shard_that_ends_every_actor_is_given_up_and_costs_no_other(tmp_path: Path) -> None:
+class Endpoint(BaseHTTPRequestHandler):
+    """Says "yes" to every question."""
+
+    def do_POST(self) -> None:
+        message = {"role": "assistant", "content": "yes"}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        data = json.dumps({"choices": [choice]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def endpoint() -> Iterator[TeacherConfig]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Endpoint)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+    yield TeacherConfig(model="m", base_url=url)
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_text_that_ends_every_actor_is_given_up_and_costs_no_other(
+    endpoint: TeacherConfig, tmp_path: Path
+) -> None:
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    stage = DeadlyStage(name="graph", samples=1, seed=0)
-    teacher = TeacherConfig(model="m", base_url="http://127.0.0.1:9/v1")
+    stage = DeadlyStage(name="reasoning", samples=1, seed=0)
     records = generate_records("train", 4, seed=0)
     try:
-        with pytest.raises(ShardsMissing, match=f"shard {DEADLY}: 3 actors died"):
-            run_stage(stage, teacher, records, folder=tmp_path, shard_size=1, ask=ask)
+        outcomes = run_stage(stage, endpoint, records, folder=tmp_path, shard_size=2, ask=ask)
     finally:
         ray.shutdown()
-    assert sorted(int(path.name[:6]) for path in tmp_path.iterdir()) == [0, 2, 3]
+    assert [(o.text, o.message) for (o,) in outcomes] == [
+        ("", "2 actors died over it") if number == DEADLY else ("yes", "") for number in range(4)
+    ]
+    assert {path.suffix for path in tmp_path.iterdir()} == {".jsonl"}

@@ -20,7 +20,8 @@ unit/data/generate/test_pipeline.py: whole runs, with teachers that are made up 
     t2g_ray.data.generate.config
     t2g_ray.data.generate.teachers.teacher
     t2g_ray.data.generate.write
-unit/data/generate/teachers/test_endpoint.py: the choice of an endpoint
+unit/data/generate/teachers/test_endpoint.py: the choice of an endpoint, and every kind of reply
+    t2g_ray.data.generate.teachers.reply
     t2g_ray.data.generate.teachers.start
 unit/data/importers/test_registry.py: a file of each layout is read there
     t2g_ray.data.importers.layout

@@ -63,7 +63,9 @@ class TeacherConfig(Section):
     parallel_requests: int = Field(default=16, ge=1)
     """Requests that one actor keeps open at an endpoint."""
     timeout_s: float = Field(default=120.0, gt=0)
-    """Seconds that an endpoint may take for an answer."""
+    """Seconds that an endpoint may take for one answer, from the question to its last byte."""
+    give_up_s: float = Field(default=600.0, gt=0)
+    """Seconds that one question may take in all, with further tries and the waits between them."""
     temperature: float = Field(default=0.0, ge=0)
     """0 takes the likeliest token."""
     top_p: float = Field(default=1.0, gt=0, le=1)

@@ -19,6 +19,9 @@ from t2g_ray.types import Record
 StageName = Literal["graph", "paraphrase", "reasoning"]
 STAGES: tuple[StageName, ...] = get_args(StageName)
 
+NO_RECORD = -1
+"""Number of a request that is about no record."""
+
 _PARAPHRASE = """\
 Rewrite the text below in other words and other sentences. State everything that it states and \
 add nothing. Write these names exactly as they are: {names}.
@@ -110,3 +113,14 @@ class TeacherStage:
         key = (self.seed, STAGES.index(self.name), number, sample)
         # 31 bits: endpoints take no more.
         return int(np.random.SeedSequence(key).generate_state(1, np.uint32)[0] >> 1)
+
+
+def small_question(*, is_graph: bool) -> TeacherRequest:
+    """What every teacher that works answers, in the form of the stage: as a graph, or as a text."""
+    return TeacherRequest(
+        number=NO_RECORD,
+        sample=0,
+        messages=({"role": "user", "content": "Is the sky blue? Answer briefly."},),
+        json_schema=graph_json_schema(("colour",), ()) if is_graph else None,
+        seed=0,
+    )

@@ -24,7 +24,7 @@ from t2g_ray.run.folder import write_json, write_text
 from t2g_ray.types import Record
 
 MAX_RECORDS_SHOWN = 3
-UNTOLD = ("parallel_requests", "timeout_s", "actors", "threads", "gpus")
+UNTOLD = ("parallel_requests", "timeout_s", "give_up_s", "actors", "threads", "gpus")
 """Settings that say where answers are computed, not which."""
 
 

@@ -12,7 +12,13 @@ from dataclasses import replace
 
 from t2g_ray.data.generate.config import TeacherConfig
 from t2g_ray.data.generate.stages import TeacherRequest
-from t2g_ray.data.generate.teachers.teacher import REFUSED, TOO_LONG, TeacherOutcome
+from t2g_ray.data.generate.teachers.teacher import (
+    REFUSED,
+    TOO_LONG,
+    Keep,
+    TeacherOutcome,
+    keep_nothing,
+)
 from t2g_ray.model.tokenizer import load_tokenizer
 from t2g_ray.prompts.control import ControlInText
 from t2g_ray.prompts.messages import PromptTooLong, encode_messages
@@ -31,8 +37,13 @@ class EngineTeacher:
         self._max_new_tokens = config.answer_tokens
         self._engine = GenerationEngine(engine_spec(config))
 
-    def answer(self, requests: Sequence[TeacherRequest]) -> list[TeacherOutcome]:
-        """Raises what the engine raises, which then has no open request left."""
+    def answer(
+        self, requests: Sequence[TeacherRequest], keep: Keep = keep_nothing
+    ) -> list[TeacherOutcome]:
+        """Raises what the engine raises, which then has no open request left.
+
+        Gives nothing to `keep`: the rest of a batch would get other last bits than the whole.
+        """
         outcomes: dict[int, TeacherOutcome] = {}
         try:
             for index, request in enumerate(requests):

@@ -16,7 +16,7 @@ from t2g_ray.data.generate.config import GenerateConfig, TeacherConfig
 from t2g_ray.data.generate.pipeline import GenerateFiles, Pipeline
 from t2g_ray.data.generate.shards import Shard, ShardResult, ShardsMissing, answer_shard
 from t2g_ray.data.generate.stages import TeacherRequest, TeacherStage
-from t2g_ray.data.generate.teachers.teacher import TeacherOutcome, TeacherUnavailable
+from t2g_ray.data.generate.teachers.teacher import Keep, TeacherOutcome, TeacherUnavailable
 from t2g_ray.data.generate.write import write_generated
 from t2g_ray.records.corpus import generate_records
 from t2g_ray.records.jsonl import load_records, write_records
@@ -31,7 +31,7 @@ class PerfectTeacher:
     def __init__(self) -> None:
         self.requests: list[TeacherRequest] = []
 
-    def answer(self, requests: Sequence[TeacherRequest]) -> list[TeacherOutcome]:
+    def answer(self, requests: Sequence[TeacherRequest], keep: Keep) -> list[TeacherOutcome]:
         self.requests += requests
         return [outcome(request, self.text_for(request)) for request in requests]
 
@@ -198,7 +198,7 @@ class AbsentTeacher:
     def __init__(self) -> None:
         self.num_calls = 0
 
-    def answer(self, requests: Sequence[TeacherRequest]) -> list[TeacherOutcome]:
+    def answer(self, requests: Sequence[TeacherRequest], keep: Keep) -> list[TeacherOutcome]:
         self.num_calls += 1
         raise TeacherUnavailable("connection refused")
 

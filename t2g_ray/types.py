@@ -232,7 +232,11 @@ class TrainReport:
     clip_fraction: float
     """Share of the tokens whose probability ratio was clipped."""
     logprob_difference: float
-    """The parity figure: |learner's log-prob - sampler's| of the same token."""
+    """|learner's log-prob - sampler's| of the same token."""
+    current_difference: float
+    """The parity figure: the same over the tokens that the present weights wrote; 0 without any."""
+    num_current: int
+    """Those tokens, in one update."""
     mismatch_kl: float
     """KL(sampler, learner), estimated."""
     max_ratio: float
@@ -242,6 +246,13 @@ class TrainReport:
     num_tokens: int
     """Tokens in the loss of one update."""
     seconds: float
+
+    @property
+    def older_difference(self) -> float:
+        """`logprob_difference` over the tokens that older weights wrote; 0 without any."""
+        total = self.logprob_difference * self.num_tokens
+        rest = total - self.current_difference * self.num_current
+        return rest / max(1, self.num_tokens - self.num_current)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,11 +268,11 @@ class SyncReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepReport:
-    """What one step of the loop did. `train` is None where no group carried signal.
+    """What one step of the loop did.
 
     Example: StepReport(version=4, train=TrainReport(loss=0.1, ...), sync=SyncReport(...)).
     """
 
     version: int
-    train: TrainReport | None
+    train: TrainReport
     sync: SyncReport

@@ -89,7 +89,7 @@ class LearnerActor:
                 return None
             entries: list[TensorEntry] = []
             references: list[BucketRef] = []
-            tensors = self._learner.named_tensors()
+            tensors = self._learner.sampler_tensors(version)
             for bucket, part in pack_buckets(tensors, bucket_bytes=int(bucket_mib * MIB)):
                 references.append(ray.put(bucket))
                 entries.extend(part)
@@ -108,7 +108,7 @@ class LearnerActor:
                 return None
             if self._link is None:
                 raise WeightSyncError("the learner must have a link to the samplers, found none")
-            buckets = self._flat_buckets(bucket_mib, is_proven)
+            buckets = self._flat_buckets(version, bucket_mib, is_proven)
             entries = [entry for part in self._link.send(buckets) for entry in part]
         return _manifest(version, entries)
 
@@ -123,7 +123,7 @@ class LearnerActor:
         entries: list[TensorEntry] = []
         references: list[BucketRef] = []
         with self._tracer.span("gather", step=version):
-            for flat, part in self._flat_buckets(bucket_mib, is_proven):
+            for flat, part in self._flat_buckets(version, bucket_mib, is_proven):
                 bucket, kept = offer(flat)
                 self._kept.append(kept)
                 references.append(ray.put(bucket))
@@ -132,9 +132,11 @@ class LearnerActor:
                 torch.accelerator.synchronize()
         return _manifest(version, entries), references
 
-    def _flat_buckets(self, bucket_mib: float, is_proven: bool) -> Iterator[FlatBucket]:
+    def _flat_buckets(
+        self, version: int, bucket_mib: float, is_proven: bool
+    ) -> Iterator[FlatBucket]:
         return flat_buckets(
-            self._learner.named_tensors(),
+            self._learner.sampler_tensors(version),
             bucket_bytes=int(bucket_mib * MIB),
             is_proven=is_proven,
         )

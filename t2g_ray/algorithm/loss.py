@@ -43,6 +43,8 @@ class TokenBatch:
     """Of the starting policy; None where no KL is asked for."""
     advantages: torch.Tensor
     sample_of: torch.Tensor
+    is_current: torch.Tensor
+    """Whether the token was written by the weights that the step starts from."""
 
 
 MAXIMUM = {"over": "maximum"}
@@ -59,6 +61,9 @@ class LossSums:
     kl: torch.Tensor
     mismatch_kl: torch.Tensor
     mismatch: torch.Tensor
+    current_mismatch: torch.Tensor
+    """Part of `mismatch`, at the tokens counted by `num_current`."""
+    num_current: torch.Tensor
     clipped: torch.Tensor
     truncated: torch.Tensor
     max_ratio: torch.Tensor = field(metadata=MAXIMUM)
@@ -88,6 +93,8 @@ def policy_loss(tokens: TokenBatch, algorithm: AlgorithmConfig) -> LossSums:
         kl=kl.detach().sum(),
         mismatch_kl=kl_k3(tokens.sampler_logprobs, tokens.old_logprobs).sum(),
         mismatch=mismatch.abs().sum(),
+        current_mismatch=mismatch.abs()[tokens.is_current].sum(),
+        num_current=tokens.is_current.float().sum(),
         clipped=is_clipped.float().sum(),
         truncated=is_truncated.float().sum(),
         max_ratio=mismatch.abs().max().exp(),

@@ -29,6 +29,14 @@ class Surplus:
     aborted: Mapping[int, Sequence[int]] = field(default_factory=dict)
     """Prompt index -> how many tokens each of its unfinished completions had."""
 
+    def __add__(self, other: Surplus) -> Surplus:
+        """Both; a group that was given up twice was begun twice."""
+        aborted = {
+            index: [*self.aborted.get(index, ()), *other.aborted.get(index, ())]
+            for index in {**self.aborted, **other.aborted}
+        }
+        return Surplus(self.finished + other.finished, aborted)
+
 
 class Books:
     """Adds up what was trained on and what was left, and compares it with what arrived."""

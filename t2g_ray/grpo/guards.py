@@ -13,8 +13,27 @@ from t2g_ray.config import GrpoConfig
 from t2g_ray.grpo.stages import LoopError, Ready
 from t2g_ray.types import TrainReport
 
-MAX_EMPTY_STEPS = 20
-"""Steps in a row without any signal, after which going on is not worth the compute."""
+MAX_EMPTY_BATCHES = 20
+"""Batches in a row without any signal, after which going on is not worth the compute."""
+
+PARITY_TOKENS = 100
+"""Fewer tokens of a kind in a step wait for more in later steps, so that none decides alone."""
+
+
+class _Difference:
+    """Mean over tokens of several steps."""
+
+    def __init__(self) -> None:
+        self._sum, self._count = 0.0, 0
+
+    def add(self, mean: float, count: int, *, is_whole_step: bool) -> float:
+        """The mean so far, which starts anew; 0 while there are too few tokens to judge."""
+        self._sum, self._count = self._sum + mean * count, self._count + count
+        if not is_whole_step and math.isfinite(self._sum) and self._count < PARITY_TOKENS:
+            return 0.0
+        result = self._sum / max(1, self._count)
+        self._sum, self._count = 0.0, 0
+        return result
 
 
 class Guards:
@@ -22,7 +41,7 @@ class Guards:
 
     def __init__(self, config: GrpoConfig) -> None:
         self._config = config
-        self._num_empty_steps = 0
+        self._current, self._older = _Difference(), _Difference()
         self._num_graded = self._num_grader_errors = 0
 
     def check_age(self, position: int, age: int) -> None:
@@ -46,12 +65,11 @@ class Guards:
                 "have the errors"
             )
 
-    def check_signal(self, num_groups: int) -> None:
-        """Some steps may have no group to train on, but not `MAX_EMPTY_STEPS` in a row."""
-        self._num_empty_steps = 0 if num_groups else self._num_empty_steps + 1
-        if self._num_empty_steps >= MAX_EMPTY_STEPS:
+    def check_signal(self, num_empty: int) -> None:
+        """A step may begin with batches of no group to train on, but not `MAX_EMPTY_BATCHES`."""
+        if num_empty >= MAX_EMPTY_BATCHES:
             raise LoopError(
-                f"some group must have unequal rewards, found none in {MAX_EMPTY_STEPS} steps in "
+                f"some group must have unequal rewards, found none in {num_empty} batches in "
                 "a row; raise sampling.temperature or group_size, choose harder or easier "
                 "prompts, or train longer with SFT first"
             )
@@ -67,13 +85,31 @@ class Guards:
                 )
 
     def check_parity(self, report: TrainReport, step: int) -> None:
-        """Both sides must agree on tokens written by the weights that the step started from."""
-        tolerance = self._config.parity_tolerance
-        is_close = report.logprob_difference <= tolerance  # NaN is not
-        if not is_close:
-            raise LoopError(
-                "sampler and learner must agree on the log-probs of the same tokens to "
-                f"{tolerance} nats (mean), found {report.logprob_difference:.3g} at step "
-                f"{step}; look at sampling.temperature, the precisions of both sides, "
-                "the weight sync, and engine arguments that reshape the distribution"
-            )
+        """Both sides must agree on tokens written by the weights that the step started from; those
+        of older weights may be as far away as a policy moves in so many steps.
+        """
+        num_current, num_tokens = report.num_current, report.num_tokens
+        current = self._current.add(
+            report.current_difference, num_current, is_whole_step=num_current == num_tokens
+        )
+        older = self._older.add(
+            report.older_difference, num_tokens - num_current, is_whole_step=num_current == 0
+        )
+        algorithm = self._config.algorithm
+        for found, tolerance, whose, more in (
+            (current, self._config.parity_tolerance, "the same weights", ""),
+            (
+                older,
+                algorithm.stale_parity_tolerance,
+                "weights of earlier steps",
+                "; or lower learner.optimizer.lr or max_staleness",
+            ),
+        ):
+            is_close = found <= tolerance  # NaN is not
+            if not is_close:
+                raise LoopError(
+                    f"sampler and learner must agree on the log-probs of tokens of {whose} to "
+                    f"{tolerance} nats (mean), found {found:.3g} at step {step}; look at "
+                    "sampling.temperature, the precisions of both sides, the weight sync, and "
+                    f"engine arguments that reshape the distribution{more}"
+                )

@@ -75,8 +75,7 @@ class GrpoLoop:
         self._step_ended_s = time.time()
         while self.version < self.config.steps:
             self._admit()
-            taken, surplus = self._take_step()
-            batch = self._plan(taken)
+            taken, surplus, batch = self._batch_of_step()
             train = self._train(batch)
             self.version += 1
             sync = self._weights.publish(self.version)
@@ -100,8 +99,28 @@ class GrpoLoop:
             self._admitted.update(dict.fromkeys(positions, self.version))
             self._groups.start(positions, min_version=self.version)
 
-    def _take_step(self) -> tuple[list[Ready], Surplus]:
-        """The groups of a step, those without signal replaced; and the surplus that it gave up."""
+    def _batch_of_step(self) -> tuple[list[Ready], Surplus, list[TrainGroup]]:
+        """The groups of a step, the surplus that it gave up, and what is trained of it.
+
+        Every step is one of the optimiser: where no group can be trained, as many others join them.
+        """
+        taken, surplus = self._take_batch()
+        batch, num_empty = self._plan(taken), 0
+        while not batch:
+            num_empty += 1
+            self._guards.check_signal(num_empty)
+            self._admit()
+            more, given_up = self._take_batch()
+            taken, surplus, batch = [*taken, *more], surplus + given_up, self._plan(more)
+        # Consumed only now: after a stop during a `_take` above, the whole step is drawn again.
+        self._ledger.consume([ready.summary.index for ready in taken])
+        for ready in taken:
+            if scores := ready.summary.graded(ready.summary.f1):
+                self._ledger.note(ready.summary.index, fmean(scores))
+        return taken, surplus, batch
+
+    def _take_batch(self) -> tuple[list[Ready], Surplus]:
+        """Groups of a batch, those without signal replaced; and the surplus that it gave up."""
         sampling, wanted = self.config.sampling, self.config.prompts_per_step
         taken = self._take(wanted)
         num_extra = sampling.extra_groups
@@ -109,11 +128,6 @@ class GrpoLoop:
             self._start(num_missing)
             taken += self._take(num_missing)
             num_extra -= num_missing
-        # Consumed only now: after a stop during a `_take` above, the whole step is drawn again.
-        self._ledger.consume([ready.summary.index for ready in taken])
-        for ready in taken:
-            if scores := ready.summary.graded(ready.summary.f1):
-                self._ledger.note(ready.summary.index, fmean(scores))
         surplus = self._end_rest()
         priced = price_batch([ready.summary for ready in taken], self.config.reward_spec)
         pairs = zip(taken, priced, strict=True)
@@ -171,10 +185,7 @@ class GrpoLoop:
                 batch.append(TrainGroup(ready.summary.index, ready.handle, advantages, lengths))
         return batch
 
-    def _train(self, batch: Sequence[TrainGroup]) -> TrainReport | None:
-        self._guards.check_signal(len(batch))
-        if not batch:
-            return None
+    def _train(self, batch: Sequence[TrainGroup]) -> TrainReport:
         lengths = [length for group in batch for length in group.lengths]
         max_new_tokens = self.config.sampling.max_new_tokens
         divisor = loss_divisor(lengths, self.config.algorithm, max_new_tokens)
@@ -200,7 +211,6 @@ class GrpoLoop:
         )
         arrived = [*step.summaries, *surplus.finished]
         self._books.close_step(arrived, step.trained, self._groups.stock())
-        if report.train is not None and step.ages.oldest == 0:
-            self._guards.check_parity(report.train, report.version)
+        self._guards.check_parity(report.train, report.version)
         self._step_ended_s = now
         self._watcher.after_step(step_line(step, self.config), taken, self._ledger)

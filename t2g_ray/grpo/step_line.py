@@ -106,9 +106,7 @@ def _lengths(step: FinishedStep) -> dict[str, float]:
     }
 
 
-def _training(report: TrainReport | None) -> dict[str, float]:
-    if report is None:
-        return _NO_TRAINING
+def _training(report: TrainReport) -> dict[str, float]:
     return {
         "loss": report.loss,
         "grad_norm": report.grad_norm,
@@ -120,6 +118,8 @@ def _training(report: TrainReport | None) -> dict[str, float]:
         "mismatch/max_ratio": report.max_ratio,
         "mismatch/truncated_share": report.truncated_share,
         "mismatch/logprob_difference": report.logprob_difference,
+        "mismatch/current_difference": report.current_difference,
+        "tokens/current": report.num_current,
         "tokens/loss": report.num_tokens,
         "time/learner_s": report.seconds,
     }
@@ -133,11 +133,6 @@ def _sync(report: SyncReport) -> dict[str, float]:
         "sync/verified": float(report.is_verified),
     }
 
-
-_NO_TRAINING = dict.fromkeys(
-    ["loss", "grad_norm", "entropy", "kl", "clip_fraction", "mismatch/kl"], 0.0
-) | {"mismatch/max_ratio": 1.0}
-"""What a step reports when no group carried signal."""
 
 _SCORES = ("reward/mean", "reward_std/group_mean", "f1/entities", "f1/relations", "json_valid_rate")
 

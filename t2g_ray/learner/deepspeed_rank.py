@@ -7,6 +7,7 @@ walk one gather schedule, so that no rank waits in a collective that the others 
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -167,15 +168,20 @@ class DeepSpeedRank:
         Each is gathered and copied before it is yielded: a generator that yields while a gather is
         open lets ranks drift apart.
         """
+        for name, tensor, _ in self.changed_tensors():
+            yield name, tensor
+
+    def changed_tensors(self) -> Iterator[tuple[str, torch.Tensor, torch.Tensor | None]]:
+        """`named_tensors`, each with what its adapter adds, where it has one."""
         import deepspeed
 
         for tensor in plain_tensors(self.policy):
             if self._settings.zero_stage < 3:
-                yield tensor.name, tensor.value()
+                yield tensor.name, tensor.value(), tensor.change()
                 continue
             with deepspeed.zero.GatheredParameters(tensor.parts):
-                full = tensor.value().clone()
-            yield tensor.name, full
+                full, change = tensor.value().clone(), tensor.change()
+            yield tensor.name, full, change
 
     def save(self, folder: Path) -> None:
         """Write this rank's share of the trained parameters and optimiser state; collective."""
@@ -193,10 +199,18 @@ class DeepSpeedRank:
         return trained_of(self.policy, self._settings, step=self.step_count, start=self._start)
 
     def export(self, folder: Path) -> None:
-        """Write the policy and its tokenizer in Hugging Face format; collective."""
+        """Write the policy and its tokenizer in Hugging Face format; collective.
+
+        With adapters in fp32: in fewer bits the model would lack what they learned.
+        """
         tensors = {name: tensor.cpu() for name, tensor in self.named_tensors()}
         if dist.get_rank() == 0:
+            if self._settings.lora.rank:
+                tensors = {name: tensor.float() for name, tensor in tensors.items()}
             self.policy.save_pretrained(folder, state_dict=tensors)
+            config = copy.deepcopy(self.policy.config)
+            config.dtype = next(iter(tensors.values())).dtype
+            config.save_pretrained(folder)
             self._tokenizer.save_pretrained(folder)
         dist.barrier()
 

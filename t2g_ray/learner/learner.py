@@ -7,7 +7,7 @@ before the first update on a batch and stay the same for all updates on it.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -22,6 +22,7 @@ from t2g_ray.learner.reference import ReferencePolicy
 from t2g_ray.learner.totals import Totals
 from t2g_ray.model.lora import without_adapters
 from t2g_ray.types import Sample, TrainReport
+from t2g_ray.weights.rounding import ChangeArrived, rounded
 
 FixedLogProbs = tuple[torch.Tensor, torch.Tensor | None]
 """Log-probs [K] of a micro-batch: before the first update on it, and by the reference policy."""
@@ -33,6 +34,8 @@ class LearnerSpec(RankSpec):
 
     algorithm: AlgorithmConfig
     temperature: float
+    sampler_dtype: str | None = None
+    """What samplers compute with; None: as the learner does."""
 
 
 def learner_spec(config: GrpoConfig, model: str) -> LearnerSpec:
@@ -42,6 +45,7 @@ def learner_spec(config: GrpoConfig, model: str) -> LearnerSpec:
         config=config.learner,
         algorithm=config.algorithm,
         temperature=config.sampling.temperature,
+        sampler_dtype=config.rollout.dtype,
         total_steps=config.steps,
         seed=config.seed,
     )
@@ -54,11 +58,28 @@ class Learner(DeepSpeedRank):
         algorithm = spec.algorithm
         super().__init__(spec, is_start_kept=algorithm.kl_coef > 0)
         self._algorithm, self._temperature = algorithm, spec.temperature
+        self._sampler_dtype, self._seed = spec.sampler_dtype, spec.seed
         self._reference: ReferencePolicy | None = None
         if algorithm.kl_coef and not spec.config.lora.rank:
             self._reference = ReferencePolicy(
                 spec.model, dtype=self.dtype, device=self.device, is_packed=self.is_packed
             )
+
+    def sampler_tensors(self, version: int) -> Iterator[tuple[str, torch.Tensor]]:
+        """`named_tensors` in the precision of the samplers, rounded once, and the same for a
+        version on every rank and after a resume.
+
+        Raises WeightSyncError at the end where what adapters learned does not arrive.
+        """
+        dtype = getattr(torch, self._sampler_dtype or self._settings.dtype)
+        arrived = ChangeArrived()
+        for number, (name, tensor, change) in enumerate(self.changed_tensors()):
+            (seed,) = np.random.SeedSequence([self._seed, version, number]).generate_state(1)
+            sent = rounded(tensor, dtype, seed=int(seed))
+            if change is not None:
+                arrived.add(change, tensor, sent)
+            yield name, sent
+        arrived.check(version)
 
     def step(self, samples: Sequence[Sample], *, divisor: float) -> TrainReport:
         """Train on all ranks' samples: `updates_per_batch` optimiser steps on the same batch.
@@ -89,6 +110,8 @@ class Learner(DeepSpeedRank):
             kl=float(total.kl) / num_tokens,
             clip_fraction=float(total.clipped) / num_tokens,
             logprob_difference=float(total.mismatch) / num_tokens,
+            current_difference=float(total.current_mismatch) / max(1.0, float(total.num_current)),
+            num_current=round(float(total.num_current) / num_updates),
             mismatch_kl=float(total.mismatch_kl) / num_tokens,
             max_ratio=float(total.max_ratio),
             truncated_share=float(total.truncated) / num_tokens,
@@ -112,6 +135,7 @@ class Learner(DeepSpeedRank):
             sampler_logprobs=micro.sampler_logprobs,
             reference_logprobs=fixed[index][1],
             advantages=micro.advantages,
+            is_current=micro.versions == self.step_count,
             sample_of=micro.sample_of,
         )
         return policy_loss(tokens, self._algorithm)

@@ -1,8 +1,9 @@
 """Low-rank adapters beside frozen matrices -> the tensors of the same model without adapters.
 
 Hu et al. 2021, "LoRA", section 4.1: W = W0 + alpha / rank x B A, where only A and B are trained and
-B starts at 0. Invariant: names and shapes of the tensors are those of the original model, so that
-samplers, evaluation and serving read a trained model like any other.
+B starts at 0. Invariants: names and shapes of the tensors are those of the original model, so that
+samplers, evaluation and serving read a trained model like any other; and they hold all that the
+adapters add, whatever the precision of the model.
 """
 
 from __future__ import annotations
@@ -70,12 +71,22 @@ class PlainTensor:
         return [self.parameter, *adapters]
 
     @torch.no_grad()
-    def value(self) -> torch.Tensor:
-        """The parameter itself, or a new tensor with its adapter added."""
+    def change(self) -> torch.Tensor | None:
+        """What the adapter adds, in fp32; None without one.
+
+        In bf16 most of what a few steps learn would be rounded away, here or in the sum.
+        """
         if self.layer is None:
-            return self.parameter.detach()
-        merged: torch.Tensor = self.parameter + self.layer.get_delta_weight(_ADAPTER)
-        return merged
+            return None
+        _, a, b = self.parts
+        added: torch.Tensor = (b.float() @ a.float()) * self.layer.scaling[_ADAPTER]
+        return added.T if self.layer.fan_in_fan_out else added
+
+    @torch.no_grad()
+    def value(self) -> torch.Tensor:
+        """The parameter itself, or a new tensor with its adapter added, in fp32."""
+        change = self.change()
+        return self.parameter.detach() if change is None else self.parameter.float() + change
 
 
 def plain_tensors(policy: nn.Module) -> Iterator[PlainTensor]:

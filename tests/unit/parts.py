@@ -47,6 +47,8 @@ def train_report(**fields: Any) -> TrainReport:
         "kl": 0.0,
         "clip_fraction": 0.0,
         "logprob_difference": 0.0,
+        "current_difference": fields.get("logprob_difference", 0.0),
+        "num_current": fields.get("num_tokens", 10),
         "mismatch_kl": 0.0,
         "max_ratio": 1.0,
         "truncated_share": 0.0,

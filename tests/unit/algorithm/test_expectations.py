@@ -89,6 +89,7 @@ def expected_gradient(one: World, algorithm: AlgorithmConfig) -> torch.Tensor:
             reference_logprobs=logprobs(one.reference, words) if algorithm.kl_coef else None,
             advantages=torch.full((len(words),), one.advantages[words], dtype=torch.float64),
             sample_of=torch.zeros(len(words), dtype=torch.long),
+            is_current=torch.ones(len(words), dtype=torch.bool),
         )
         loss = loss + probability(one.mu, words) * policy_loss(tokens, algorithm).loss
     return torch.autograd.grad(loss, one.pi)[0]

@@ -27,6 +27,7 @@ from t2g_ray.config import AlgorithmConfig
 
 ALGORITHM = AlgorithmConfig(clip_low=0.2, clip_high=0.28, importance_cap=2.0)
 SUMS = ("loss", "entropy", "kl", "mismatch_kl", "mismatch", "clipped", "truncated")
+SUMS += ("current_mismatch", "num_current")
 
 
 def tensor(*values: float) -> torch.Tensor:
@@ -45,6 +46,7 @@ def batch(
         "reference_logprobs": None,
         "advantages": zeros + 1,
         "sample_of": torch.tensor(sample_of or [0] * len(zeros)),
+        "is_current": torch.ones(len(zeros), dtype=torch.bool),
         **of,
     }
     return TokenBatch(**{"sampler_logprobs": fields["old_logprobs"], **fields})
@@ -154,6 +156,17 @@ def test_a_sample_outside_the_band_is_masked_whole() -> None:
     assert is_bounded.tolist() == [True, True, False]
 
 
+def test_tokens_of_the_present_weights_are_compared_apart() -> None:
+    tokens = batch(
+        tensor(-1.0, -1.0, -1.0),
+        sampler_logprobs=tensor(-1.25, -1.0, 2.0),
+        is_current=torch.tensor([True, True, False]),
+    )
+    sums = policy_loss(tokens, ALGORITHM)
+    assert (sums.current_mismatch.item(), sums.num_current.item()) == (0.25, 2)
+    assert sums.mismatch.item() == 3.25
+
+
 def test_the_largest_ratio_is_seen_either_way_up() -> None:
     tokens = batch(tensor(-3.0), sampler_logprobs=tensor(-1.0))
     assert policy_loss(tokens, ALGORITHM).max_ratio.item() == pytest.approx(math.exp(2))
@@ -231,6 +244,7 @@ def test_sums_and_gradients_do_not_depend_on_the_cut(
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randn(6, 12, generator=generator, dtype=torch.float64)
     sample_of = torch.tensor([0] * 2 + [1] * 5 + [2] * 1 + [3] * 4)
+    is_current = rows[0] > 0
 
     def sums_of(first: int, last: int) -> tuple[LossSums, torch.Tensor]:
         part = (sample_of >= first) & (sample_of < last)
@@ -241,6 +255,7 @@ def test_sums_and_gradients_do_not_depend_on_the_cut(
             logprobs=leaf,
             entropies=rows[1][part],
             sample_of=sample_of[part] - first,
+            is_current=is_current[part],
             **fields,
         )
         sums = policy_loss(tokens, algorithm)

@@ -77,6 +77,26 @@ def test_plain_tensors_make_a_policy_without_adapters_that_computes_the_same() -
     assert torch.allclose(logits(merged), logits(policy), atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [1e-7, 1e-6, 1e-5, 1e-4, 1e-2])
+def test_in_bf16_all_that_adapters_add_is_in_the_plain_tensors(size: float) -> None:
+    policy = adapted_policy().to(torch.bfloat16)
+    with torch.no_grad():
+        for name, parameter in policy.named_parameters():
+            if "lora_B" in name:
+                parameter.fill_(size)
+    before = dict(plain_policy().to(torch.bfloat16).named_parameters())
+    adapted = [tensor for tensor in plain_tensors(policy) if tensor.layer is not None]
+    assert len(adapted) == 3 * 7
+    for tensor in adapted:
+        change = tensor.change()
+        assert change is not None and tensor.value().dtype == torch.float32
+        found = (tensor.value().double() - before[tensor.name].double()).detach()
+        # Both sides at the precision of a weight in fp32.
+        assert float((found - change).abs().max()) < 1e-7 * float(tensor.value().abs().max())
+        a, b = (part.double() for part in tensor.parts[1:])
+        torch.testing.assert_close(change.double(), 32 / 2 * b @ a, rtol=1e-5, atol=1e-12)
+
+
 def test_a_tensor_is_read_from_its_matrix_and_the_adapter_beside_it() -> None:
     parts = {tensor.name: len(tensor.parts) for tensor in plain_tensors(adapted_policy())}
     assert parts["model.layers.0.mlp.up_proj.weight"] == 3

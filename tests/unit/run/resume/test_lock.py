@@ -7,10 +7,17 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from actors.generate import run_generate
+from actors.grpo import run_grpo
+from actors.sft import run_sft
+from t2g_ray.config import GrpoConfig, SftConfig, build_config
+from t2g_ray.data.generate.config import GenerateConfig
 from t2g_ray.run.folder import LOCK, RunDir
 from t2g_ray.run.resume.lock import held
 
@@ -128,3 +135,23 @@ def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
     path.write_text("")
     with pytest.raises(ValueError, match="must be a folder, found a file"), held(path):
         pass
+
+
+def start_of(stage: str, folder: Path) -> Callable[[], object]:
+    tree: dict[str, object] = {"run_dir": str(folder), "resume": "auto"}
+    if stage == "sft":
+        return partial(run_sft, build_config(SftConfig, tree))
+    if stage == "grpo":
+        return partial(run_grpo, build_config(GrpoConfig, tree))
+    teacher = {"run_dir": str(folder), "teacher": {"model": "embedded"}}
+    return partial(run_generate, build_config(GenerateConfig, teacher))
+
+
+@pytest.mark.parametrize("stage", ["sft", "grpo", "generate"])
+def test_every_stage_holds_its_folder(tmp_path: Path, stage: str) -> None:
+    start = start_of(stage, tmp_path)
+    with held(tmp_path):
+        before = sorted(path.name for path in tmp_path.iterdir())
+        with pytest.raises(ValueError, match="one process at a time"):
+            start()
+        assert sorted(path.name for path in tmp_path.iterdir()) == before

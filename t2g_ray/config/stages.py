@@ -26,8 +26,8 @@ class StageConfig(Section):
     model: str = EMBEDDED
     """`embedded`, a folder in Hugging Face format, or a hub name."""
     resume: Literal["never", "auto"] = "never"
-    """auto: continue the run of this folder from its newest whole checkpoint; start it where no step
-    was taken yet."""
+    """auto: continue the run of this folder from its newest whole checkpoint; start it where no
+    step was taken yet."""
     data: DataConfig = DataConfig()
     prompt: PromptConfig = PromptConfig()
     learner: LearnerConfig = LearnerConfig()

@@ -15,6 +15,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +76,17 @@ class Verdict:
 def read_cases(path: Path | None = None) -> dict[str, Case]:
     """All cases by name. Raises ValueError for limits that nothing could miss."""
     path = path or BASELINES / "limits.json"
-    content: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    text = path.read_text(encoding="utf-8")
+    content: Mapping[str, Any] = json.loads(text, object_pairs_hook=_once)
     return {name: _case(name, fields) for name, fields in content.items()}
+
+
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys stand there once: a second one would replace a limit without a word."""
+    keys = [key for key, _ in pairs]
+    if len(set(keys)) < len(keys):
+        raise ValueError(f"every key needs to stand once, found {keys}")
+    return dict(pairs)
 
 
 def _case(name: str, fields: Mapping[str, Any]) -> Case:
@@ -148,15 +158,21 @@ def baseline_problems(result: Result, baseline: Result | None) -> list[str]:
         *differences(baseline.config, result.config),
     ]
     problems = []
+    if baseline.bench != result.bench:
+        problems.append(f"the baseline is of another benchmark: {baseline.bench}")
     if unlike:
         problems.append(f"the baseline is of other settings: {'; '.join(unlike)}")
     if "unknown" in (baseline.commit, result.commit):
         problems.append("the commits of both must be known")
     if baseline.commit.removesuffix(UNCOMMITTED) == result.commit.removesuffix(UNCOMMITTED):
         problems.append("the baseline is of the same commit; it must be of an earlier one")
-    elif max(baseline.measured) >= min(result.measured):
+    elif max(map(_time, baseline.measured)) >= min(map(_time, result.measured)):
         problems.append("the baseline is not older than the result")
     return problems
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)
 
 
 def differences(before: Settings, now: Settings) -> list[str]:

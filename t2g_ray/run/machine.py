@@ -17,10 +17,17 @@ def describe_machine() -> dict[str, dict[str, Any]]:
     machine = {
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
-        "cores": os.cpu_count() or 0,
+        "cores": usable_cores(),
         "memory_gib": round(pages / 2**30, 1),
     }
     return {"machine": machine, "versions": {"python": platform.python_version(), **_versions()}}
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on: fewer than the machine has where it was held to some."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 0
 
 
 def _processor() -> str:

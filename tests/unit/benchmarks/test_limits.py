@@ -55,6 +55,11 @@ def test_goal_and_baseline_must_both_hold() -> None:
 
 UNFIT: dict[str, tuple[Result | None, str]] = {
     "no baseline": (None, "there is no baseline"),
+    "another benchmark": (baseline(bench="y"), "another benchmark: y"),
+    "a later hour of another zone": (
+        baseline(measured=("2026-01-02T09:00:00-05:00",)),
+        "not older",
+    ),
     "no row": (baseline(row("other", 100.0)), "no such row"),
     "other options": (baseline(settings={"steps": 6}), "other settings: steps: 6 and 5"),
     "an option more": (baseline(settings={"steps": 5, "a": 1}), "a: 1 and not given"),
@@ -190,6 +195,22 @@ def test_the_actor_without_guesses_and_the_actor_with_them_have_rows_of_their_ow
     slower = result(row("sft_here_over_commit", 1.01, unit="ratio"))
     (not_above, _) = read_cases()["against_50302b6"].limits
     assert not only(slower, not_above).is_met
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"x": {"command": "t2g bench x", "limits": {"a": {"goal": [1, null]}}}, "x": {}}',
+        '{"x": {"command": "a", "command": "b", "limits": {"a": {"goal": [1, null]}}}}',
+        '{"x": {"command": "a", "limits": {"a": {"goal": [5, null]}, "a": {"goal": [1, null]}}}}',
+        '{"x": {"command": "a", "limits": {"a": {"goal": [5, null], "goal": [1, null]}}}}',
+        '{"x": {"command": "a", "limits": {"a": {"goal": [5, null]}}, "limits": {}}}',
+    ],
+)
+def test_a_second_key_that_would_replace_a_limit_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "limits.json").write_text(text)
+    with pytest.raises(ValueError, match="every key needs to stand once"):
+        read_cases(tmp_path / "limits.json")
 
 
 def test_differences_of_machines_leave_out_memory_that_is_close() -> None:

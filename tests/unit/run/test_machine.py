@@ -6,17 +6,27 @@ import json
 import os
 from importlib import metadata
 
+import pytest
+
 from t2g_ray.run.machine import describe_machine
 
 
 def test_machine_and_versions_are_named_and_fit_into_json() -> None:
     found = json.loads(json.dumps(describe_machine()))
     assert set(found) == {"machine", "versions"}
-    assert found["machine"]["cores"] == os.cpu_count()
+    assert 1 <= found["machine"]["cores"] <= (os.cpu_count() or 1)
     assert 0.1 < found["machine"]["memory_gib"] < 100_000
     assert found["machine"]["system"].count(" ") == 1
     assert found["versions"]["torch"] == metadata.version("torch")
     assert found["versions"]["ray"] == metadata.version("ray")
+
+
+@pytest.mark.parametrize("cores", [{0}, {1}, {0, 1}, {2, 3, 5}, set(range(64))], ids=len)
+def test_cores_are_those_that_the_process_is_held_to(
+    monkeypatch: pytest.MonkeyPatch, cores: set[int]
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: cores, raising=False)
+    assert describe_machine()["machine"]["cores"] == len(cores)
 
 
 def test_packages_that_are_not_installed_are_left_out() -> None:

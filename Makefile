@@ -49,13 +49,13 @@ test-long: setup
 	$(BIN)/pytest -m long
 
 test-unit: setup
-	$(BIN)/pytest tests/unit
+	$(BIN)/pytest -m "not long" tests/unit
 
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy --strict $(CODE)
-	$(BIN)/pytest -q -n 2 --dist worksteal -m "not slow" --cov --cov-report=term:skip-covered tests/unit
+	$(BIN)/pytest -q -n 2 --dist worksteal -m "not slow and not long" --cov --cov-report=term:skip-covered tests/unit
 
 format: setup
 	$(BIN)/ruff format .

@@ -82,13 +82,14 @@ def sentences(path: Path, lines: Sequence[Line], roles: Roles) -> Iterator[Row]:
     for number, line in [*lines, (0, "")]:
         cells = _cells(line, has_tabs)
         is_token = not _is_comment(cells, line, roles)
-        is_end = _is_blank(line) or DOCUMENT_MARK in cells or _starts_again(rows, cells, roles)
+        is_between = _is_blank(line) or _is_mark(line)
+        is_end = is_between or _starts_again(rows, cells, roles)
         if rows and is_end:
             yield Row(place=place, value=rows)
             rows = []
         if is_end:
             comment = ""
-        if _is_blank(line) or DOCUMENT_MARK in cells or (not rows and header_roles(cells)):
+        if is_between or (not rows and header_roles(cells)):
             continue
         if not is_token:
             comment = line if rows else ""
@@ -136,6 +137,11 @@ def _is_comment(cells: Sequence[str], line: str, roles: Roles) -> bool:
     return not (is_row and all(is_tag(cells[column]) for column in roles.tags))
 
 
+def _is_mark(line: str) -> bool:
+    """A line between documents, whatever parts its columns."""
+    return DOCUMENT_MARK in line.split()
+
+
 def _is_blank(line: str) -> bool:
     """An empty line, or one of empty cells."""
     return not line.strip()
@@ -146,15 +152,15 @@ def _cells(line: str, has_tabs: bool) -> list[str]:
 
 
 def _has_tabs(lines: Sequence[Line]) -> bool:
-    return any("\t" in line for _, line in lines if not line.startswith("#"))
+    return any("\t" in line for _, line in lines if not line.startswith("#") and not _is_mark(line))
 
 
 def _token_lines(lines: Sequence[Line], has_tabs: bool) -> list[tuple[int, list[str]]]:
     """Lines that show what the columns are: not those that open with #, if there are others."""
     rows = [
-        (number, cells)
+        (number, _cells(line, has_tabs))
         for number, line in lines
-        if not _is_blank(line) and DOCUMENT_MARK not in (cells := _cells(line, has_tabs))
+        if not _is_blank(line) and not _is_mark(line)
     ]
     return [row for row in rows if not row[1][0].startswith("#")] or rows
 

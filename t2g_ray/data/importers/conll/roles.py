@@ -24,6 +24,7 @@ CHUNKS = frozenset(
     {"NP", "VP", "PP", "ADVP", "SBAR", "ADJP", "PRT", "CONJP", "INTJ", "LST", "UCP", "NC", "VC"}
 )
 """Types of syntactic chunks, which CoNLL-2003 has in a column of its own."""
+PART_OF_SPEECH = re.compile(r"[A-Z]{1,8}\$?|\W+")
 MIN_TAGS = 0.9
 """Share of tags in a column of tags; the rest are faults of their sentences."""
 
@@ -86,7 +87,8 @@ def shown_roles(lines: Sequence[Cells]) -> Roles:
     if not texts and len(numbers) == 1 and not _counts_up(columns[numbers[0]]):
         texts, numbers = numbers, []
     variety = {i: len(set(columns[i])) for i in texts}
-    if not texts or 2 * variety[texts[0]] < max(variety.values()):
+    is_part = [all(map(PART_OF_SPEECH.fullmatch, columns[i])) for i in texts]
+    if not texts or variety[texts[0]] < max(variety.values()) or (is_part[0] and not all(is_part)):
         raise _unclear("which one holds the tokens", columns, others)
     indices = [i for i in numbers if _counts_up(columns[i])]
     return Roles(

@@ -58,7 +58,8 @@ class TokenText:
                 f"a span must be inside the {len(self.starts)} tokens and not empty, "
                 f"found {start} to {end}",
             )
-        return self.text[self.starts[start] : self.ends[end - 1]]
+        found = self.text[self.starts[start] : self.ends[end - 1]]
+        return found.strip(" ") or found  # an empty token stands before the space that follows it
 
 
 def detokenize(tokens: Sequence[str], *, is_hyphen_split: bool = False) -> TokenText:

@@ -16,8 +16,8 @@ from t2g_ray.data.importers.tokens.tags import TokenSpan
 
 STOP_CUT = "full stop cut off an entity"
 
-TokenEnd = int | tuple[int, int]
-"""Index of a mention; where mentions of several types share a span, that span."""
+TokenEnd = int | tuple[int, ...]
+"""Index of a mention; where mentions of several types share a span, all of theirs."""
 TokenRelation = tuple[TokenEnd, TokenEnd, str]
 """Head, tail, type."""
 
@@ -36,11 +36,13 @@ def token_relations(given: object, spans: Sequence[TokenSpan]) -> list[TokenRela
                 "unknown_relation_end",
                 f"an end of {type_} must be the span of an entity, found {unknown[0]}",
             )
-        ends = [
-            places[s][0] if len({spans[i][2] for i in places[s]}) == 1 else s for s in (head, tail)
-        ]
+        ends = [_end(places[span], spans) for span in (head, tail)]
         relations.append((ends[0], ends[1], type_))
     return relations
+
+
+def _end(indices: Sequence[int], spans: Sequence[TokenSpan]) -> TokenEnd:
+    return indices[0] if len({spans[i][2] for i in indices}) == 1 else tuple(indices)
 
 
 def token_draft(
@@ -58,13 +60,12 @@ def token_draft(
     text = detokenize(tokens)
     found = [(text.slice(start, end), type_) for start, end, type_ in spans]
     entities = [_without_stray_stop(entity, found) for entity in found]
-    by_span = {(start, end): entities[i][0] for i, (start, end, _) in enumerate(spans)}
 
     def joined(end: TokenEnd, name: str) -> End:
         if isinstance(end, int):
             at(entities, end, f"{name} of a relation")
             return end
-        return by_span[end]
+        return entities[end[0]][0]
 
     num_cut = sum(a != b for a, b in zip(found, entities, strict=True))
     return RecordDraft(

@@ -43,6 +43,13 @@ def _check(model: str) -> None:
             f"a model folder must hold config.json, {folder} does not; give the folder that "
             "save_policy or save_pretrained wrote (in a run folder that is model/)"
         )
+    owner = model.partition("/")[0]
+    if not folder.exists() and "/" in model and Path(owner or "/").is_dir():
+        raise ValueError(
+            f"a model must be an existing folder or a hub name such as owner/model, found a folder "
+            f"{owner or '/'} here and nothing at {model!r}; correct the path, or give the hub name "
+            "where no folder has the owner's name"
+        )
     # A hub name is "model" or "owner/model"; anything else can only be a path.
     if not folder.is_dir() and (model.startswith((".", "/", "~")) or model.count("/") > 1):
         raise ValueError(

@@ -95,6 +95,14 @@ class TextFile:
         except UnicodeDecodeError as error:
             raise ValueError(f"{self.path}:{number}: {self.fault(error)}") from None
 
+    def fault_in(self, text: str) -> str | None:
+        """What is wrong with a text of `text_lines` where it held bytes that are not UTF-8."""
+        try:
+            text.encode("utf-8", "surrogateescape").decode()
+        except UnicodeDecodeError as error:
+            return self.fault(error)
+        return None
+
     def fault(self, error: UnicodeDecodeError) -> str:
         """What is wrong with bytes that are not UTF-8, and what they seem to be."""
         guess = f"; the file may be in {self._likely}" if self._likely else ""

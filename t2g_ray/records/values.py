@@ -165,8 +165,9 @@ def _values(file: TextFile) -> Iterator[Found]:
         number += 1
         while number < len(lines) and lines[number].startswith(INNER):
             number += 1
-        message = f"must be JSON in UTF-8, found {chunk.fault}"
-        yield JsonFault(f"{file.path}:{first + 1}", message, "\n".join(lines[first:number]))
+        text = "\n".join(lines[first:number])
+        message = file.fault_in(text) or f"must be JSON in UTF-8, found {chunk.fault}"
+        yield JsonFault(f"{file.path}:{first + 1}", message, text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from t2g_ray.records.files import suffix_of
+from t2g_ray.records.files import PACKED, suffix_of
 from t2g_ray.records.values import SPLITS
 
 JSON_SUFFIXES = (".json", ".jsonl")
@@ -22,9 +22,12 @@ DATASET_FILES = (*DATASET_MARKS, "dataset_info.json", "dataset_infos.json")
 NO_FOLDERS = ("__macosx", "__pycache__")
 
 
-def is_side_file(path: Path) -> bool:
-    """Whether the name is that of a schema file, in any case."""
-    return any(Path(path.name.lower()).match(pattern) for pattern in SIDE_FILES)
+def is_side_file(path: Path, *patterns: str) -> bool:
+    """Whether the name is that of a schema file, in upper case and packed too."""
+    name = Path(path.name.lower())
+    while name.suffix in PACKED:
+        name = name.with_suffix("")
+    return any(name.match(pattern) for pattern in patterns or SIDE_FILES)
 
 
 def split_in(path: Path) -> str | None:

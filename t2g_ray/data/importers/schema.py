@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from t2g_ray.records.files import TextFile
+
 FORMS = (
     '{"entity_types": [...], "relation_types": [...]}, SpERT {"entities": {...}, "relations": '
     '{...}}, Text2KGBench {"concepts": [...], "relations": [...]} or DocRED {"P17": "country"}'
@@ -42,7 +44,7 @@ class Schema:
 def read_schema(path: Path) -> Schema:
     """The schema of one file. Raises ValueError that names the file and the forms."""
     try:
-        value = json.loads(path.read_bytes().decode("utf-8-sig"))
+        value = json.loads(TextFile.read(path).text())
         schema = _schema(value)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: must be {FORMS}, found {error!r:.120}") from None

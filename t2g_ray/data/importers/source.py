@@ -118,9 +118,7 @@ class Source:
         return [
             str(path.relative_to(self.path))
             for path in sorted(self.path.rglob("*"))
-            if path not in self.read
-            and not is_side_file(path)
-            and (path.is_symlink() or not path.is_dir())
+            if path not in self.read and (path.is_symlink() or not path.is_dir())
         ]
 
     def inputs(self) -> list[Path]:
@@ -176,13 +174,19 @@ class Source:
         if self.path is None:
             return None
         folder = self.path if self.path.is_dir() else self.path.parent
-        found = sorted(folder.glob(pattern))
+        found = self.side_files(folder, pattern)
         if len(found) > 1:
             raise ValueError(
                 f"{folder} must hold one schema file {pattern}, found "
                 f"{[path.name for path in found]}; name one with --schema"
             )
         return found[0] if found else None
+
+    def side_files(self, folder: Path, pattern: str) -> list[Path]:
+        """The schema files of a folder whose names match, in upper case and packed ones too."""
+        found = [p for p in sorted(folder.glob("*")) if p.is_file() and is_side_file(p, pattern)]
+        self.read.update(found)
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,8 +210,11 @@ def preview_of(source: Source) -> SourcePreview:
     if source.is_dataset or any(suffix in JSON_SUFFIXES for suffix in suffixes):
         parts = (replace(part, read=set()) for _, part in source.parts())
         first = islice(chain.from_iterable(part.rows() for part in parts), SAMPLE_ROWS)
-        values = [row.value for row in first if isinstance(row, Row)]
+        found = list(first)
+        values = [row.value for row in found if isinstance(row, Row)]
         rows = tuple(value for value in values if isinstance(value, dict))
+        if not rows and found and isinstance(found[0], Rejection):
+            raise ValueError(f"{found[0].place}: {found[0].message}")
     text = ""
     if files and not source.is_dataset:
         data = TextFile.read(files[0]).data[: 4 * SAMPLE_CHARS]

@@ -24,6 +24,17 @@ def test_a_path_that_is_not_there_is_refused_before_the_hub_is_asked(
 
 
 @READERS
+@pytest.mark.parametrize("name", ["runs/modle", "runs/", "runs/a"])
+def test_a_mistyped_path_below_a_folder_is_not_looked_up_on_the_hub(
+    read: Callable[[str], object], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runs" / "model").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"a model (must be|folder must)"):
+        read(name)
+
+
+@READERS
 def test_a_folder_without_a_model_says_what_is_missing(
     read: Callable[[str], object], tmp_path: Path
 ) -> None:

@@ -45,7 +45,7 @@ def _ontologies(source: Source, schema_file: Path | None) -> list[Schema]:
         return []
     folder = source.path if source.path.is_dir() else source.path.parent
     folders = (folder, folder / "ontologies", folder.parent / "ontologies")
-    return [read_schema(path) for place in folders for path in sorted(place.glob(ONTOLOGIES))]
+    return [read_schema(path) for place in folders for path in source.side_files(place, ONTOLOGIES)]
 
 
 def _sentences(rows: Iterable[Row | Rejection]) -> Iterator[Row | Rejection]:

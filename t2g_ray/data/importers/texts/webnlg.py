@@ -16,6 +16,7 @@ from t2g_ray.data.importers.layout import Drafts, Layout, ReadOptions, RecordDra
 from t2g_ray.data.importers.row import Rejection, Row, RowError, shown
 from t2g_ray.data.importers.source import Source, SourcePreview
 from t2g_ray.data.importers.texts.surface import names_in_text
+from t2g_ray.records.files import unpacked
 
 ENTITY_TYPE = "entity"
 LANGUAGES = ("", "en")
@@ -44,7 +45,7 @@ def texts(path: Path) -> Iterator[Row | Rejection]:
     """Every text with the triples of its entry. Raises ValueError for a file that is not XML."""
     try:
         parser = ElementTree.XMLParser(target=_NoDocumentType())
-        root = ElementTree.parse(path, parser).getroot()
+        root = ElementTree.fromstring(unpacked(path), parser)
     except (ValueError, ElementTree.ParseError) as error:
         raise ValueError(f"{path}: must be WebNLG XML, found {error}") from None
     for number, entry in enumerate(root.iter("entry"), start=1):

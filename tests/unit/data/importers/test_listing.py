@@ -53,7 +53,8 @@ def test_what_editors_notebooks_and_archives_leave_is_no_data(tmp_path: Path) ->
 
 def test_schema_files_are_known_in_any_case() -> None:
     assert is_side_file(Path("a/1_movie_Ontology.JSON"))
-    assert is_side_file(Path("rel_info.json"))
+    assert is_side_file(Path("rel_info.json.GZ"), "*rel_info.json")
+    assert not is_side_file(Path("rel_info.json"), "*types.json")
     assert not is_side_file(Path("types.jsonl"))
     assert has_rows(Path("a.JSONL.gz"))
     assert not has_rows(Path("dataset_info.json"))

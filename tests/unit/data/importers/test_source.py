@@ -123,6 +123,41 @@ def test_a_folder_with_packed_files_that_are_not_read_is_refused(tmp_path: Path,
         read(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        ('{"text": "Zo\u00eb"}'.encode("latin-1"), "text must be UTF-8.* iconv -f"),
+        (b"a,b\n1,2\n", "a.json:1: must be JSON"),
+        (b"\x28\xb5\x2f\xfd", "packed by zstd"),
+        ('[{"text": "Zo\u00eb"}]'.encode("latin-1"), "must be a JSON array: text must be UTF-8"),
+    ],
+)
+def test_a_file_without_a_row_is_refused_for_its_first_fault(
+    tmp_path: Path, data: bytes, reason: str
+) -> None:
+    (tmp_path / "a.json").write_bytes(data)
+    with pytest.raises(ValueError, match=reason):
+        read(tmp_path / "a.json")
+
+
+def test_schema_files_are_found_in_upper_case_and_packed(tmp_path: Path) -> None:
+    row = {
+        "title": "a",
+        "sents": [["Ann", "left", "Rome"]],
+        "vertexSet": [
+            [{"name": "Ann", "sent_id": 0, "pos": [0, 1], "type": "PER"}],
+            [{"name": "Rome", "sent_id": 0, "pos": [2, 3], "type": "LOC"}],
+        ],
+        "labels": [{"h": 0, "t": 1, "r": "P1", "evidence": []}],
+    }
+    (tmp_path / "dev.json").write_text(json.dumps([row]))
+    (tmp_path / "more_types.json").write_text("[]")
+    (tmp_path / "Rel_Info.JSON.gz").write_bytes(gzip.compress(b'{"P1": "left"}'))
+    result = read(tmp_path)
+    assert [r.type for r in result.records[0].graph.relations] == ["left"]
+    assert result.left_out == ["more_types.json"]
+
+
 def test_parquet_beside_json_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "a.json", "Ann left")
     (tmp_path / "b.parquet").write_bytes(b"PAR1")

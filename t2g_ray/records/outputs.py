@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from t2g_ray.records.files import PACKED, UNPACKED_ENDINGS
 from t2g_ray.run.folder import write_json
 
 MAX_NAME_BYTES = 200
@@ -100,6 +101,11 @@ def _check_file(name: str, path: Path) -> None:
         raise ValueError(f"{name} must be a regular file, found {path}; give another name")
     if path.parts[:1] and path.parts[0].startswith("~"):
         raise ValueError(f"{name} must be a path, found {path}; write out what ~ stands for")
+    if path.suffix.lower() in (*PACKED, *UNPACKED_ENDINGS):
+        raise ValueError(
+            f"{name} must not end like a packed file, found {path}: it is written as it is; leave "
+            f"{path.suffix} out"
+        )
     if len(os.fsencode(path.name)) > MAX_NAME_BYTES:
         raise ValueError(
             f"{name} must have a name of at most {MAX_NAME_BYTES} bytes, found {path.name[:40]}...;"

@@ -68,6 +68,7 @@ def test_an_output_is_a_file_that_can_be_written(data: Path) -> None:
     assert "must be a regular file" in refused(Path("/dev/null"))
     assert "must be in a folder" in refused(data / "all.jsonl" / "out.jsonl")
     assert "must be in a folder" in refused(data / "all.jsonl" / "deep" / "out.jsonl")
+    assert "must not end like a packed file" in refused(data / "out.jsonl.gz")
     assert "what ~ stands for" in refused(Path("~/out.jsonl"))
     assert "at most 200 bytes" in refused(data / ("n" * 240))
 

@@ -97,8 +97,15 @@ def as_baseline(result: Result) -> Result:
             f"a baseline needs {MIN_SESSIONS} sessions over {MIN_SPAN}, found {len(times)} over "
             f"{span_of_all}; measure again later"
         )
+    return of_commit(result)
+
+
+def of_commit(result: Result) -> Result:
+    """The result, if a commit holds the code that it was measured with; else ValueError."""
     if result.commit.endswith(UNCOMMITTED) or result.commit == "unknown":
-        raise ValueError(f"a baseline must be of a commit, found {result.commit}; commit first")
+        raise ValueError(
+            f"what is kept must be of a commit, found {result.commit}; commit, then measure"
+        )
     return result
 
 
@@ -190,7 +197,7 @@ def keep(files: Iterable[Path], *, is_baseline: bool) -> list[Path]:
         result = pooled(results)
         target = (BASELINES if is_baseline else PUBLISHED) / f"{name}.json"
         target.parent.mkdir(exist_ok=True)
-        write_json(target, to_json(as_baseline(result) if is_baseline else result))
+        write_json(target, to_json(as_baseline(result) if is_baseline else of_commit(result)))
         kept.append(target)
     return kept
 
@@ -207,9 +214,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if (options.what == "pages") == bool(options.files):
         parser.error("files are needed for baseline and results, and for nothing else")
-    if options.files:
-        for path in keep(options.files, is_baseline=options.what == "baseline"):
-            print(path)
+    try:  # boundary: what is refused is told in words
+        kept = keep(options.files, is_baseline=options.what == "baseline")
+    except ValueError as error:
+        parser.exit(1, f"{error}\n")
+    for path in kept:
+        print(path)
     write_pages()
 
 

@@ -14,7 +14,15 @@ import pytest
 from benchmarks import app, limits, publish
 from benchmarks.app import case_of, settings_asked_for, verdicts_of
 from benchmarks.limits import BASELINES, read_cases
-from benchmarks.publish import as_baseline, keep, main, performance_section, pooled, sections
+from benchmarks.publish import (
+    as_baseline,
+    keep,
+    main,
+    of_commit,
+    performance_section,
+    pooled,
+    sections,
+)
 from benchmarks.result import PUBLISHED, ROOT, Result, read_result, to_json
 from tests.unit.benchmarks.parts import MACHINE, baseline, result, row
 
@@ -73,7 +81,7 @@ def test_sessions_that_differ_in_more_than_time_are_not_pooled(other: dict[str, 
 def test_a_baseline_is_of_a_commit_and_of_several_hours(changes: dict[str, Any]) -> None:
     whole = result(measured=HOURS)
     assert as_baseline(whole) == whole
-    with pytest.raises(ValueError, match="a baseline"):
+    with pytest.raises(ValueError, match=r"a baseline needs|must be of a commit"):
         as_baseline(replace(whole, **changes))
 
 
@@ -131,6 +139,23 @@ def test_what_no_case_asks_for_is_not_kept(place: Path) -> None:
     other = replace(of_case(HOURS[0], 9.0), settings={"steps": 1})
     with pytest.raises(ValueError, match="only cases"):
         keep(write(place, other), is_baseline=False)
+
+
+@pytest.mark.parametrize("commit", ["b" * 12 + "+changes", "unknown"])
+def test_results_of_code_that_no_commit_holds_are_not_published(place: Path, commit: str) -> None:
+    with pytest.raises(ValueError, match="must be of a commit"):
+        keep(write(place, of_case(HOURS[0], 9.0, commit=commit)), is_baseline=False)
+    assert not list((place / "published").glob("*.json"))
+
+
+def test_what_is_refused_is_told_in_words_with_an_exit_code(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (path,) = write(place, replace(of_case(HOURS[0], 9.0), settings={"steps": 1}))
+    with pytest.raises(SystemExit) as caught:
+        main(["results", str(path)])
+    assert caught.value.code == 1
+    assert capsys.readouterr().err.startswith("only cases")
 
 
 @pytest.mark.parametrize("arguments", [["pages", "a.json"], ["results"], ["baseline"]], ids=str)
@@ -196,7 +221,7 @@ def test_published_results_are_of_their_case_and_older_baselines_of_several_hour
         found, known = read_result(path), BASELINES / path.name
         case = case_of(found)
         assert case is not None and case.name == path.stem
-        assert "+changes" not in found.commit
+        of_commit(found)
         if known.is_file():
             older = as_baseline(read_result(known))
             relative = [limit.metric for limit in case.limits if limit.of_baseline]

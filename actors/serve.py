@@ -13,9 +13,10 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from types import FrameType
 from typing import Any
 
@@ -31,6 +32,7 @@ from t2g_ray.rollout.sampler import SamplerStopped
 from t2g_ray.run.progress import announced_wait
 from t2g_ray.serving.api import Unavailable, build_app
 from t2g_ray.serving.extractor import Extractor, ExtractorSpec, RequestRefused, check_served_model
+from t2g_ray.serving.failures import noted
 from t2g_ray.serving.schema import ExtractRequest, ExtractResponse, Health
 
 APP_NAME = "t2g"
@@ -95,13 +97,13 @@ class RayBackend:
         try:
             response: ExtractResponse = await self._replicas.extract.remote(request)
         except (BackPressureError, DeploymentUnavailableError) as error:
-            raise Unavailable(f"too many requests wait; try again later ({error})") from None
+            raise Unavailable(noted("too many requests wait; try again later", error)) from None
         except RayTaskError as error:
             if isinstance(error.cause, RequestRefused):
                 raise error.cause from None
             if isinstance(error.cause, SamplerStopped):
-                raise Unavailable(f"the engine ended and is started again: {error.cause}") from None
-            raise
+                raise Unavailable(noted("the engine ended and is started again", error)) from None
+            raise  # becomes status 500 and an id
         return response
 
     async def health(self) -> Health:
@@ -111,8 +113,8 @@ class RayBackend:
             question = self._replicas.health.remote()
             found: Health = await asyncio.wait_for(question, 2 * PROBE_TIMEOUT_S)
         except Exception as error:
-            message = f"no replica answers: {type(error).__name__}: {error}"
-            return Health(healthy=False, seconds_since_answer=None, message=message[:500])
+            message = noted("no replica answers", error)
+            return Health(healthy=False, seconds_since_answer=None, message=message)
         return found
 
 
@@ -120,11 +122,13 @@ class RayBackend:
 class Ingress:
     """Serves HTTP. The application is built in the replica, around the handle."""
 
-    def __init__(self, replicas: DeploymentHandle[ExtractorReplica]) -> None:
-        self._backend = RayBackend(replicas)
+    def __init__(
+        self, replicas: DeploymentHandle[ExtractorReplica], local_names: Collection[str] | None
+    ) -> None:
+        self._backend, self._local_names = RayBackend(replicas), local_names
 
     def __serve_build_asgi_app__(self) -> Any:
-        return build_app(self._backend)
+        return build_app(self._backend, local_names=self._local_names)
 
 
 def run_server(settings: ServeSettings) -> None:
@@ -213,7 +217,16 @@ def build_deployments(
         max_ongoing_requests=100_000,
         ray_actor_options={"num_cpus": 0},
     )(Ingress)
-    return ingress.bind(replicas.bind(spec, settings.max_ongoing))
+    return ingress.bind(replicas.bind(spec, settings.max_ongoing), local_names(settings.host))
+
+
+def local_names(host: str) -> tuple[str, ...] | None:
+    """The name of a host on the loopback interface; None where other machines reach it."""
+    try:
+        found = {entry[4][0] for entry in socket.getaddrinfo(host or "0.0.0.0", None)}
+    except OSError:
+        return None
+    return (host,) if all(ip_address(address).is_loopback for address in found) else None
 
 
 def check_address(host: str, port: int) -> None:

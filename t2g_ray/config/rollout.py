@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
-from t2g_ray.config.section import Section
+from t2g_ray.config.section import EngineArguments, Section
 
 
 class SamplingConfig(Section):
@@ -50,9 +50,10 @@ class RolloutConfig(Section):
     """Tokens of a record's own graph that the engine guesses and checks in one pass of the model
     (speculative decoding); the tokens are distributed as without. 24 on CPUs when not given; not
     for GPUs."""
-    engine: dict[str, Any] = Field(default_factory=dict)
+    engine: EngineArguments = Field(default_factory=dict)
     """Further engine arguments, passed to vLLM unchanged. Not asynchronous scheduling and not
-    pipeline stages: the versions of tokens could not be told."""
+    pipeline stages: the versions of tokens could not be told. None may make it load code: classes,
+    plug-ins, pickles and `trust_remote_code` are refused."""
 
     @property
     def num_guessed(self) -> int:

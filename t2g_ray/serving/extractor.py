@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, replace
 from itertools import count
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -25,6 +26,7 @@ from t2g_ray.rollout.greedy import local_spec
 from t2g_ray.rollout.sampler import SamplerStopped, SamplerThread
 from t2g_ray.rollout.spec import EngineSpec, Sampling
 from t2g_ray.serving.answer import to_answer
+from t2g_ray.serving.failures import noted
 from t2g_ray.serving.schema import (
     ExtractedAnswer,
     ExtractRequest,
@@ -89,7 +91,8 @@ class Extractor:
     ) -> None:
         self._own, engine = _engine_of(spec)
         self._max_new_tokens = spec.max_new_tokens or self._own.max_new_tokens
-        self._model = spec.model
+        # Clients need to tell models apart, not where they lie.
+        self._model = Path(spec.model).resolve().name if Path(spec.model).exists() else spec.model
         self._max_prompt_tokens = engine.max_model_len - self._max_new_tokens
         self._tokenizer = tokenizer or load_tokenizer(spec.model)
         self._sampler = (
@@ -213,7 +216,7 @@ class Extractor:
         except FutureTimeout:
             return self._unhealthy(f"no token came out within {timeout_s:g} s")
         except Exception as error:
-            return self._unhealthy(f"{type(error).__name__}: {error}")
+            return self._unhealthy(noted("the engine failed", error))
         return Health(healthy=True, seconds_since_answer=self._age_s())
 
     def _age_s(self) -> float | None:

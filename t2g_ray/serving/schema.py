@@ -50,6 +50,8 @@ class ExtractRequest(BaseModel):
 
     model_config = ConfigDict(
         extra="forbid",
+        # "no" is no boolean, and 1 no text.
+        strict=True,
         json_schema_extra={
             "example": {
                 "text": "Chen works for Jentek. Jentek is based in Seoul.",
@@ -164,7 +166,7 @@ class ExtractedAnswer(BaseModel):
 class ExtractResponse(BaseModel):
     """Answers in the order of the texts."""
 
-    model: str
+    model: str = Field(description="Name of the model's folder, or its hub name.")
     answers: list[ExtractedAnswer]
     total_ms: float = Field(description="Milliseconds the whole request took behind the server.")
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from t2g_ray.config import EMBEDDED, Folder, Section, Seed
+from t2g_ray.config.section import EngineArguments
 from t2g_ray.prompts.settings import PromptSettings, read_prompt_settings
 
 
@@ -82,8 +83,9 @@ class TeacherConfig(Section):
     """CPU threads of one actor."""
     gpus: float = Field(default=0, ge=0)
     """GPUs of one actor; its layers are spread over them."""
-    engine: dict[str, Any] = Field(default_factory=dict)
-    """Further engine arguments, passed to vLLM unchanged."""
+    engine: EngineArguments = Field(default_factory=dict)
+    """Further engine arguments, passed to vLLM unchanged. None may make it load code: classes,
+    plug-ins, pickles and `trust_remote_code` are refused."""
 
     @property
     def named_model(self) -> str:

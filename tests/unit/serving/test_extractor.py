@@ -2,77 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
-import numpy as np
 import pytest
 
 from t2g_ray.graph.constrained import graph_grammar
 from t2g_ray.model.policy import build_tiny_policy, save_policy
 from t2g_ray.records.corpus import build_tokenizer
 from t2g_ray.rollout.sampler import SamplerStopped
-from t2g_ray.rollout.spec import EngineSpec, Sampling
+from t2g_ray.rollout.spec import EngineSpec
 from t2g_ray.serving.extractor import Extractor, ExtractorSpec, RequestRefused
-from t2g_ray.types import Completion, FinishReason, Group, Prompt
-from tests.unit.serving.parts import GRAPH, request
-
-# Requests
-
-
-# Offsets
-
-
-# Answers
-
-
-# The extractor, with an engine that writes what it is told
-
-
-class FakeEngine:
-    """Finishes every group at the next step with the same text."""
-
-    text = GRAPH.to_json()
-    finish_reason: FinishReason = "stop"
-    num_tokens: int | None = None
-    failure: Exception | None = None
-    gate: threading.Event | None = None
-
-    def __init__(self, spec: EngineSpec) -> None:
-        self.spec, self.version, self.num_generated_tokens, self.num_passes = spec, -1, 0, 0
-        self.asked: list[tuple[Prompt, Sampling]] = []
-        self._open: list[Prompt] = []
-        self._tokenizer = build_tokenizer()
-
-    @property
-    def is_busy(self) -> bool:
-        return bool(self._open)
-
-    def add(self, prompt: Prompt, sampling: Sampling) -> None:
-        self.asked.append((prompt, sampling))
-        self._open.append(prompt)
-
-    def step(self) -> list[Group]:
-        if self.gate is not None:
-            self.gate.wait(10)
-        if self.failure is not None:
-            raise self.failure
-        ids = self._tokenizer.encode(self.text, add_special_tokens=False)[: self.num_tokens]
-        completion = Completion(
-            token_ids=np.array(ids, np.int32),
-            logprobs=np.zeros(len(ids), np.float32),
-            versions=np.full(len(ids), -1, np.int32),
-            finish_reason=self.finish_reason,
-        )
-        done, self._open = self._open, []
-        # The last one first: callers must not rely on the order in which groups finish.
-        return [
-            Group(prompt=prompt, completions=(completion,), sampler=0, generate_s=0.25)
-            for prompt in reversed(done)
-        ]
-
-    def close(self) -> None:
-        pass
+from tests.unit.serving.parts import GRAPH, FakeEngine, request
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +128,7 @@ def test_a_stuck_engine_is_unhealthy_and_probed_once(
 
 
 def test_an_engine_that_ended_is_unhealthy_however_fresh_its_last_answer(
-    extractor: Extractor, engines: list[FakeEngine]
+    extractor: Extractor, engines: list[FakeEngine], caplog: pytest.LogCaptureFixture
 ) -> None:
     extractor.extract(request())
     engines[0].failure = RuntimeError("out of memory")
@@ -193,10 +136,18 @@ def test_an_engine_that_ended_is_unhealthy_however_fresh_its_last_answer(
         extractor.extract(request())
     found = extractor.health(max_age_s=60, timeout_s=10)
     assert not found.healthy
-    assert "out of memory" in str(found.message)
+    # Clients read this; what the engine said is in the log, under the id that they are told.
+    assert re.fullmatch(
+        r"the engine failed; the server's log has the reason under [0-9a-f]{8}", str(found.message)
+    )
+    assert "out of memory" in caplog.text
+    assert str(found.message)[-8:] in caplog.text
 
 
-# HTTP, with a backend that answers what it is told
-
-
-# Pages
+def test_clients_are_told_the_name_of_the_model_and_not_where_it_lies(
+    extractor: Extractor, model: str
+) -> None:
+    reply = extractor.extract(request()).model_dump_json()
+    assert extractor.extract(request()).model == Path(model).name
+    assert model not in reply
+    assert str(Path(model).parent) not in reply

@@ -172,9 +172,7 @@ def submit(
     from actors.submit import submit as send
 
     sent = send(command, address=address, checkout=Path.cwd())
-    size = f"{sent.num_files} files, {sent.num_bytes / 2**20:.1f} MiB"
-    variables = ", ".join(sent.variables) or "none"
-    typer.echo(f"job {sent.job}: {size}; variables: {variables}")
+    typer.echo(sent.summary)
     if is_awaited and (status := follow(sent.job, address=address)) != "SUCCEEDED":
         raise RuntimeError(f"job {sent.job} ended as {status}; its log is above")
 

@@ -70,8 +70,6 @@ integration/test_groups.py: needs Ray's actors
 integration/test_grpo.py: needs Ray's actors, engines and ranks
     actors.stages.evaluation
     actors.stages.trainer
-integration/test_serve.py: needs Ray's actors and engines
-    actors.serve
 integration/test_scaling.py: needs Ray's actors, engines and ranks
     actors.stages.scaling
 integration/test_transports.py: needs Ray's actors, engines and ranks

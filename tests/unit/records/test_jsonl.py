@@ -159,3 +159,23 @@ def test_a_subschema_keeps_only_gold_of_the_types_it_asks_for() -> None:
         )
         assert (sub.text, sub.extra) == (full.text, full.extra)
     assert len(schemas) == 7 * 3  # every non-empty set of types comes up
+
+
+def test_a_subschema_gives_no_relation_of_one_entity_to_another_of_its_text() -> None:
+    full = Record(
+        text="Ann met Ann in Rome",
+        entity_types=("person", "robot", "city"),
+        relation_types=("lives in", "met"),
+        graph=Graph(
+            (Entity(0, "Ann", "person"), Entity(1, "Ann", "robot"), Entity(2, "Rome", "city")),
+            (Relation("Ann", "Rome", "lives in"),),
+        ),
+    )
+    rng = np.random.default_rng(0)
+    schemas = set()
+    for _ in range(200):
+        sub = sample_subschema(full, rng)
+        schemas.add(sub.entity_types)
+        if sub.graph.relations:
+            assert sub.entity_types == full.entity_types
+    assert ("person", "city") in schemas  # where "lives in" is not asked for

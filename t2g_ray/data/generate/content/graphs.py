@@ -82,13 +82,14 @@ def tidy(graph: Graph) -> Graph:
 
 def repair(record: Record) -> Record:
     """Without entities that do not occur in the text, types that are not asked for, and relations
-    that lose an end."""
+    that lose an end, or may lose it: of entities of one text, the relation does not say which."""
     entities = [
         entity
         for entity in record.graph.entities
         if entity.text.strip() and entity.text in record.text and entity.type in record.entity_types
     ]
-    texts = {entity.text for entity in entities}
+    removed = {entity.text for entity in record.graph.entities if entity not in entities}
+    texts = {entity.text for entity in entities} - removed
     relations = tuple(
         relation
         for relation in record.graph.relations

@@ -45,6 +45,8 @@ def looks_like(preview: SourcePreview) -> bool:
         return False
     lines = [(number, line.rstrip("\r")) for number, line in lines]
     rows = [cells for _, cells in _token_lines(lines, _has_tabs(lines))]
+    if rows and header_roles(rows[0]):
+        return True
     width = max((len(cells) for cells in rows), default=0)
     columns = [*zip(*(cells for cells in rows if len(cells) == width), strict=True)]
     return width > 1 and any(is_tagged(column) for column in columns)

@@ -18,7 +18,7 @@ HEADER_NAMES = {
     INDEX: {"index", "id", "idx"},
 }
 GLOBAL_COLUMNS = "# global.columns ="
-TAG_SHAPE = re.compile(r"O|[BILUES]-\S.*")
+TAG_SHAPE = re.compile(r"O|[BILUESM]-\S.*")
 NUMBER = re.compile(r"\d+([-.]\d+)?")
 CHUNKS = frozenset(
     {"NP", "VP", "PP", "ADVP", "SBAR", "ADJP", "PRT", "CONJP", "INTJ", "LST", "UCP", "NC", "VC"}

@@ -1,4 +1,4 @@
-"""Token tags (BIO, IOB1, BILOU, BIOES) -> spans.
+"""Token tags (BIO, IOB1, BILOU, BIOES, BMES) -> spans.
 
 Invariant: every tagged token is in exactly one span. An inside tag that continues nothing opens a
 span, as IOB1 has it.
@@ -15,7 +15,7 @@ TokenSpan = tuple[int, int, str]
 
 OPENS = frozenset("BUS")
 CLOSES = frozenset("LEUS")
-PREFIXES = frozenset("BILUES")
+PREFIXES = frozenset("BILUESM")
 
 
 def spans_of(tags: Sequence[str]) -> list[TokenSpan]:
@@ -45,6 +45,7 @@ def _split(tag: str) -> tuple[str, str]:
     prefix, dash, type_ = tag.partition("-")
     if prefix not in PREFIXES or not dash or not type_:
         raise RowError(
-            "unknown_tag", f"a tag must be O or like B-Type (one of B I L U E S), found {tag!r:.80}"
+            "unknown_tag",
+            f"a tag must be O or like B-Type (one of B I L U E S M), found {tag!r:.80}",
         )
     return prefix, type_

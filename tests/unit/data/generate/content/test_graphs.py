@@ -66,3 +66,13 @@ def test_repair_drops_what_the_text_does_not_hold_and_what_hangs_on_it() -> None
     assert {fault.kind for fault in faults_of(record)} >= {"entity_not_in_text"}
     assert repair(record).graph == graph_of(ANN)
     assert faults_of(repair(record)) == []
+
+
+def test_repair_gives_no_relation_of_a_removed_entity_to_another_of_its_text() -> None:
+    record = Record(
+        text="Ann works for Acme.",
+        entity_types=("person", "company"),
+        relation_types=("works for",),
+        graph=graph_of(ANN, Entity(2, "Ann", "robot"), ACME, WORKS),
+    )
+    assert repair(record).graph == graph_of(ANN, ACME)

@@ -106,6 +106,12 @@ def test_a_line_of_other_columns_rejects_its_sentence_with_its_place(
     assert result.rejections[0].place == f"{path}:1"
 
 
+def test_a_header_names_the_columns_and_is_no_token(tmp_path: Path) -> None:
+    lines = "pos\tword\tner\nNNP\tAda\tB-P\nVBD\tran\tO\n"
+    (record,) = read(write(tmp_path / "a.tsv", lines)).records
+    assert (record.text, entities(record)) == ("Ada ran", [("Ada", "P")])
+
+
 def test_relations_are_not_asked_of_lines_that_have_none(tmp_path: Path) -> None:
     path = write(tmp_path / "en.txt", CONLL_2003)
     with pytest.raises(ValueError, match="relation types must not be asked of a layout without"):

@@ -200,7 +200,7 @@ def triples_of(draw: st.DrawFn, number: int) -> tuple[str, list[tuple[str, str, 
     is_inside = draw(st.integers(0, 4)) == 0
     text, _ = draw(text_with(names, number))
     if is_inside:
-        return text, [*triples, ("Ada", "r", "dam")], ABSENT
+        return text, [*triples, (triples[0][0], "r", "dam")], ABSENT
     return text, triples, KEPT
 
 

@@ -12,6 +12,7 @@ from t2g_ray.data.importers.tokens.tags import spans_of
         ("B-A I-A O B-A B-A", [(0, 2, "A"), (3, 4, "A"), (4, 5, "A")]),
         ("I-A I-A I-B O", [(0, 2, "A"), (2, 3, "B")]),
         ("U-A B-B L-B U-B", [(0, 1, "A"), (1, 3, "B"), (3, 4, "B")]),
+        ("B-A M-A E-A S-B", [(0, 3, "A"), (3, 4, "B")]),
         ("S-A B-B E-B I-B", [(0, 1, "A"), (1, 3, "B"), (3, 4, "B")]),
     ],
 )

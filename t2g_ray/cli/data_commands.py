@@ -90,8 +90,7 @@ def import_command(
         sub_schema_seed=sub_schema,
     )
     found = Source.of(source, split=split, subset=subset)
-    maps = types_map if types_map and types_map.lower().endswith(".json") else None
-    check_outputs({"--out": out, "--rejected": rejected}, [*found.inputs(), schema, maps])
+    check_outputs({"--out": out, "--rejected": rejected}, [*found.inputs(), schema, types_map])
     result = import_source(
         found, options, layout=layout, schema_file=schema, columns=_columns(columns)
     )

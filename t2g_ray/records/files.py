@@ -20,6 +20,7 @@ from pathlib import Path
 MAX_BYTES = 8 * 2**30
 """A packed file may hold this much; more is taken for one that was made to fill the memory."""
 GUESS_BYTES = 50_000
+MAX_GUESSES = 3
 PACKED = {".gz": b"\x1f\x8b", ".bz2": b"BZh", ".xz": b"\xfd7zXZ\x00"}
 UNREADABLE = {
     b"\x28\xb5\x2f\xfd": "packed by zstd; unpack it with zstd -d",
@@ -105,20 +106,19 @@ class TextFile:
 
     def fault(self, error: UnicodeDecodeError) -> str:
         """What is wrong with bytes that are not UTF-8, and what they seem to be."""
-        guess = f"; the file may be in {self._likely}" if self._likely else ""
+        guess = f"; by a guess it is in {' or '.join(self._likely)}" if self._likely else ""
         return (
             "text must be UTF-8, or UTF-16 with its mark, found the byte 0x"
-            f"{error.object[error.start]:02x} at position {error.start}{guess}; convert it, as in "
-            f"iconv -f {self._likely or 'ENCODING'} -t utf-8"
+            f"{error.object[error.start]:02x} at position {error.start}{guess}; convert it (iconv "
+            "-f ENCODING -t utf-8) and look at its letters"
         )
 
     @cached_property
-    def _likely(self) -> str | None:
+    def _likely(self) -> list[str]:
         from charset_normalizer import from_bytes
 
-        best = from_bytes(self.data[:GUESS_BYTES]).best()
-        found = "utf_8" if best is None else best.encoding
-        return None if found in ("utf_8", "ascii") else found.replace("_", "-")
+        found = (match.encoding for match in from_bytes(self.data[:GUESS_BYTES]))
+        return [name for name in found if name not in ("utf_8", "ascii")][:MAX_GUESSES]
 
 
 def unpacked(path: Path) -> bytes:

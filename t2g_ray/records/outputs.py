@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from t2g_ray.records.files import PACKED, UNPACKED_ENDINGS
 from t2g_ray.run.folder import write_json
@@ -24,7 +24,7 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path | st
     `outputs` are files by the name of their option; `inputs` are files and folders, those that do
     not exist (names of the hub) and None left aside. Raises ValueError, and writes nothing.
     """
-    existing = [Path(item) for item in inputs if item is not None and Path(item).exists()]
+    existing = [Path(item) for item in inputs if _exists(item)]
     earlier: dict[str, Path] = {}
     for name, path in outputs.items():
         if path is None:
@@ -46,7 +46,7 @@ def check_folder(name: str, folder: Path, inputs: Iterable[Path | str | None]) -
     Raises ValueError, and writes nothing.
     """
     for item in inputs:
-        if item is not None and Path(item).exists():
+        if _exists(item):
             check_apart(name, folder, Path(item))
             if any(_is_same(parent, folder) for parent in Path(item).resolve().parents):
                 raise ValueError(
@@ -118,6 +118,14 @@ def _check_file(name: str, path: Path) -> None:
         raise ValueError(
             f"{name} must be in a folder that can be written to, found {parent}; give another place"
         )
+
+
+def _exists(item: Path | str | None) -> TypeGuard[Path | str]:
+    """Whether it is a file or folder; an option can hold other text, too long for a path too."""
+    try:
+        return bool(item) and Path(item or "").exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _is_same(first: Path, second: Path) -> bool:

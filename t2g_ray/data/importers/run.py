@@ -20,6 +20,8 @@ from t2g_ray.data.importers.registry import AUTO, layout_of
 from t2g_ray.data.importers.row import Rejection
 from t2g_ray.data.importers.schema import Schema, read_schema
 from t2g_ray.data.importers.source import Source
+from t2g_ray.graph.parsing import STRICT_JSON
+from t2g_ray.records.files import TextFile, suffix_of
 from t2g_ray.records.outputs import write_lines
 from t2g_ray.types import Record
 
@@ -133,9 +135,9 @@ def read_types_map(value: str) -> dict[str, str]:
 
     Raises ValueError with what was found.
     """
-    if Path(value).suffix == ".json":
+    if suffix_of(Path(value)) == ".json":
         try:
-            names = json.loads(Path(value).read_text(encoding="utf-8"))
+            names = STRICT_JSON.decode(TextFile.read(Path(value)).text())
         except ValueError as error:
             raise ValueError(f"{value}: must be a JSON object of names, found {error}") from None
     else:
@@ -146,6 +148,8 @@ def read_types_map(value: str) -> dict[str, str]:
                 f"{wrong[0]!r} in {value!r}"
             )
         names = {old.strip(): new.strip() for old, _, new in pairs}
+        if len(names) < len(pairs):
+            raise ValueError(f"--types-map must name each type once, found one again in {value!r}")
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
         raise ValueError(f'{value}: must be like {{"Peop": "person"}}, found {ascii(names)[:80]}')
     return names

@@ -6,13 +6,13 @@ Invariant: a file of no known form is an error that shows the forms.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from t2g_ray.graph.parsing import STRICT_JSON
 from t2g_ray.records.files import TextFile
 
 FORMS = (
@@ -44,7 +44,7 @@ class Schema:
 def read_schema(path: Path) -> Schema:
     """The schema of one file. Raises ValueError that names the file and the forms."""
     try:
-        value = json.loads(TextFile.read(path).text())
+        value = STRICT_JSON.decode(TextFile.read(path).text())
         schema = _schema(value)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: must be {FORMS}, found {error!r:.120}") from None

@@ -125,7 +125,9 @@ def test_a_file_that_fills_the_memory_is_refused(
 def test_letters_are_never_guessed(tmp_path: Path, encoding: str, text: str) -> None:
     data = f"Ann\n{text}\n".encode(encoding)
     file = TextFile.read(write(tmp_path / "a.txt", data))
-    with pytest.raises(ValueError, match=r"a\.txt:2: text must be UTF-8.* iconv -f "):
+    with pytest.raises(
+        ValueError, match=r"a\.txt:2: text must be UTF-8.* by a guess it is in .*iconv"
+    ):
         file.text()
     with pytest.raises(ValueError, match=r"a\.txt:2: text must be UTF-8"):
         [file.decoded(*line) for line in file.lines()]

@@ -46,7 +46,8 @@ def test_an_output_is_no_input_under_any_name(data: Path, monkeypatch: pytest.Mo
         hard_linked(data / "other.jsonl", source),
     ):
         assert "--out must not be an input of the command" in refused(path, "owner/name", source)
-    check_outputs({"--out": data / "new.jsonl"}, [source, None, "hub:owner/name"])
+    no_paths = ["hub:owner/name", "", "A=b," * 1000, "\0"]
+    check_outputs({"--out": data / "new.jsonl"}, [source, None, *no_paths])
 
 
 def test_an_output_is_not_inside_an_input_folder(data: Path) -> None:

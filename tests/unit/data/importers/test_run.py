@@ -8,6 +8,7 @@ import pytest
 
 from t2g_ray.data.importers.registry import layout_of
 from t2g_ray.data.importers.run import (
+    read_types_map,
     write_rejections,
 )
 from t2g_ray.data.importers.source import Source
@@ -126,3 +127,17 @@ def test_imported_records_load_again(tmp_path: Path) -> None:
     records = read(write(tmp_path / "rows.json", [SPERT_ROW])).records
     write_records(tmp_path / "out.jsonl", records)
     assert load_records(tmp_path / "out.jsonl") == records
+
+
+@pytest.mark.parametrize("text", ["A=b,A=c", "A=b, A=", '{"A": "b", "A": "c"}', '{"A": NaN}'])
+def test_a_type_is_renamed_once(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "names.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"once|twice|not JSON"):
+        read_types_map(str(path) if text.startswith("{") else text)
+
+
+def test_a_map_of_types_is_read_like_other_files(tmp_path: Path) -> None:
+    path = tmp_path / "names.JSON"
+    path.write_text('{"A": "Zo\u00eb"}', encoding="utf-16")
+    assert read_types_map(str(path)) == {"A": "Zo\u00eb"}

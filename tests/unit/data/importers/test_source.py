@@ -126,7 +126,7 @@ def test_a_folder_with_packed_files_that_are_not_read_is_refused(tmp_path: Path,
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        ('{"text": "Zo\u00eb"}'.encode("latin-1"), "text must be UTF-8.* iconv -f"),
+        ('{"text": "Zo\u00eb"}'.encode("latin-1"), "text must be UTF-8.*iconv -f"),
         (b"a,b\n1,2\n", "a.json:1: must be JSON"),
         (b"\x28\xb5\x2f\xfd", "packed by zstd"),
         ('[{"text": "Zo\u00eb"}]'.encode("latin-1"), "must be a JSON array: text must be UTF-8"),

@@ -90,6 +90,11 @@ class Handle(Generic[Actor]):
         remote = self._remote(method).options(num_returns="streaming")
         return Stream(self.name, remote.remote(*arguments, **keywords))
 
+    @property
+    def identity(self) -> str:
+        """What Ray's errors call this actor."""
+        return str(self.actor._actor_id.hex())
+
     def wait_until_ready(self) -> None:
         """Wait until the actor is made."""
         ray.get(self.actor.__ray_ready__.remote())

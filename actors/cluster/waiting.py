@@ -16,8 +16,11 @@ from t2g_ray.run.progress import announced_wait
 Result = TypeVar("Result")
 AnyRef = Ref[Any]
 
+_GRACE_S = 3.0
+"""Until all of a failed collective call have ended."""
+
 Meanwhile = Callable[[Sequence[AnyRef], float], None]
-"""What to do until all of these results have come, for at most this many seconds."""
+"""What to do until these calls are over (`is_over`), for at most this many seconds."""
 
 
 def results_of(
@@ -33,14 +36,14 @@ def results_of(
     """
     end = time.monotonic() + deadline.seconds
     try:
-        with announced_wait(lambda: f"{phase}: {_open(calls)}"):
+        with announced_wait(lambda: f"{phase}: {open_of(calls)}"):
             if meanwhile is not None:
                 meanwhile(calls, deadline.seconds)
             timeout_s = max(0.0, end - time.monotonic())
             return list(ray.get([call.reference for call in calls], timeout=timeout_s))
     except ray.exceptions.GetTimeoutError as error:
         raise LoopError(
-            f"the {phase} must end within {deadline}, still waiting for {_open(calls)}"
+            f"the {phase} must end within {deadline}, still waiting for {open_of(calls)}"
         ) from error
     except ray.exceptions.RayError as error:
         raise LoopError(f"the {phase} must succeed, found a failure in {_failed(calls)}") from error
@@ -71,18 +74,35 @@ def ended(calls: Sequence[Ref[Result]], timeout_s: float) -> list[Ref[Result]]:
     return [call for call in calls if call.reference in done]
 
 
-def _open(calls: Sequence[AnyRef]) -> str:
+def is_over(calls: Sequence[AnyRef], timeout_s: float) -> bool:
+    """Whether within `timeout_s` all calls have ended, or one has failed: the others of a
+    collective call may then wait for ever."""
+    done = ended(calls, timeout_s)
+    return len(done) == len(calls) or any(_error_of(call) is not None for call in done)
+
+
+def open_of(calls: Sequence[AnyRef]) -> str:
+    """The actors whose calls have not ended."""
     done = ended(calls, 0)
     return ", ".join(call.actor for call in calls if call not in done)
 
 
 def _failed(calls: Sequence[AnyRef]) -> str:
-    """The first actor that failed, and why."""
-    for call in calls:
-        try:
-            ray.get(call.reference, timeout=0)
-        except ray.exceptions.GetTimeoutError:
-            continue
-        except ray.exceptions.RayError as error:
-            return f"{call.actor}: {error}"
+    """The actor that died, else the first that failed, and why."""
+    # Those that lost a peer may say so before Ray knows that the peer is dead.
+    found = {call.actor: _error_of(call) for call in ended(calls, _GRACE_S)}
+    errors = {actor: error for actor, error in found.items() if error is not None}
+    dead = {a: e for a, e in errors.items() if isinstance(e, ray.exceptions.RayActorError)}
+    for actor, error in (dead or errors).items():
+        return f"{actor}: {error}"
     return ", ".join(call.actor for call in calls)
+
+
+def _error_of(call: AnyRef) -> ray.exceptions.RayError | None:
+    try:
+        ray.get(call.reference, timeout=0)
+    except ray.exceptions.GetTimeoutError:
+        return None
+    except ray.exceptions.RayError as error:
+        return error
+    return None

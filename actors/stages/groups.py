@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from actors.cluster.fleet import Fleet
 from actors.cluster.handles import Handle, Stream
-from actors.cluster.waiting import AnyRef, ended, ready, results_of
+from actors.cluster.waiting import AnyRef, is_over, ready, results_of
 from actors.stages.scoring import Scoring, Ungraded
 from actors.workers.reward import GoldRecords, RewardActor
 from actors.workers.rollout import RolloutActor
@@ -125,9 +125,9 @@ class RayGroups:
         return [*self._writing, *self._scoring.references]
 
     def attend(self, calls: Sequence[AnyRef], timeout_s: float) -> None:
-        """Until these calls have ended, accept what arrives, so that it is scored meanwhile."""
+        """Until these calls are over, accept what arrives, so that it is scored meanwhile."""
         end = time.monotonic() + timeout_s
-        while len(ended(calls, _GATHER_S)) < len(calls) and time.monotonic() < end:
+        while not is_over(calls, _GATHER_S) and time.monotonic() < end:
             if waiting := self._references():
                 self._accept_arrivals(waiting, 0)
 

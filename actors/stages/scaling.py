@@ -2,6 +2,7 @@
 
 A new actor starts while the run goes on, gets the weights of the next sync, verified, and only
 then prompts. An actor that leaves gets no more prompts, finishes those it has, and is ended.
+Newcomers that do not start leave the run as it was, and are tried again while the request stands.
 Invariant: no prompt is lost, and no token comes from an actor whose weights were not verified.
 """
 
@@ -11,18 +12,20 @@ import logging
 import time
 from collections.abc import Callable
 
-import ray
-
 from actors.cluster.handles import Handle, Ref, call_all
 from actors.cluster.start import Cluster
-from actors.cluster.waiting import ended
+from actors.cluster.waiting import is_over, open_of, results_of
 from actors.stages.weights import RayWeights
 from actors.workers.rollout import RolloutActor
 from t2g_ray.grpo.dealing import Dealer
+from t2g_ray.grpo.stages import LoopError
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.scale_request import read_number, write_number
 
 _log = logging.getLogger(__name__)
+
+RETRY_S = 60.0
+"""Seconds from a failed try to the next one."""
 
 
 class RolloutScaler:
@@ -43,7 +46,10 @@ class RolloutScaler:
         self._answers: list[Ref[str]] = []
         """For each newcomer a call that ends as soon as it answers."""
         self._deadline_s = 0.0
-        self._told = 0
+        self._retry_at_s = 0.0
+        self._failure = ""
+        """Why the last try failed."""
+        self._told = (0, "")
         self._tell()
 
     def step(self) -> None:
@@ -56,7 +62,9 @@ class RolloutScaler:
             self._add_newcomers()
             return
         wanted = read_number(self._run.scale_request)
-        if wanted is not None and wanted != self._followed:
+        if wanted is None or wanted == self._followed:
+            return
+        if wanted < self._followed or time.monotonic() >= self._retry_at_s:
             self._follow(wanted)
 
     def _follow(self, wanted: int) -> None:
@@ -79,24 +87,34 @@ class RolloutScaler:
             self._fleet.remove_last().kill()
 
     def _tell(self) -> None:
-        if self._told != len(self._fleet):
-            self._told = len(self._fleet)
-            write_number(self._run.rollouts_json, self._told)
+        if self._told != (len(self._fleet), self._failure):
+            self._told = (len(self._fleet), self._failure)
+            write_number(self._run.rollouts_json, *self._told)
 
     def _add_newcomers(self) -> None:
         """Let the started actors join once all of them answer."""
-        num_waiting = len(self._answers) - len(ended(self._answers, 0))
-        if num_waiting and time.monotonic() < self._deadline_s:
+        is_late = not is_over(self._answers, 0)
+        if is_late and time.monotonic() < self._deadline_s:
             return
         answers, self._answers = self._answers, []
         newcomers, self._cluster.newcomers = self._cluster.newcomers, []
+        deadline = self._cluster.deadlines.start
         try:
-            ray.get([answer.reference for answer in answers], timeout=0)
-        except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError) as error:
+            if is_late:
+                raise LoopError(
+                    f"{open_of(answers)} must answer within {deadline}, found no answer"
+                )
+            results_of(answers, "start of more rollout actors", deadline)
+        except LoopError as error:
             # Boundary: a request to scale that fails must not end the run.
-            _log.warning("%d more rollout actors did not start: %s", len(newcomers), error)
             for newcomer in newcomers:
                 newcomer.kill()
+            self._followed = len(self._fleet)
+            self._retry_at_s = time.monotonic() + RETRY_S
+            self._failure = str(error)
+            self._tell()
+            _log.warning("%s; tried again in %g s", self._failure, RETRY_S)
             return
+        self._failure = ""
         for newcomer in newcomers:
             self._fleet.add(newcomer)

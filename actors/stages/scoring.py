@@ -33,7 +33,15 @@ class _ScoringCall:
 
     summaries: Ref[list[GroupSummary]]
     handles: Sequence[Ref[ScoredGroup]]
-    actors: str
+    reward: Handle[RewardActor]
+    samplers: str
+
+    def who_failed(self, error: Exception) -> str:
+        """The reward actor where it died; a sampler's failure reaches it as its own."""
+        if isinstance(error, ray.exceptions.RayActorError):
+            is_reward = error.actor_id == self.reward.identity
+            return self.reward.name if is_reward else self.samplers
+        return f"{self.samplers} or {self.reward.name}"
 
 
 class Scoring:
@@ -71,7 +79,7 @@ class Scoring:
         samplers = ", ".join(sorted({item.group.actor for item in share}))
         summaries = cast(Ref[list[GroupSummary]], first)
         scored = [cast(Ref[ScoredGroup], handle) for handle in handles]
-        call = _ScoringCall(summaries, scored, f"{samplers} or {reward.name}")
+        call = _ScoringCall(summaries, scored, reward, samplers)
         self._calls[summaries.reference] = call
 
     def accept(self, done: Sequence[object]) -> list[Ready]:
@@ -98,7 +106,7 @@ def _explain(calls: Sequence[_ScoringCall], error: Exception) -> str:
             ray.get(call.summaries.reference)
         except ray.exceptions.RayError as own:
             return (
-                f"groups must be generated and scored, found a failure in {call.actors}; "
+                f"groups must be generated and scored, found a failure in {call.who_failed(own)}; "
                 f"resume=auto goes on from the last checkpoint: {own}"
             )
     return f"groups must be generated and scored, found: {error}"

@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar
 
 from actors.cluster.fleet import Fleet
 from actors.cluster.handles import Handle, Ref, call_all
-from actors.cluster.waiting import AnyRef, Meanwhile, ended, result_of, results_of
+from actors.cluster.waiting import AnyRef, Meanwhile, ended, is_over, result_of, results_of
 from actors.workers.learner import LearnerActor
 from actors.workers.rollout import RolloutActor
 from t2g_ray.config import Deadline, GrpoConfig
@@ -110,7 +110,7 @@ class _Broadcast(_BetweenActors):
 
         def watch(sending: Sequence[AnyRef], seconds: float) -> None:
             end = time.monotonic() + seconds
-            while len(ended(sending, _WATCH_S)) < len(sending) and time.monotonic() < end:
+            while not is_over(sending, _WATCH_S) and time.monotonic() < end:
                 self._raise_failure(loads, phase)
 
         try:

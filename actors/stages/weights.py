@@ -12,6 +12,7 @@ from actors.cluster.fleet import Fleet
 from actors.cluster.handles import Handle, Ref
 from actors.stages.transports import sync_results, transport_of
 from actors.workers.learner import LearnerActor
+from actors.workers.rollout import RolloutActor
 from t2g_ray.config import GrpoConfig
 from t2g_ray.types import SyncReport
 
@@ -25,7 +26,8 @@ class RayWeights:
         self._config = config
         self._fleet = fleet
         self._transport = transport_of(config, learners, fleet)
-        self._num_served = 0
+        self._served: list[Handle[RolloutActor]] = []
+        """The actors that the last version went to."""
         self._loads: list[Ref[float]] = []
         self._version = -1
         self._num_published = 0
@@ -44,8 +46,8 @@ class RayWeights:
         # replaces.
         is_due = self._num_published < 2 or version % self._config.sync.verify_every == 0
         # Also verified: a sync that a newly joined rollout actor takes part in.
-        is_verified = is_due or len(self._fleet) > self._num_served
-        self._num_served = len(self._fleet)
+        is_verified = is_due or any(one not in self._served for one in self._fleet)
+        self._served = list(self._fleet)
         sent = self._transport.send(version, verify=is_verified)
         self._loads, self._version = sent.loads, version
         self._num_published += 1

@@ -56,7 +56,7 @@ def orthogonalise_in_float32() -> None:
     original_muon.ns_compute_dtype = lambda ns_method="gram": torch.float32
 
 
-def deepspeed_config(learner: LearnerConfig, *, micro_batch: int = 1) -> dict[str, Any]:
+def deepspeed_config(learner: LearnerConfig) -> dict[str, Any]:
     """Configuration for `deepspeed.initialize`.
 
     Accumulation is driven by hand, because its length differs from step to step, so DeepSpeed is
@@ -66,7 +66,7 @@ def deepspeed_config(learner: LearnerConfig, *, micro_batch: int = 1) -> dict[st
     if learner.zero_stage == 3 and learner.optimizer.name == "muon":
         zero["reduce_scatter"] = False
     return {
-        "train_micro_batch_size_per_gpu": micro_batch,
+        "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "gradient_clipping": learner.optimizer.max_grad_norm,
         "zero_optimization": zero,

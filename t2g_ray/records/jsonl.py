@@ -8,7 +8,7 @@ depends on the seed and the position alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from t2g_ray.graph import Graph
-from t2g_ray.graph.composed import composed
 from t2g_ray.graph.graph import ENTITY_KEYS, GRAPH_KEYS, RELATION_KEYS
 from t2g_ray.records.outputs import write_lines
 from t2g_ray.records.values import read_rows
@@ -77,36 +76,6 @@ def write_records(path: str | Path, records: Iterable[Record]) -> None:
     """Write records as JSONL. The file appears whole or not at all."""
     lines = (json.dumps(record_to_dict(record), ensure_ascii=False) for record in records)
     write_lines(Path(path), lines)
-
-
-def split_records(
-    records: Sequence[Record], heldout: int, seed: int
-) -> tuple[list[Record], list[Record]]:
-    """Training and held-out records, each in file order; `heldout` counts records.
-
-    Records of one text (Unicode form and spacing aside) stay on one side. Raises ValueError when
-    that many cannot be held out.
-    """
-    if not 0 <= heldout < len(records):
-        raise ValueError(
-            f"heldout must be at least 0 and below the {len(records)} records, found {heldout}"
-        )
-    groups: dict[str, list[int]] = {}
-    for index, record in enumerate(records):
-        text = " ".join(composed(record.text).split())
-        groups.setdefault(text, []).append(index)
-    members = list(groups.values())
-    chosen: set[int] = set()
-    for i in np.random.default_rng(seed).permutation(len(members)):
-        if len(chosen) + len(members[i]) <= heldout:
-            chosen.update(members[i])
-    if len(chosen) != heldout:
-        raise ValueError(
-            f"{heldout} records must be held out without parting records of one text, found "
-            f"{len(chosen)}; choose that many or remove repeated texts"
-        )
-    train = [record for index, record in enumerate(records) if index not in chosen]
-    return train, [record for index, record in enumerate(records) if index in chosen]
 
 
 def sample_subschema(

@@ -23,9 +23,16 @@ def read_number(path: Path) -> int | None:
     return int(json.loads(path.read_text(encoding="utf-8"))["rollouts"])
 
 
-def write_number(path: Path, num_rollouts: int) -> None:
+def read_failure(path: Path) -> str:
+    """What an answer says about the last try; empty where nothing failed."""
+    if not path.is_file():
+        return ""
+    return str(json.loads(path.read_text(encoding="utf-8")).get("failure", ""))
+
+
+def write_number(path: Path, num_rollouts: int, failure: str = "") -> None:
     """Replace a request or an answer."""
-    write_json(path, {"rollouts": num_rollouts})
+    write_json(path, {"rollouts": num_rollouts, **({"failure": failure} if failure else {})})
 
 
 def request_rollouts(run: RunDir, num_rollouts: int, *, timeout_s: float) -> None:
@@ -45,9 +52,12 @@ def request_rollouts(run: RunDir, num_rollouts: int, *, timeout_s: float) -> Non
     with announced_wait(lambda: f"{num_rollouts} rollout actors to work in {run.path}"):
         while (found := read_number(run.rollouts_json)) != num_rollouts:
             if time.monotonic() > end_s:
+                failure = read_failure(run.rollouts_json)
+                reason = "is it running, and has the cluster room for them?"
+                if failure:
+                    reason = f"the last try failed, and the run tries again: {failure}."
                 raise TimeoutError(
                     f"the run must have {num_rollouts} rollout actors within {timeout_s:g} s, "
-                    f"found {'no answer' if found is None else found}; is it running, and has the "
-                    "cluster room for them? The request stays"
+                    f"found {'no answer' if found is None else found}; {reason} The request stays"
                 )
             time.sleep(_LOOK_EVERY_S)

@@ -143,14 +143,6 @@ class TraceFile:
         return end
 
 
-def write_chrome_trace(path: Path, spans: Iterable[Span]) -> None:
-    """Write a whole trace at once, replacing what `path` held."""
-    path.unlink(missing_ok=True)
-    trace = TraceFile(path)
-    trace.append(spans)
-    trace.close()
-
-
 def _row_name(actor: str, pid: int) -> dict[str, Any]:
     return {"name": "process_name", "ph": "M", "pid": pid, "args": {"name": actor}}
 

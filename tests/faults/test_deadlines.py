@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,16 @@ from actors.cluster import start as cluster
 from actors.cluster.fleet import Fleet
 from actors.cluster.handles import Handle
 from actors.cluster.start import Cluster, start_cluster
+from actors.cluster.waiting import AnyRef, is_over, results_of
+from actors.stages import scaling
+from actors.stages.scaling import RolloutScaler
 from actors.stages.weights import RayWeights
 from actors.workers.learner import LearnerActor
-from t2g_ray.config import DeadlineConfig
+from t2g_ray.config import Deadline, DeadlineConfig
+from t2g_ray.grpo.dealing import Dealer
 from t2g_ray.grpo.stages import LoopError
+from t2g_ray.run.folder import RunDir
+from t2g_ray.run.scale_request import read_failure, read_number, write_number
 from tests.integration.parts import grpo_config
 
 SOON = DeadlineConfig(train_s=2)
@@ -55,7 +62,7 @@ class Dying(Working):
     def load(self, *arguments: Any) -> Any:
         os._exit(1)
 
-    save = load
+    node = save = load
 
 
 class Failing(Working):
@@ -86,6 +93,53 @@ def running(run_dir: Path) -> list[str]:
     return sorted(a["name"] for a in named if a["namespace"] == f"t2g:{run_dir.resolve()}")
 
 
+def starting(number: int, kind: type) -> Handle[Any]:
+    remote: Any = ray.remote(kind)
+    return Handle(f"rollout/{number}", remote.options(num_cpus=0).remote())
+
+
+def test_newcomers_that_fail_leave_the_run_as_it_was_and_are_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scaling, "RETRY_S", 0.5)
+    config, run = grpo_config(tmp_path, Path("model")), RunDir(tmp_path)
+    fleet = Fleet(started("rollout", Working))
+    members = Cluster(DeadlineConfig(start_s=3), fleet)
+    kinds, times = [[Failing, Working], [Working, Dying], [Hanging, Working]], list[float]()
+    told: list[tuple[int | None, str]] = []
+
+    def start(number: int) -> Handle[Any]:
+        if number == 1:
+            times.append(time.monotonic())
+        tries = [*kinds, [Working, Working]]
+        return starting(number, tries[len(times) - 1][number - 1])
+
+    scaler = RolloutScaler(
+        run,
+        cluster=members,
+        dealer=Dealer(config, 1),
+        weights=RayWeights(config, learners=[], fleet=fleet),
+        start=start,
+    )
+    write_number(run.scale_request, 3)
+    end = time.monotonic() + 60
+    while read_number(run.rollouts_json) != 3 and time.monotonic() < end:
+        scaler.step()
+        answer = read_number(run.rollouts_json), read_failure(run.rollouts_json)
+        told += [answer] if answer not in told else []
+        time.sleep(0.05)
+    assert [number for number, _ in told] == [1, 1, 1, 1, 3]
+    assert "rollout/1" in told[1][1]
+    assert "tokenizer" in told[1][1]
+    assert "rollout/2" in told[2][1]
+    assert "died" in told[2][1]
+    assert told[3][1] == "rollout/1 must answer within deadlines.start_s=3 s, found no answer"
+    assert told[4] == (3, ""), "what failed before is no longer told"
+    assert all(second - first >= 0.5 for first, second in pairwise(times))
+    assert [handle.name for handle in fleet] == ["rollout/0", "rollout/1", "rollout/2"]
+    members.close()
+
+
 @pytest.mark.parametrize("method", [LearnerActor.load, LearnerActor.save])
 def test_a_learner_rank_that_hangs_is_named_with_the_phase(
     method: Callable[[LearnerActor, Path], None],
@@ -102,6 +156,39 @@ def test_a_learner_rank_that_dies_is_named_at_once() -> None:
     with pytest.raises(LoopError, match=r"(?s)the restore must succeed, .* failure in learner/1"):
         ranks.each_learner("restore", LearnerActor.load, Path("x"))
     ranks.close()
+
+
+class LosingPeer(Working):
+    """Says at once that its peer is gone."""
+
+    def load(self, *arguments: Any) -> Any:
+        raise RuntimeError("connection closed by peer")
+
+
+class DyingLater(Working):
+    """Is known to be dead only after its peers complained."""
+
+    def load(self, *arguments: Any) -> Any:
+        time.sleep(1)
+        os._exit(1)
+
+
+@pytest.mark.parametrize("peer", [LosingPeer, Hanging])
+def test_who_died_is_named_and_not_who_noticed_even_while_groups_are_scored(peer: type) -> None:
+    ranks = started("learner", peer, DyingLater)
+    calls = [rank.call(LearnerActor.load, Path("x")) for rank in ranks]
+
+    def meanwhile(waited: Sequence[AnyRef], timeout_s: float) -> None:
+        end = time.monotonic() + timeout_s
+        while not is_over(waited, 0.02) and time.monotonic() < end:
+            pass
+
+    began = time.monotonic()
+    with pytest.raises(LoopError, match="step must succeed, found a failure in learner/1"):
+        results_of(calls, "step", Deadline("train_s", 40), meanwhile)
+    assert time.monotonic() - began < 20
+    for rank in ranks:
+        rank.kill()
 
 
 def test_actors_that_do_not_answer_questions_are_named() -> None:

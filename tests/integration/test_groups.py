@@ -6,7 +6,7 @@ The reward actors work behind `actors.stages.scoring`.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from actors.cluster.handles import Handle
 from actors.cluster.waiting import results_of
 from actors.stages.greedy import greedy_groups
 from actors.stages.groups import RayGroups
-from actors.workers.reward import RewardActor
+from actors.workers.reward import GoldRecords, RewardActor
 from benchmarks.speed.scale import SimulatedReward, SimulatedRollout
 from t2g_ray.config import Deadline, GrpoConfig, build_config
 from t2g_ray.graph import Graph
@@ -71,8 +71,63 @@ class Prompts:
         return RECORD
 
 
-def groups_of(fleet: Fleet, reward: Handle[RewardActor]) -> RayGroups:
-    return RayGroups(CONFIG, fleet=fleet, rewards=[reward], prompts=Prompts())
+def groups_of(fleet: Fleet, reward: Handle[RewardActor], config: GrpoConfig = CONFIG) -> RayGroups:
+    return RayGroups(config, fleet=fleet, rewards=[reward], prompts=Prompts())
+
+
+class Stuck(SimulatedReward):
+    """Scores nothing in time."""
+
+    def score(self, gold: GoldRecords, *groups: Group) -> Any:
+        time.sleep(60)
+
+
+class Deaf(SimulatedRollout):
+    """Gives up nothing in time."""
+
+    def abort(self, positions: Sequence[int]) -> dict[int, list[int]]:
+        time.sleep(60)
+        return {}
+
+
+SOON = build_config(GrpoConfig, {"run_dir": "x", "deadlines": {"generate_s": 0.2}})
+
+
+def test_groups_that_do_not_come_name_their_actors_and_prompts(
+    fleet: Fleet, reward: Handle[RewardActor]
+) -> None:
+    groups = groups_of(fleet, reward, SOON)
+    groups.start(range(100, 105), min_version=-1)
+    message = (
+        r"groups must arrive within deadlines\.generate_s=0\.2 s, still waiting: \d groups "
+        r"\(rollout/0: prompts \[.*104\] \(\d\)"
+    )
+    with pytest.raises(LoopError, match=message):
+        groups.take(5, dues=(), should_stop=lambda: False)
+    with pytest.raises(LoopError, match="some group must be in flight to be waited for, found non"):
+        groups_of(fleet, reward, SOON).take(1, dues=(), should_stop=lambda: False)
+
+
+def test_groups_that_are_not_given_up_or_never_scored_end_the_wait_by_name(
+    fleet: Fleet, reward: Handle[RewardActor]
+) -> None:
+    deaf: Any = ray.remote(Deaf).options(num_cpus=0, max_concurrency=16)
+    handle = Handle("rollout/7", deaf.remote(rollout_spec(CONFIG, "simulated"), GROUP_S))
+    ray.get(handle.actor.drain_spans.remote())
+    groups = groups_of(Fleet([handle]), reward, SOON)
+    groups.start([200], min_version=-1)
+    message = r"abort of groups must end within deadlines\.generate_s=0\.2 s, .* for rollout/7$"
+    with pytest.raises(LoopError, match=message):
+        groups.end([200])
+    handle.kill()
+
+    stuck: Any = ray.remote(Stuck).options(num_cpus=0).remote()
+    unscored = groups_of(fleet, Handle("reward/7", stuck), SOON)
+    unscored.start([300], min_version=-1)
+    time.sleep(3 * GROUP_S)  # it is written by now, so that it cannot be given up any more
+    with pytest.raises(LoopError, match=r"within deadlines\.generate_s=0\.2 s, .* 1 in scoring$"):
+        unscored.end([300])
+    ray.kill(stuck)
 
 
 def clerk(number: int = 0) -> Handle[Clerk]:

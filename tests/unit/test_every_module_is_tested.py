@@ -74,7 +74,6 @@ integration/test_scaling.py: needs Ray's actors, engines and ranks
     actors.stages.scaling
 integration/test_transports.py: needs Ray's actors, engines and ranks
     actors.stages.transports
-    actors.stages.weights
     actors.workers.learner
     actors.workers.rollout
 integration/test_reward_actor.py: needs a Ray actor

@@ -6,15 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from t2g_ray.graph import Entity, Graph, Relation
 from t2g_ray.records.jsonl import (
     load_records,
     record_to_dict,
     sample_subschema,
-    split_records,
     write_records,
 )
 from t2g_ray.types import Record
@@ -106,30 +103,6 @@ def test_a_line_that_is_not_utf8_is_named(tmp_path: Path) -> None:
 def test_a_file_without_records_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"a\.jsonl: must hold at least one record, found none"):
         load_records(write(tmp_path / "a.jsonl", "", " "))
-
-
-@given(st.lists(st.integers(0, 30), min_size=12, unique=True), st.integers(0, 9), st.integers())
-def test_a_split_has_the_asked_size_loses_nothing_and_parts_no_text(
-    numbers: list[int], heldout: int, seed: int
-) -> None:
-    records = [record(f"text {number}") for number in numbers] + [record(f" text  {numbers[0]}")]
-    train, held = split_records(records, heldout, abs(seed))
-    assert len(held) == heldout
-    assert len(train) + len(held) == len(records)
-    assert not {" ".join(r.text.split()) for r in train} & {" ".join(r.text.split()) for r in held}
-
-
-def test_a_split_depends_on_the_seed_alone() -> None:
-    records = [record(f"text {number}") for number in range(50)]
-    assert split_records(records, 10, 1) == split_records(records, 10, 1)
-    assert split_records(records, 10, 1) != split_records(records, 10, 2)
-
-
-def test_a_split_that_cannot_be_made_is_refused() -> None:
-    with pytest.raises(ValueError, match="below the 2 records, found 2"):
-        split_records([record("a"), record("b")], 2, 0)
-    with pytest.raises(ValueError, match="without parting records of one text"):
-        split_records([record("a"), record("a"), record("a")], 2, 0)
 
 
 def test_a_subschema_keeps_only_gold_of_the_types_it_asks_for() -> None:

@@ -6,7 +6,6 @@ from t2g_ray.config.rewards import PRESETS
 from t2g_ray.graph import Entity, Graph, Relation
 from t2g_ray.graph.counts import Counts, score_graph
 from t2g_ray.prompts.messages import PromptTooLong, build_messages, encode_prompt
-from t2g_ray.records.jsonl import split_records
 from t2g_ray.rewards.completion import grade, score_completion
 from t2g_ray.rewards.parts import PARTS
 from t2g_ray.types import Record
@@ -141,22 +140,6 @@ def test_a_fault_of_the_scorer_is_never_a_reward(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(KeyError):
         total(GOLD.to_json())
     assert grade(GOLD.to_json(), RECORD, DEFAULT).tag == "grader_error"
-
-
-def test_train_and_heldout_records_never_mix_and_the_split_is_seeded() -> None:
-    records = [
-        Record(
-            text=f"Text {index % 20}",
-            entity_types=("a",),
-            relation_types=(),
-            graph=EMPTY,
-            extra={"index": index},
-        )
-        for index in range(40)
-    ]
-    train, heldout = split_records(records, 10, seed=3)
-    assert not {record.text for record in train} & {record.text for record in heldout}
-    assert (train, heldout) == split_records(records, 10, seed=3)
 
 
 class WordTokenizer:

@@ -8,7 +8,12 @@ import pytest
 
 from t2g_ray.run import scale_request
 from t2g_ray.run.folder import RunDir
-from t2g_ray.run.scale_request import read_number, request_rollouts, write_number
+from t2g_ray.run.scale_request import (
+    read_failure,
+    read_number,
+    request_rollouts,
+    write_number,
+)
 
 
 @pytest.fixture
@@ -39,6 +44,20 @@ def test_a_request_is_over_when_the_run_has_that_many(
     monkeypatch.setattr(scale_request.time, "sleep", answer)
     request_rollouts(live, 4, timeout_s=60)
     assert looks == [4, 4]
+
+
+def test_a_try_that_failed_is_told_and_forgotten_when_the_next_one_succeeds(live: RunDir) -> None:
+    assert read_failure(live.rollouts_json) == ""
+    write_number(live.rollouts_json, 1, "no room for rollout/1")
+    assert (read_number(live.rollouts_json), read_failure(live.rollouts_json)) == (
+        1,
+        "no room for rollout/1",
+    )
+    message = "found 1; the last try failed, and the run tries again: no room for rollout/1. The"
+    with pytest.raises(TimeoutError, match=message):
+        request_rollouts(live, 2, timeout_s=0)
+    write_number(live.rollouts_json, 2)
+    assert read_failure(live.rollouts_json) == ""
 
 
 @pytest.mark.parametrize(("answer", "told"), [(None, "no answer"), (2, "2")])

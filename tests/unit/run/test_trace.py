@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import pickle
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from t2g_ray.run.trace import Span, TraceFile, Tracer, busy_share, write_chrome_trace
+from t2g_ray.run.trace import Span, TraceFile, Tracer, busy_share
 
 
 def span(start_s: float, end_s: float, actor: str = "rollout/0", name: str = "generate") -> Span:
@@ -72,11 +73,17 @@ def test_threads_share_a_tracer_and_lose_no_span() -> None:
     assert sorted(recorded.step for recorded in drained) == sorted([*range(200)] * 4)
 
 
+def write_trace(path: Path, spans: Iterable[Span]) -> None:
+    trace = TraceFile(path)
+    trace.append(spans)
+    trace.close()
+
+
 def test_a_trace_has_one_named_row_for_each_actor_and_times_in_microseconds(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "trace.json"
-    write_chrome_trace(path, [span(10.0, 10.5), span(10.25, 10.75, "learner/0", "train")])
+    write_trace(path, [span(10.0, 10.5), span(10.25, 10.75, "learner/0", "train")])
     assert events_of(path) == [
         {"name": "process_name", "ph": "M", "pid": 1, "args": {"name": "rollout/0"}},
         {
@@ -113,14 +120,14 @@ def test_the_file_is_valid_after_every_append(tmp_path: Path) -> None:
 
 def test_spans_that_cross_lie_in_different_lanes_and_nested_ones_share_one(tmp_path: Path) -> None:
     path = tmp_path / "trace.json"
-    write_chrome_trace(path, [span(0, 4), span(1, 2), span(3, 6), span(5, 7), span(6, 8)])
+    write_trace(path, [span(0, 4), span(1, 2), span(3, 6), span(5, 7), span(6, 8)])
     lanes = {(event["ts"], event["tid"]) for event in works(path)}
     assert lanes == {(0, 0), (1_000_000, 0), (3_000_000, 1), (5_000_000, 0), (6_000_000, 1)}
 
 
 def test_a_resumed_trace_keeps_its_rows_and_drops_the_half_written_event(tmp_path: Path) -> None:
     path = tmp_path / "trace.json"
-    write_chrome_trace(path, [span(1, 2), span(1, 2, "learner/0")])
+    write_trace(path, [span(1, 2), span(1, 2, "learner/0")])
     path.write_bytes(path.read_bytes()[:-30])  # killed inside the last event
     trace = TraceFile(path)
     trace.append([span(3, 4, "learner/0"), span(3, 4, "reward/0")])

@@ -1,0 +1,65 @@
+"""Which versions are verified: the first ones, every so often, and each that a newcomer gets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.cluster.fleet import Fleet
+from actors.cluster.handles import Handle
+from actors.stages import weights as module
+from actors.stages.transports import Sent
+from actors.stages.weights import RayWeights
+from t2g_ray.weights.manifest import Manifest
+from tests.integration.parts import grpo_config
+
+CONFIG = grpo_config(Path("run"), Path("model"), sync={"verify_every": 1000})
+
+
+class Recorder:
+    """A transport that notes what it sends to whom."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.fleet = fleet
+        self.sent: list[tuple[set[Any], bool]] = []
+
+    def send(self, version: int, *, verify: bool) -> Sent:
+        self.sent.append(({handle.actor for handle in self.fleet}, verify))
+        return Sent(Manifest(version=version, entries=(), num_buckets=0), [])
+
+
+def publishing(fleet: Fleet) -> tuple[RayWeights, Recorder]:
+    recorder = Recorder(fleet)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "transport_of", lambda *_: recorder)
+        return RayWeights(CONFIG, learners=[], fleet=fleet), recorder
+
+
+def test_a_sync_is_verified_when_an_actor_has_joined_in_the_place_of_another() -> None:
+    fleet = Fleet([Handle("rollout/0", "a"), Handle("rollout/1", "b")])
+    weights, _ = publishing(fleet)
+    assert [weights.publish(version).is_verified for version in (1, 2, 3)] == [True, True, False]
+    fleet.remove_last()
+    fleet.add(Handle("rollout/1", "c"))
+    assert [weights.publish(version).is_verified for version in (4, 5)] == [True, False]
+
+
+@given(st.lists(st.sampled_from(["join", "leave", "publish"]), max_size=30))
+def test_no_actor_computes_with_a_first_version_that_was_not_verified(moves: list[str]) -> None:
+    fleet = Fleet([Handle("rollout/0", -1)])
+    weights, recorder = publishing(fleet)
+    for number, move in enumerate([*moves, "publish"]):
+        if move == "join":
+            fleet.add(Handle(f"rollout/{len(fleet)}", number))
+        elif move == "leave" and len(fleet) > 1:
+            fleet.remove_last()
+        elif move == "publish":
+            weights.publish(1 + number % 999)
+    served: set[Any] = set()
+    for actors, is_verified in recorder.sent:
+        assert is_verified or actors <= served
+        served |= actors

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from actors.cluster.fleet import Fleet
@@ -24,6 +25,8 @@ from benchmarks.inputs.random_model import SIZES, write_random_model
 from benchmarks.result import ResultRow, check_count, make_row
 from benchmarks.speed.traffic import CountingGroup, CountingHandle, PeakMemory, Traffic
 from t2g_ray.config import GrpoConfig
+from t2g_ray.learner.learner import Learner
+from t2g_ray.model.policy import load_policy
 from t2g_ray.rollout.spec import rollout_spec
 from t2g_ray.weights.channels import Rendezvous
 from t2g_ray.weights.manifest import (
@@ -40,31 +43,29 @@ PARTS = ("pack", "put", "get", "digest", "load", "pack_kernels", "verify")
 Timings = dict[str, list[float]]
 
 
-class _Tensors:
-    """What `LearnerActor.publish` needs of a learner: the policy's tensors, in order."""
+class _Untrained(Learner):
+    """A learner's own way from its policy to what it sends, without an optimiser."""
 
-    def __init__(self, model: str) -> None:
-        from t2g_ray.model.policy import load_policy
-
-        self._policy, _ = load_policy(model)
-        self.device = self._policy.device
-
-    def named_tensors(self) -> Iterator[tuple[str, Any]]:
-        for name, parameter in self._policy.named_parameters():
-            yield name, parameter.detach()
+    def __init__(self, config: GrpoConfig, model: str) -> None:
+        policy, _ = load_policy(model)
+        self.engine = SimpleNamespace(module=SimpleNamespace(policy=policy))
+        self.device = policy.device
+        # The policy is whole, in fp32: nothing has to be gathered.
+        self._settings = config.learner.model_copy(update={"zero_stage": 0})
+        self._sampler_dtype, self._seed = config.rollout.dtype, config.seed
 
 
 class WeightSource(LearnerActor):
     """A learner rank without optimiser: it only publishes."""
 
-    def __init__(self, model: str, threads: int) -> None:
-        super().__init__(rank=0, num_ranks=1, threads=threads, is_cpu=True)
-        self._learner: Any = _Tensors(model)
+    def __init__(self, config: GrpoConfig, model: str) -> None:
+        super().__init__(rank=0, num_ranks=1, threads=config.learner.threads, is_cpu=True)
+        self._learner = _Untrained(config, model)
         self._group = CountingGroup(None)
 
     def num_bytes(self) -> int:
-        """Bytes of all tensors."""
-        tensors = (tensor for _, tensor in self._learner.named_tensors())
+        """Bytes of all tensors, as samplers take them."""
+        tensors = (tensor for _, tensor in self._learner.sampler_tensors(0))
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     def connect(self, rendezvous: Rendezvous) -> None:
@@ -83,7 +84,7 @@ class WeightSource(LearnerActor):
         references: list[Any] = []
         pack_s = put_s = 0.0
         mark = time.perf_counter()
-        tensors = self._learner.named_tensors()
+        tensors = self._learner.sampler_tensors(version)
         for bucket, part in pack_buckets(tensors, bucket_bytes=int(bucket_mib * MIB)):
             pack_s += time.perf_counter() - mark
             mark = time.perf_counter()
@@ -166,15 +167,15 @@ def _rows_of_size(size: str, figures: Timings) -> list[ResultRow]:
 
 
 def _measure(config: GrpoConfig, model: str, runs: int) -> Timings:
-    spec, threads = rollout_spec(config, model, load_weights=True), config.rollout.threads
+    spec = rollout_spec(config, model, load_weights=True)
     learner = start_alone(
-        WeightSource, model, config.learner.threads, name="learner/0", threads=threads
+        WeightSource, config, model, name="learner/0", threads=config.learner.threads
     )
     rollout = start_alone(
         WeightSink,
         spec,
         name="rollout/0",
-        threads=threads,
+        threads=config.rollout.threads,
         gpus=config.rollout.gpus,
         max_concurrency=4,
     )

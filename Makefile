@@ -44,7 +44,7 @@ demo: setup
 test: setup
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long"
 
-# Benchmarks that run another program beside this one, and whole tables of runs, in a tiny size.
+# Tiny benchmarks that run another program beside this one, whole tables of runs, and long fuzzing.
 test-long: setup
 	$(BIN)/pytest -m long
 

@@ -79,7 +79,7 @@ def _roles(path: Path, lines: Sequence[Line], asked: Sequence[str] | None) -> Ro
 
 def sentences(path: Path, lines: Sequence[Line], roles: Roles) -> Iterator[Row]:
     """The cells of each sentence, at the place of its first token."""
-    has_tabs, place, rows = _has_tabs(lines), "", list[list[str]]()
+    has_tabs, place, rows, is_begun = _has_tabs(lines), "", list[list[str]](), False
     comment = ""
     for number, line in [*lines, (0, "")]:
         cells = _cells(line, has_tabs)
@@ -91,7 +91,9 @@ def sentences(path: Path, lines: Sequence[Line], roles: Roles) -> Iterator[Row]:
             rows = []
         if is_end:
             comment = ""
-        if is_between or (not rows and header_roles(cells)):
+        is_first = not is_begun and not is_between and is_token
+        is_begun = is_begun or is_first
+        if is_between or (is_first and header_roles(cells)):
             continue
         if not is_token:
             comment = line if rows else ""

@@ -61,9 +61,12 @@ def named_roles(names: Sequence[str]) -> Roles:
 
 
 def header_roles(cells: Cells) -> Roles | None:
-    """The roles that a line of column names gives, None when the line is none."""
+    """The roles that a line of column names gives, None when the line is none: a tag is no name."""
     names = [_role(cell) for cell in cells]
-    return named_roles(names) if {TOKEN, TAG} <= set(names) and names.count(TOKEN) == 1 else None
+    if names.count(TOKEN) != 1 or TAG not in names or any(is_tag(cell) for cell in cells):
+        return None
+    first = names.index(INDEX) if INDEX in names else -1
+    return named_roles([n if n != INDEX or i == first else "-" for i, n in enumerate(names)])
 
 
 def _role(name: str) -> str:

@@ -112,6 +112,13 @@ def test_a_header_names_the_columns_and_is_no_token(tmp_path: Path) -> None:
     assert (record.text, entities(record)) == ("Ada ran", [("Ada", "P")])
 
 
+def test_a_word_that_columns_are_called_by_is_a_token(tmp_path: Path) -> None:
+    lines = "Ada\tNE\tB-P\nran\tVV\tO\n\nWord\tNE\tB-O\nran\tVV\tO\n\ntext\tlabel\tO\n"
+    for content in (lines, "Word\tNE\tB-O\n" + lines):
+        result = read(write(tmp_path / "a.tsv", content), columns="token,-,tag")
+        assert [r.text for r in result.records][1:] == ["Word ran", "text"]
+
+
 def test_relations_are_not_asked_of_lines_that_have_none(tmp_path: Path) -> None:
     path = write(tmp_path / "en.txt", CONLL_2003)
     with pytest.raises(ValueError, match="relation types must not be asked of a layout without"):

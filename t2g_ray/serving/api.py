@@ -7,6 +7,7 @@ the client sent. None tells what an exception said: a failure has an id, which t
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Collection, Coroutine
 from typing import Any, NoReturn, Protocol
 
@@ -117,7 +118,7 @@ class _StrictRoute(APIRoute):
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        twice = next(key for key, _ in pairs if sum(key == other for other, _ in pairs) > 1)
+        [(twice, _)] = Counter(key for key, _ in pairs).most_common(1)
         raise ValueError(f"each key must stand once, found {twice[:40]!a} twice")
     return found
 

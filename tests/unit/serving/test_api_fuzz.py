@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -114,16 +115,26 @@ BODY = st.fixed_dictionaries(
         "colour": VALUE,
     },
 )
-GOOD = st.builds(
-    lambda texts, *rest: (
-        {"text": texts[0], **dict(zip(("entity_types", "relation_types"), rest, strict=False))}
-        if len(texts) == 1
-        else {"texts": texts, **dict(zip(("entity_types", "relation_types"), rest, strict=False))}
-    ),
-    st.lists(STRING, min_size=1, max_size=3),
-    st.lists(STRING, min_size=1, max_size=3, unique=True),
-    st.lists(STRING, max_size=3, unique=True),
+VISIBLE = st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=8)
+NAME = st.one_of(
+    VISIBLE, st.sampled_from(["a, b", "a|b", '"', "\\", "none", "<|end|>", "e\u0301", "works for"])
 )
+TEXT = st.one_of(
+    st.text(min_size=1, max_size=30),
+    VISIBLE,
+    st.sampled_from(["Chen works for Jentek.", "<|end|>"]),
+)
+GOOD = st.fixed_dictionaries(
+    {
+        "texts": st.lists(TEXT, min_size=1, max_size=3),
+        "entity_types": st.lists(NAME, min_size=1, max_size=3, unique=True),
+    },
+    optional={
+        "relation_types": st.lists(NAME, max_size=3, unique=True),
+        "constrained": st.booleans(),
+        "thinking": st.sampled_from([None, False]),
+    },
+).map(lambda body: {**body, "text": body.pop("texts")[0]} if len(body["texts"]) == 1 else body)
 
 
 def is_text(value: object) -> bool:
@@ -245,3 +256,11 @@ def test_a_body_that_is_no_single_json_is_refused_with_the_reason(
     [fault] = answer["error"]["faults"]
     assert fault["field"] == "body"
     assert told in fault["message"]
+
+
+def test_a_body_of_many_keys_is_refused_in_no_time(service: Service) -> None:
+    keys = ",".join(f'"{number}":0' for number in range(200_000))
+    started = time.process_time()
+    status, answer, _ = service.post(f'{{{keys},"199999":0}}'.encode())
+    assert time.process_time() - started < 5.0
+    assert (status, "'199999' twice" in str(answer)) == (422, True)

@@ -11,6 +11,7 @@ sentence. A line that opens with # is a comment, unless its cells are those of a
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,7 @@ from t2g_ray.data.importers.conll.roles import (
     shown_roles,
 )
 from t2g_ray.data.importers.layout import Drafts, Layout, ReadOptions, RecordDraft, each
-from t2g_ray.data.importers.row import Row, RowError, shown
+from t2g_ray.data.importers.row import Rejection, Row, RowError, shown
 from t2g_ray.data.importers.source import Source, SourcePreview, text_lines
 from t2g_ray.data.importers.tokens.tags import spans_of
 from t2g_ray.data.importers.tokens.token_graph import token_draft
@@ -44,12 +45,7 @@ def looks_like(preview: SourcePreview) -> bool:
     if preview.rows or preview.text.lstrip("\ufeff").startswith(MARK):
         return False
     lines = [(number, line.rstrip("\r")) for number, line in lines]
-    rows = [cells for _, cells in _token_lines(lines, _has_tabs(lines))]
-    if rows and header_roles(rows[0]):
-        return True
-    width = max((len(cells) for cells in rows), default=0)
-    columns = [*zip(*(cells for cells in rows if len(cells) == width), strict=True)]
-    return width > 1 and any(is_tagged(column) for column in columns)
+    return _are_columns(lines)
 
 
 def read(source: Source, options: ReadOptions) -> Drafts:
@@ -57,8 +53,24 @@ def read(source: Source, options: ReadOptions) -> Drafts:
         lines = list(text_lines(path))
         if all(_is_blank(line) for _, line in lines):
             continue
+        if source.path != path and not _are_columns(lines) and options.columns is None:
+            message = (
+                "a file must have a column of tags, found none: it may be a page about the data"
+            )
+            yield Rejection(place=f"{path}:1", reason="no_tags", message=message, value=lines[0][1])
+            continue
         roles = _roles(path, lines, options.columns)
         yield from each(sentences(path, lines, roles), partial(_draft, roles))
+
+
+def _are_columns(lines: Sequence[Line]) -> bool:
+    """Whether a header or some column shows tags."""
+    rows = [cells for _, cells in _token_lines(lines, _has_tabs(lines))]
+    if rows and header_roles(rows[0]):
+        return True
+    width = Counter(map(len, rows)).most_common(1)[0][0] if rows else 0
+    columns = [*zip(*(cells for cells in rows if len(cells) == width), strict=True)]
+    return width > 1 and any(is_tagged(column) for column in columns)
 
 
 def _roles(path: Path, lines: Sequence[Line], asked: Sequence[str] | None) -> Roles:

@@ -112,6 +112,13 @@ def test_a_header_names_the_columns_and_is_no_token(tmp_path: Path) -> None:
     assert (record.text, entities(record)) == ("Ada ran", [("Ada", "P")])
 
 
+def test_a_page_beside_the_data_is_rejected_and_the_data_read(tmp_path: Path) -> None:
+    write(tmp_path / "set" / "a.txt", "Ada B-P\nran O\n")
+    write(tmp_path / "set" / "read me.txt", "These are data.\nOnly good ones.\n")
+    result = read(tmp_path / "set")
+    assert ([r.text for r in result.records], result.reasons) == (["Ada ran"], {"no_tags": 1})
+
+
 def test_a_word_that_columns_are_called_by_is_a_token(tmp_path: Path) -> None:
     lines = "Ada\tNE\tB-P\nran\tVV\tO\n\nWord\tNE\tB-O\nran\tVV\tO\n\ntext\tlabel\tO\n"
     for content in (lines, "Word\tNE\tB-O\n" + lines):

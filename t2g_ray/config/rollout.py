@@ -39,7 +39,8 @@ class RolloutConfig(Section):
     tensor_parallel: int = Field(default=1, ge=1)
     """GPUs that one engine spreads its layers over."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Precision of the sampler."""
+    """Precision of the sampler. With fewer bits than the learner's, each weight is rounded at
+    random, right on average."""
     kv_cache_gib: float = Field(default=1.0, gt=0)
     """Size of the KV cache on a CPU; a GPU uses `gpu_memory_utilization`."""
     gpu_memory_utilization: float = Field(default=0.85, gt=0, le=1)

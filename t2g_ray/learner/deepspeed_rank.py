@@ -22,6 +22,7 @@ from t2g_ray.config import LearnerConfig
 from t2g_ray.learner.batching import AnyBatch, AnySample, cut
 from t2g_ray.learner.logprobs import TokenLogProbs, check_head
 from t2g_ray.learner.optim import (
+    add_up_in_float32,
     deepspeed_config,
     lr_share,
     orthogonalise_in_float32,
@@ -83,6 +84,9 @@ class DeepSpeedRank:
             config=deepspeed_config(spec.config),
             dist_init_required=False,
         )[0]
+        if not spec.config.zero_stage:
+            # Not before: DeepSpeed makes its first gradients in bf16.
+            add_up_in_float32(policy)
         self._peak_lrs = [group["lr"] for group in self.engine.optimizer.param_groups]
         self.device = torch.device(self.engine.device)
         if spec.config.optimizer.name == "muon" and self.device.type == "cpu":

@@ -9,6 +9,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from t2g_ray.config import LearnerConfig, OptimizerConfig
 from t2g_ray.learner.optim import (
+    add_up_in_float32,
     deepspeed_config,
     lr_share,
     orthogonalise_in_float32,
@@ -103,3 +104,27 @@ def test_muon_computes_in_float32_where_the_processor_offers_float16(
         assert original_muon.zeropower_via_gram_newtonschulz(torch.eye(2), 5).dtype == torch.float16
         orthogonalise_in_float32()
         assert original_muon.zeropower_via_gram_newtonschulz(torch.eye(2), 5).dtype == torch.float32
+
+
+@pytest.mark.parametrize("count", [2, 16, 64, 256, 1000])
+def test_gradients_of_bf16_are_added_up_in_fp32(count: int) -> None:
+    layer = nn.Linear(8, 8).to(torch.bfloat16)
+    layer.bias.requires_grad_(False)
+    add_up_in_float32(layer)
+    rows = torch.rand(count, 8, generator=torch.Generator().manual_seed(count)).bfloat16()
+    for row in rows:
+        layer(row).sum().backward()
+    gradient = layer.weight.grad
+    assert gradient is not None and gradient.dtype == torch.float32
+    expected = rows.double().sum(0).expand(8, 8)
+    torch.testing.assert_close(gradient.double(), expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_deepspeed_adds_up_and_sends_gradients_of_bf16_in_fp32(stage: int) -> None:
+    told = deepspeed_config(LearnerConfig(dtype="bfloat16", zero_stage=stage))  # type: ignore[arg-type]
+    assert told["communication_data_type"] == "fp32"
+    # Without sharding it refuses the other setting.
+    assert ("data_types" in told) == (stage > 0)
+    plain = deepspeed_config(LearnerConfig(zero_stage=stage))  # type: ignore[arg-type]
+    assert not {"communication_data_type", "data_types"} & plain.keys()

@@ -234,7 +234,7 @@ class TrainReport:
     logprob_difference: float
     """|learner's log-prob - sampler's| of the same token."""
     current_difference: float
-    """The parity figure: the same over the tokens that the present weights wrote; 0 without any."""
+    """The parity figure: the same over completions of the present weights alone; 0 without any."""
     num_current: int
     """Those tokens, in one update."""
     mismatch_kl: float

@@ -44,7 +44,8 @@ class TokenBatch:
     advantages: torch.Tensor
     sample_of: torch.Tensor
     is_current: torch.Tensor
-    """Whether the token was written by the weights that the step starts from."""
+    """Whether the token, and all of its completion before it, was written by the weights that the
+    step starts from."""
 
 
 MAXIMUM = {"over": "maximum"}

@@ -91,8 +91,8 @@ class PolicyBatch(MicroBatch):
     """[K]"""
     advantages: torch.Tensor
     """[K] the sample's advantage, repeated for its tokens."""
-    versions: torch.Tensor
-    """[K] of the weights that wrote the token."""
+    first_versions: torch.Tensor
+    """[K] of the weights that began the token's completion; no token of it is older."""
 
 
 def balance(costs: Sequence[int], num_ranks: int) -> list[list[int]]:
@@ -171,7 +171,7 @@ def collate_policy(samples: Sequence[Sample], *, is_packed: bool) -> PolicyBatch
         **rows,
         sampler_logprobs=torch.cat([torch.from_numpy(s.sampler_logprobs) for s in samples]),
         advantages=advantages[rows["sample_of"]],
-        versions=torch.cat([torch.from_numpy(s.versions) for s in samples]),
+        first_versions=torch.tensor([int(s.versions[0]) for s in samples])[rows["sample_of"]],
     )
 
 

@@ -135,7 +135,8 @@ class Learner(DeepSpeedRank):
             sampler_logprobs=micro.sampler_logprobs,
             reference_logprobs=fixed[index][1],
             advantages=micro.advantages,
-            is_current=micro.versions == self.step_count,
+            # A later token of an older completion was read from keys and values of older weights.
+            is_current=micro.first_versions == self.step_count,
             sample_of=micro.sample_of,
         )
         return policy_loss(tokens, self._algorithm)

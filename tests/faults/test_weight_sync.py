@@ -257,8 +257,10 @@ class CorruptingLearner(LearnerActor):
 class CorruptingSender(LearnerActor):
     """Flips one bit of what it broadcasts as version 1."""
 
-    def _flat_buckets(self, bucket_mib: float, is_proven: bool) -> Iterator[FlatBucket]:
-        for flat, entries in super()._flat_buckets(bucket_mib, is_proven):
+    def _flat_buckets(
+        self, version: int, bucket_mib: float, is_proven: bool
+    ) -> Iterator[FlatBucket]:
+        for flat, entries in super()._flat_buckets(version, bucket_mib, is_proven):
             if self._learner.step_count == 1:
                 places = dict(zip([e.name for e in entries], unflatten(flat, entries), strict=True))
                 if VICTIM in places:

@@ -5,6 +5,7 @@ Whole runs go through `actors.stages.trainer` and `actors.stages.evaluation`.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Iterator
@@ -18,10 +19,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from actors.cluster.placement import PlacementError
 from actors.grpo import run_grpo
 from t2g_ray.config import ConfigError, GrpoConfig, load_config
+from t2g_ray.graph import Entity, Graph
 from t2g_ray.grpo.metric_keys import missing_keys
+from t2g_ray.records.corpus import generate_records
+from t2g_ray.records.jsonl import write_records
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.jsonlines import read_json_lines
 from t2g_ray.run.metrics import MetricsLine, read_metrics
+from t2g_ray.types import Record
 from tests.integration.parts import grpo_config
 
 STEPS = 4
@@ -178,14 +183,32 @@ def test_two_samplers_and_two_ranks_train_with_staleness(
     assert {"rollout/0", "rollout/1", "reward/1", "learner/0", "learner/1"} <= rows
 
 
+def about_ann(record: Record) -> Record:
+    """A record that the wavering policy's one answer is partly right for."""
+    ann = Entity(99, "Ann", "person")
+    return dataclasses.replace(
+        record,
+        text=f"{record.text} Ann.",
+        entity_types=tuple(dict.fromkeys([*record.entity_types, "person"])),
+        graph=Graph((*record.graph.entities, ann), record.graph.relations),
+    )
+
+
 def test_groups_are_given_up_and_replaced_and_every_one_is_accounted_for(
     wavering_model: Path, tmp_path: Path
 ) -> None:
+    records = generate_records("rl", 6, seed=1, level="easy")
+    write_records(tmp_path / "train.jsonl", [about_ann(record) for record in records])
     config = grpo_config(
         tmp_path / "run",
         wavering_model,
         rollout={"actors": 2},
-        data={"train_records": 6, "order": "half_right_first", "heldout": "none"},
+        data={
+            "train": str(tmp_path / "train.jsonl"),
+            "train_records": 6,
+            "order": "half_right_first",
+            "heldout": "none",
+        },
         sampling={"over_sample": 1.5, "extra_groups": 2},
         learner={"lora": {"rank": 4}},  # adapters as well: the parity of each step watches them
     )

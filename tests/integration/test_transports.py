@@ -76,7 +76,7 @@ def test_a_broadcast_reaches_those_that_join_and_misses_none_that_left(
     wavering_model: Path, tmp_path: Path
 ) -> None:
     config = grpo_config(tmp_path / "run", wavering_model, sync={"transport": "broadcast"})
-    source: Any = ray.remote(WeightSource).remote(str(wavering_model), 1)
+    source: Any = ray.remote(WeightSource).remote(config, str(wavering_model))
     actor: Any = ray.remote(RolloutActor).options(max_concurrency=2)
     first, second = (
         Handle[RolloutActor](

@@ -161,7 +161,7 @@ def our_loss(
             reference_logprobs=reference_logprobs if algorithm.kl_coef else None,
             advantages=micro.advantages,
             sample_of=micro.sample_of,
-            is_current=micro.versions == 0,
+            is_current=micro.first_versions == 0,
         ),
         algorithm,
     )

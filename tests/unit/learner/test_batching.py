@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from itertools import product
 
@@ -160,3 +161,15 @@ def test_more_ranks_than_groups_leave_some_without_work() -> None:
 def test_a_micro_batch_on_the_cpu_stays_where_it_is() -> None:
     micro = collate([sample(0, [1], [2], 1.0)], is_packed=True)
     assert micro.to(torch.device("cpu")) is micro
+
+
+@pytest.mark.parametrize("is_packed", [True, False])
+@pytest.mark.parametrize("versions", [(3, 3, 3), (2, 3, 3), (2, 2, 3), (1, 2, 3), (3, 3, 4)])
+def test_all_tokens_of_a_completion_have_the_version_that_began_it(
+    versions: tuple[int, ...], is_packed: bool
+) -> None:
+    one = dataclasses.replace(
+        sample(0, [1, 2], [3, 4, 5], 1.0), versions=np.array(versions, np.int32)
+    )
+    micro = collate_policy([one, sample(0, [1, 2], [6, 7], 0.5)], is_packed=is_packed)
+    assert micro.first_versions.tolist() == [versions[0]] * 3 + [0] * 2

@@ -163,6 +163,8 @@ class _Values:
         if isinstance(node, yaml.SequenceNode):
             return [self.of(item, depth + 1) for item in node.value]
         assert isinstance(node, yaml.ScalarNode)
+        if node.tag == PLAIN and not node.value and node.start_mark.index < node.end_mark.index:
+            raise ValueError(f"line {line}: an anchor must have a value, found none")
         return _scalar(node)
 
     def _mapping(self, node: yaml.MappingNode, depth: int) -> dict[str, object]:

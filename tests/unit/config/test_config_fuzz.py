@@ -5,6 +5,7 @@ What they say is worked out here without YAML; a refusal names key or line.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -88,7 +89,7 @@ def meaning(kind: type, text: str) -> Any:
             and "\\" not in text
         ):
             return text[1:-1]
-        return str(Path("~/x").expanduser()) if text == "~/x" else text
+        return os.path.expanduser(text) if text.startswith("~/") else text
     plain = text.lstrip("+") if text.startswith("+") and not text.startswith("++") else text
     if not plain.isascii() or "_" in plain:
         return ...
@@ -155,7 +156,9 @@ def check(case: dict[str, Any]) -> None:
         except ConfigError as error:
             message = str(error)
             assert len(message) < 12_000
-            names_place = "line " in message or any(key in message for key in given)
+            # Braces can make another key of a value: then it is that one of the same section.
+            places = [*given, *(f"{key.partition('.')[0]}." for key in given)]
+            names_place = "line " in message or any(place in message for place in places)
             assert names_place or case["extra"] or "muon" in message, message
             is_fine = all(value is None for value in case["values"].values()) and not case["extra"]
             assert not is_fine, message

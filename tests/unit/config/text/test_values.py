@@ -169,3 +169,12 @@ trees = st.recursive(
 def test_what_is_written_is_read_back_as_it_was(tree: object) -> None:
     again = read_text(write_text(tree))
     assert repr(again) == repr(tree)
+
+
+@pytest.mark.parametrize(
+    "text", ["a: &0", "a: &x\nb: 1", "a: [&x , 1]", "a: {b: &1}", "&z", "- &y"]
+)
+def test_an_anchor_of_nothing_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="line 1: an anchor must have a value, found none"):
+        read_text(text)
+    assert read_text("a:\nb: ~\nc: &x 1\nd: *x") == {"a": None, "b": None, "c": 1, "d": 1}

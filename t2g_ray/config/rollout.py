@@ -73,6 +73,16 @@ class RolloutConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _prompts_are_whole(self) -> RolloutConfig:
+        cuts = ("enable_chunked_prefill", "long_prefill_token_threshold")
+        if not self.gpus and (found := [name for name in cuts if self.engine.get(name)]):
+            raise ValueError(
+                f"rollout.engine must not hold {found[0]} on CPUs: vLLM takes back what a part of "
+                "a prompt drew, which generators on CPUs cannot do, and would end; leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _passes_are_in_turn(self) -> RolloutConfig:
         stages = self.engine.get("pipeline_parallel_size") or 1
         if self.engine.get("async_scheduling") or stages != 1:

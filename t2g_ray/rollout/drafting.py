@@ -58,12 +58,14 @@ class Guesser:
 
 
 def verify(
-    logits: Tensor, guesses: Tensor, num_guesses: Tensor, temperature: Tensor
+    logits: Tensor, guesses: Tensor, num_guesses: Tensor, temperature: Tensor, uniforms: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Tokens and their log-probs, both [rows, guesses + 1], -1 and 0 after a row's last token.
 
     `logits` [sum of num_guesses + rows, vocabulary] are changed; `guesses` [rows, guesses] holds
     -1 where there is none; `num_guesses` and `temperature` [rows], temperature 0 is greedy.
+    `uniforms` [rows, guesses + 1], float64 in [0, 1), are all the chance there is: one for each
+    guess of a row, and one for the token after them.
     """
     num_rows, width = guesses.shape[0], guesses.shape[1] + 1
     rows = torch.arange(num_rows)
@@ -75,28 +77,35 @@ def verify(
     # [rows, width]: indices of the logits of each row's tokens; shorter rows repeat their last.
     places = first.unsqueeze(1) + torch.minimum(column, num_guesses.unsqueeze(1))
     of_guesses = logprobs[places[:, :-1], guesses.clamp(min=0)]
-    stands = torch.rand(guesses.shape, dtype=torch.float64) < of_guesses.double().exp()
+    stands = uniforms[:, :-1] < of_guesses.double().exp()
     if bool(is_greedy.any()):
         best = logprobs.argmax(-1)[places[:, :-1]]
         stands = torch.where(is_greedy.unsqueeze(1), best == guesses, stands)
     num_standing = (stands & (guesses >= 0)).long().cumprod(1).sum(1)
     tokens = pad(guesses, (0, 1), value=NONE)
     tokens[rows, num_standing] = _own_token(
-        logprobs[places[rows, num_standing]], tokens[rows, num_standing], is_greedy
+        logprobs[places[rows, num_standing]],
+        tokens[rows, num_standing],
+        is_greedy,
+        uniforms[rows, num_guesses],
     )
     tokens[column > num_standing.unsqueeze(1)] = NONE
     chosen = logprobs[places, tokens.clamp(min=0)]
     return tokens, torch.where(tokens >= 0, chosen, 0.0)
 
 
-def _own_token(logprobs: Tensor, refused: Tensor, is_greedy: Tensor) -> Tensor:
+def _own_token(logprobs: Tensor, refused: Tensor, is_greedy: Tensor, uniforms: Tensor) -> Tensor:
     """Draw a token [rows] from the distribution [rows, vocabulary] without the refused guess."""
-    rest = logprobs.exp()
+    rest = logprobs.double().exp_()
     fell = (refused >= 0).nonzero().squeeze(1)
     kept = rest[fell, refused[fell]].clone()
     rest[fell, refused[fell]] = 0.0
     # A guess with probability 1 can only be refused through rounding.
     empty = rest[fell].sum(1) == 0
     rest[fell[empty], refused[fell[empty]]] = kept[empty]
-    drawn = (rest / torch.empty_like(rest).exponential_()).argmax(-1)
+    below = rest.cumsum(1)
+    total = below[:, -1]
+    # Below the total, so that a token with a probability is found.
+    height = torch.minimum(uniforms * total, torch.nextafter(total, torch.zeros_like(total)))
+    drawn = torch.searchsorted(below, height.unsqueeze(1), right=True).squeeze(1)
     return torch.where(is_greedy, logprobs.argmax(-1), drawn)

@@ -84,30 +84,31 @@ class GenerationEngine:
         for a prompt or sampling that it refuses; the engine is then as it was."""
         if prompt.key in self._open:
             raise ValueError(f"prompt {prompt.key} must be started once, it is already open")
-        if not self._open:
-            self._reseed(prompt)
         # One request for all completions: vLLM reads and checks the prompt once.
         request = self._engine.add_request(
             prompt.key,
             {"prompt_token_ids": list(prompt.token_ids), "cache_salt": self._salt(prompt.purpose)},
-            sampling_parameters(sampling),
+            sampling_parameters(sampling, seed=self._seed_of(prompt, sampling)),
         )
         version_starts = [[(0, self.version)] for _ in range(sampling.group_size)]
         self._open[prompt.key] = _OpenGroup(
             prompt, time.time(), request, version_starts, Guesser(prompt.likely_ids)
         )
 
-    def _reseed(self, first: Prompt) -> None:
-        # Sampling uses one generator for the process. Seeding it whenever work starts from
-        # nothing makes a synchronous step a function of (seed, version, prompts) alone, so that
-        # a resumed run repeats it bit for bit.
-        import torch
+    def _seed_of(self, prompt: Prompt, sampling: Sampling) -> int:
+        """Seed of a group's first completion.
 
-        key = [self.spec.seed, self.spec.sampler, self.version + 1, first.index]
-        if first.purpose == "eval":
+        A function of (seed, engine, version, prompt) alone: a resumed run repeats it bit for bit,
+        what is written beside a group changes nothing in it, and no two engines draw alike.
+        """
+        if sampling.seed is not None:
+            return sampling.seed
+        key = [self.spec.seed, self.spec.sampler, self.version + 1, prompt.index]
+        if prompt.purpose == "eval":
             key.append(1)
         state = np.random.SeedSequence(key).generate_state(1, np.uint64)
-        torch.manual_seed(int(state[0]))
+        # vLLM adds the number of the completion, and takes what fits into 63 bits.
+        return int(state[0]) >> 2
 
     def step(self) -> list[Group]:
         """One pass of the model: every running completion grows. Returns the finished groups."""

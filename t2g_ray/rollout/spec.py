@@ -56,16 +56,20 @@ class Sampling:
     max_new_tokens: int
     top_p: float = 1.0
     seed: int | None = None
-    """Seed of a generator for this request alone, so that a completion does not depend on what is
-    written beside it; for groups of one. None: the engine's generator is used."""
+    """Seed of the group's chance; completion i takes seed + i. None: the engine derives one from
+    (seed of the run, engine, version, prompt)."""
     grammar: str | None = None
     """Restrict the output to this grammar (EBNF as xgrammar reads it)."""
     ignore_eos: bool = False
     """Continue past the end token, so that every completion has `max_new_tokens`."""
 
 
-def sampling_parameters(sampling: Sampling) -> Any:
-    """vLLM's SamplingParams for one group."""
+def sampling_parameters(sampling: Sampling, *, seed: int) -> Any:
+    """vLLM's SamplingParams for one group, whose completions draw with `seed`, `seed` + 1, ...
+
+    A request without a seed would be at the mercy of vLLM's model runners: one draws with the
+    generator of its process, the other with seeds that are the same in every engine.
+    """
     from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
     structured = None
@@ -75,7 +79,7 @@ def sampling_parameters(sampling: Sampling) -> Any:
         n=sampling.group_size,
         temperature=sampling.temperature,
         top_p=sampling.top_p,
-        seed=sampling.seed,
+        seed=seed if sampling.temperature else None,  # greedy: there is no chance
         max_tokens=sampling.max_new_tokens,
         ignore_eos=sampling.ignore_eos,
         # 0: the sampled token's own log-prob and no others.
@@ -93,7 +97,13 @@ def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
     hardware: dict[str, Any] = (
         {"gpu_memory_utilization": spec.gpu_memory_utilization}
         if spec.gpus
-        else {"enforce_eager": True, "block_size": CPU_BLOCK_SIZE}
+        # A prompt is read in one pass: vLLM takes back what a part of one drew, which generators
+        # on CPUs cannot do.
+        else {
+            "enforce_eager": True,
+            "block_size": CPU_BLOCK_SIZE,
+            "enable_chunked_prefill": False,
+        }
     )
     drafting: dict[str, Any] = {}
     # A pass that is under way while weights change would be counted as the new weights' work.

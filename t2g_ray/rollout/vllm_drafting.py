@@ -46,7 +46,13 @@ def _check_guesses(asked: GuessedPass, logits: Tensor) -> tuple[Tensor, Tensor]:
         )
     num_guesses = torch.tensor(asked.num_guesses)
     guesses = _as_rows(asked.guesses, num_guesses)
-    return verify(logits, guesses, num_guesses, asked.temperature)
+    uniforms = torch.zeros(len(guesses), guesses.shape[1] + 1, dtype=torch.float64)
+    # Each row draws from its own generator, as many numbers as it has guesses and one more, so that
+    # what is written beside it changes nothing.
+    for row, generator in enumerate(asked.drawn_with):
+        count = asked.num_guesses[row] + 1
+        uniforms[row, :count] = torch.rand(count, dtype=torch.float64, generator=generator)
+    return verify(logits, guesses, num_guesses, asked.temperature, uniforms)
 
 
 def _as_rows(values: Tensor, counts: Tensor) -> Tensor:

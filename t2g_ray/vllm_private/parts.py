@@ -188,11 +188,11 @@ _GUESSES = (
         "vllm.v1.sample.metadata:SamplingMetadata",
         temperature="of each row; None: all are greedy",
         max_num_logprobs="None: no log-probs are asked for; 0: the token's own",
+        generators="what rows draw with that have a seed, by their place",
         # All of these must be unset.
         top_p="a way to sample that the project's check leaves out",
         top_k="likewise",
         no_penalties="likewise",
-        generators="likewise: rows that draw from a generator of their own",
         bad_words_token_ids="likewise",
         allowed_token_ids_mask="likewise",
     ),

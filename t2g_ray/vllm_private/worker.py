@@ -122,8 +122,10 @@ class GuessedPass:
     num_guesses: list[int]
     temperature: Tensor
     """[rows]; 0 is greedy."""
+    drawn_with: list[torch.Generator | None]
+    """What each row draws with; None: the generator of the process, as for greedy rows."""
     is_plain: bool
-    """Whether only a temperature shapes the distribution, and a single generator draws."""
+    """Whether only a temperature shapes the distribution."""
     sampling: object
     """vLLM's own description of the sampling, for messages."""
 
@@ -160,7 +162,6 @@ def _guessed_pass(metadata: Any, draft_probs: Tensor | None, sampling: Any) -> G
         and sampling.top_p is None
         and sampling.top_k is None
         and sampling.no_penalties
-        and not sampling.generators
         and not sampling.bad_words_token_ids
         and sampling.allowed_token_ids_mask is None
         and not sampling.max_num_logprobs
@@ -169,6 +170,7 @@ def _guessed_pass(metadata: Any, draft_probs: Tensor | None, sampling: Any) -> G
         guesses=metadata.draft_token_ids.long(),
         num_guesses=num_guesses,
         temperature=torch.zeros(len(num_guesses)) if temperature is None else temperature,
+        drawn_with=[sampling.generators.get(row) for row in range(len(num_guesses))],
         is_plain=is_plain,
         sampling=sampling,
     )

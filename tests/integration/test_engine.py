@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from t2g_ray.graph.parsing import Parsed, parse_completion
 from t2g_ray.records.corpus import build_tokenizer
 from t2g_ray.rollout.engine import GenerationEngine
 from t2g_ray.rollout.spec import Sampling
+from t2g_ray.types import Prompt
 from t2g_ray.weights.manifest import WeightSyncError
 from tests.integration.parts import (
     differences,
@@ -135,20 +136,40 @@ def test_a_completion_that_waited_for_its_turn_reads_no_prefix_of_older_weights(
     assert found.mean() < 1e-5
 
 
+def tokens_of(engine: GenerationEngine, prompts: Sequence[Prompt]) -> list[list[int]]:
+    groups = generate(engine, prompts, SAMPLING)
+    return [one.token_ids.tolist() for group in groups for one in group.completions]
+
+
 def test_the_same_seed_version_and_prompts_give_the_same_tokens(loaded: GenerationEngine) -> None:
     prompts = prompts_of(3, 30)
-
-    def tokens() -> list[list[int]]:
-        groups = generate(loaded, prompts, SAMPLING)
-        return [c.token_ids.tolist() for group in groups for c in group.completions]
-
-    first = tokens()
+    first = tokens_of(loaded, prompts)
     torch.manual_seed(99)
-    assert tokens() == first
+    assert tokens_of(loaded, prompts) == first
     # Members of one group are different samples.
     assert len({tuple(ids) for ids in first}) > len(first) // 2
     loaded.load(*pack(make_policy("tied"), 1), verify=False)
-    assert tokens() != first
+    assert tokens_of(loaded, prompts) != first
+
+
+def test_engines_with_the_same_weights_and_prompts_write_different_completions(
+    loaded: GenerationEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = prompts_of(3, 30)
+    first = tokens_of(loaded, prompts)
+    monkeypatch.setattr(loaded, "spec", replace(loaded.spec, sampler=1))
+    second = tokens_of(loaded, prompts)
+    assert not {tuple(ids) for ids in first} & {tuple(ids) for ids in second}
+    assert tokens_of(loaded, prompts) == second
+
+
+def test_what_is_written_beside_a_group_changes_nothing_in_it(loaded: GenerationEngine) -> None:
+    prompts = prompts_of(5, 30, seed=7)
+    together = tokens_of(loaded, prompts)
+    alone = [ids for prompt in prompts for ids in tokens_of(loaded, [prompt])]
+    same = sum(a == b for a, b in zip(alone, together, strict=True))
+    # Another batch rounds in other places, so that a rare token may differ.
+    assert same >= len(together) - 1
 
 
 def test_constrained_completions_are_graphs_where_free_ones_are_not(
@@ -227,5 +248,16 @@ def test_bf16_weights_load_and_verify(tied_model: Path) -> None:
         engine.load(*pack(disturb(policy, seed=8, scale=0.05), 1), verify=True)
         with pytest.raises(WeightSyncError):
             engine.verify(pack(in_bf16(make_policy("tied")), 0)[0])
+    finally:
+        engine.close()
+
+
+def test_prompts_with_seeds_that_pass_the_limit_of_a_pass_together_are_all_written(
+    tied_model: Path,
+) -> None:
+    engine = GenerationEngine(replace(spec_of(tied_model), pass_tokens=384))
+    try:
+        engine.load(*pack(make_policy("tied"), 0), verify=False)
+        assert len(tokens_of(engine, prompts_of(9, 100))) == 9 * SAMPLING.group_size
     finally:
         engine.close()

@@ -33,6 +33,14 @@ def test_guesses_are_made_on_cpus_only() -> None:
         build(rollout={"engine": own})
 
 
+@pytest.mark.parametrize("name", ["enable_chunked_prefill", "long_prefill_token_threshold"])
+def test_prompts_are_read_whole_on_cpus(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"rollout.engine must not hold {name} on CPUs"):
+        build(rollout={"engine": {name: 1}})
+    assert build(rollout={"engine": {name: 0}})
+    assert build(rollout={"gpus": 1, "engine": {name: 1}})
+
+
 @pytest.mark.parametrize("gpus", [0, 1])
 @pytest.mark.parametrize(
     "engine",

@@ -69,7 +69,7 @@ class FakeVllm:
         if len(prompt["prompt_token_ids"]) > self.longest_prompt:
             raise ValueError("the prompt is too long")
         self.salts.append(prompt["cache_salt"])
-        self.seeds.append(torch.initial_seed())
+        self.seeds.append(parameters.seed)
         for member in range(parameters.group_size):
             self._states[f"{member}_{name}-internal"] = FakeState(name, member)
         self._whole[name] = {}
@@ -121,7 +121,9 @@ class FakeVllm:
 def vllm(monkeypatch: pytest.MonkeyPatch) -> FakeVllm:
     fake = FakeVllm()
     monkeypatch.setattr(engine_module, "start_vllm", lambda spec: fake)
-    monkeypatch.setattr(engine_module, "sampling_parameters", lambda sampling: sampling)
+    monkeypatch.setattr(
+        engine_module, "sampling_parameters", lambda sampling, seed: replace(sampling, seed=seed)
+    )
     return fake
 
 
@@ -236,7 +238,7 @@ def test_new_weights_key_anew_what_has_read_nothing_yet(vllm: FakeVllm) -> None:
     assert (running.cache_salt, running.block_hashes) == ("train v0", ["of train v0"])
 
 
-def test_sampling_is_seeded_whenever_work_starts_from_nothing(vllm: FakeVllm) -> None:
+def test_the_seed_of_a_group_is_that_of_its_run_engine_version_and_prompt(vllm: FakeVllm) -> None:
     def seeds(
         version: int, indices: Sequence[int], purpose: Purpose = "train", **spec: int
     ) -> list[int]:
@@ -248,17 +250,26 @@ def test_sampling_is_seeded_whenever_work_starts_from_nothing(vllm: FakeVllm) ->
         return vllm.seeds[before:]
 
     first = seeds(2, [5, 6])
-    # One seed for all that runs together, and the same one again after a resume.
-    assert len(set(first)) == 1
-    assert seeds(2, [5, 6]) == first
+    # The same ones again after a resume, and whatever is written beside a group.
+    assert seeds(2, [6, 4, 5]) == [first[1], *seeds(2, [4]), first[0]]
     others = [
+        first,
         seeds(3, [5]),
-        seeds(2, [6]),
         seeds(2, [5], "eval"),
         seeds(2, [5], seed=1),
         seeds(2, [5], sampler=1),
     ]
-    assert len({first[0], *(other[0] for other in others)}) == 6
+    all_seeds = [seed for some in others for seed in some]
+    assert len(set(all_seeds)) == len(all_seeds) == 6
+    # vLLM adds the number of the completion, and takes 63 bits.
+    assert all(0 <= seed < 2**63 - 10_000 for seed in all_seeds)
+
+
+def test_a_seed_that_is_given_is_used(vllm: FakeVllm) -> None:
+    engine = engine_of()
+    load(engine, 0)
+    engine.add(prompt(1), replace(SAMPLING, seed=77))
+    assert vllm.seeds == [77]
 
 
 def test_a_prompt_is_started_once(vllm: FakeVllm) -> None:

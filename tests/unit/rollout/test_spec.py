@@ -63,6 +63,11 @@ def test_a_pass_is_never_shorter_than_one_sequence() -> None:
     assert engine_arguments(spec(**long))["max_num_batched_tokens"] == 6000
 
 
+def test_prompts_are_read_whole_on_cpus() -> None:
+    assert engine_arguments(spec())["enable_chunked_prefill"] is False
+    assert "enable_chunked_prefill" not in engine_arguments(spec(rollout={"gpus": 1}))
+
+
 def test_engine_arguments_of_the_user_have_the_last_word() -> None:
     arguments = engine_arguments(spec(rollout={"engine": {"seed": 77, "swap_space": 1}}))
     assert (arguments["seed"], arguments["swap_space"]) == (77, 1)
@@ -71,13 +76,17 @@ def test_engine_arguments_of_the_user_have_the_last_word() -> None:
 @pytest.mark.slow  # imports vLLM
 @pytest.mark.parametrize("grammar", [None, 'root ::= "a"'])
 def test_a_group_is_sampled_as_its_settings_say(grammar: str | None) -> None:
-    sampling = Sampling(
-        group_size=3, temperature=0.5, max_new_tokens=7, top_p=0.9, seed=4, grammar=grammar
-    )
-    found = sampling_parameters(sampling)
+    sampling = Sampling(group_size=3, temperature=0.5, max_new_tokens=7, top_p=0.9, grammar=grammar)
+    found = sampling_parameters(sampling, seed=4)
     assert (found.n, found.temperature, found.max_tokens) == (3, 0.5, 7)
     assert (found.top_p, found.seed, found.ignore_eos) == (0.9, 4, False)
     # The sampled token's own log-prob and no others; text is made elsewhere.
     assert (found.logprobs, found.detokenize) == (0, False)
     structured = found.structured_outputs
     assert (structured.grammar if structured else None) == grammar
+
+
+@pytest.mark.slow  # imports vLLM
+def test_greedy_requests_need_no_seed() -> None:
+    greedy = Sampling(group_size=1, temperature=0.0, max_new_tokens=7)
+    assert sampling_parameters(greedy, seed=4).seed is None

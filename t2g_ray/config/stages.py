@@ -68,6 +68,11 @@ class GrpoConfig(StageConfig):
     reward: RewardConfig = RewardConfig()
     algorithm: AlgorithmConfig = AlgorithmConfig()
     sync: SyncConfig = SyncConfig()
+    colocate: Literal["time", "share", "off"] = "off"
+    """How a learner rank and an engine use one GPU. time: in turns (needs max_staleness 0): the
+    engine sleeps while the learner trains, and the optimiser's states wait in the machine's memory
+    while the engine writes. share: both at the same time, each with a part of its memory. off: each
+    has devices of its own."""
     tensorboard: bool = False
     """Write the metrics as TensorBoard event files too."""
 
@@ -109,6 +114,43 @@ class GrpoConfig(StageConfig):
                 "sampling.over_sample above 1 needs max_staleness 0, found "
                 f"{self.sampling.over_sample:g} and {self.max_staleness}: with staleness a step "
                 "takes the first groups that finish anyway; set one of the two back"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _turns_are_synchronous(self) -> GrpoConfig:
+        if self.colocate == "time" and self.max_staleness:
+            raise ValueError(
+                f"colocate=time needs max_staleness=0, found {self.max_staleness}: the engine "
+                "sleeps while the learner trains, so no group is written meanwhile; set "
+                "max_staleness=0, or colocate=share"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _devices_are_shared_as_said(self) -> GrpoConfig:
+        engine, rank = self.rollout.gpus, self.learner.gpus
+        found = f"rollout.gpus={engine:g} and learner.gpus={rank:g}"
+        if self.colocate == "off":
+            if 0 < engine < 1 and 0 < rank < 1:
+                raise ValueError(
+                    "an engine and a learner rank with parts of a GPU need colocate=time (in "
+                    f"turns) or colocate=share (at once), found colocate=off with {found}; set "
+                    "one of these, or whole GPUs"
+                )
+            return self
+        if not engine and not rank:
+            return self
+        if not (engine and rank) or engine + rank > 1:
+            raise ValueError(
+                f"colocate={self.colocate} needs parts of one GPU for an engine and a learner "
+                f"rank, found {found}; set rollout.gpus=0.5 learner.gpus=0.5, or colocate=off"
+            )
+        if self.rollout.actors > self.learner.ranks:
+            raise ValueError(
+                f"colocate={self.colocate} puts each engine beside a learner rank, found "
+                f"rollout.actors={self.rollout.actors} and learner.ranks={self.learner.ranks}; "
+                "lower rollout.actors or raise learner.ranks"
             )
         return self
 

@@ -50,6 +50,7 @@ def test_a_run_trains_with_every_sync_verified(
             write_policy(tmp_path / "model", make_policy("tied")),
             steps=6,
             max_staleness=max_staleness,
+            colocate="off" if share == 1 else "share",
             data={"heldout": "none"},
             rollout={"gpus": share, "dtype": "bfloat16", "gpu_memory_utilization": 0.3},
             learner={"gpus": share, "dtype": "bfloat16"},

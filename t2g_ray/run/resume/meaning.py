@@ -29,6 +29,7 @@ MAY_CHANGE = frozenset(
         "tensorboard",
         "sync",
         # What the work is spread over, and how it is cut.
+        "colocate",
         "rollout.actors",
         "rollout.threads",
         "rollout.gpus",

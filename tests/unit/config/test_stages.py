@@ -65,3 +65,35 @@ def test_a_micro_batch_must_hold_the_longest_prompt_and_answer(
 def test_the_data_have_a_seed_of_their_own_or_the_runs() -> None:
     assert build(seed=4).data_seed == 4
     assert build(seed=4, data={"seed": 0}).data_seed == 0
+
+
+def test_turns_on_a_device_are_for_synchronous_runs() -> None:
+    assert build(colocate="time").colocate == "time"
+    assert build(colocate="share", max_staleness=1).max_staleness == 1
+    with pytest.raises(ConfigError, match=r"colocate=time needs max_staleness=0, found 2"):
+        build(colocate="time", max_staleness=2)
+
+
+@pytest.mark.parametrize("colocate", ["time", "share"])
+def test_a_shared_device_is_shared_by_parts(colocate: str) -> None:
+    def shared(engine: float, rank: float, **learner: object) -> GrpoConfig:
+        rollout = {"gpus": engine, "actors": 2}
+        return build(
+            colocate=colocate,
+            rollout=rollout,
+            learner={"gpus": rank, "ranks": 2, **learner},
+        )
+
+    assert shared(0.5, 0.5).colocate == colocate
+    assert shared(0, 0, ranks=1).colocate == colocate  # on CPUs
+    for engine, rank in ((1, 1), (0.5, 0), (0, 0.5), (0.6, 0.5)):
+        with pytest.raises(ConfigError, match=r"needs parts of one GPU.*set rollout\.gpus=0\.5"):
+            shared(engine, rank)
+    with pytest.raises(ConfigError, match=r"each engine beside a learner rank.*actors=2.*ranks=1"):
+        shared(0.5, 0.5, ranks=1)
+
+
+def test_parts_of_a_device_are_not_taken_without_saying_how_it_is_shared() -> None:
+    assert build(rollout={"gpus": 1}, learner={"gpus": 1}).colocate == "off"
+    with pytest.raises(ConfigError, match=r"need colocate=time .*found colocate=off with rollout"):
+        build(rollout={"gpus": 0.5}, learner={"gpus": 0.5})

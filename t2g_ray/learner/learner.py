@@ -119,6 +119,16 @@ class Learner(DeepSpeedRank):
             seconds=time.perf_counter() - started,
         )
 
+    def rehearse(self, samples: Sequence[Sample]) -> None:
+        """Forward and backward passes of these samples, which leave a later step as it would be:
+        their loss has weight 0, like that of a rank which has no samples left."""
+        self.start_step()
+        with torch.random.fork_rng():
+            for micro, _ in self.micro_batches(samples, collate_policy, _FILLER):
+                self.engine.set_gradient_accumulation_boundary(False)
+                self.engine.backward(self._micro_loss(micro, [], 0).loss * 0.0)
+                self.engine.step()
+
     def _micro_loss(self, micro: PolicyBatch, fixed: list[FixedLogProbs], index: int) -> LossSums:
         """Sums of micro-batch `index`; `fixed` grows by one in the first update on the batch."""
         is_first = index == len(fixed)

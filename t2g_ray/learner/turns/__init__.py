@@ -1,0 +1,1 @@
+"""A learner rank that takes turns with an engine on one device."""

@@ -279,5 +279,7 @@ def _grpo(config: GrpoConfig, mode: LoopMode, changes: Mapping[str, Any]) -> Run
     for key, value in changes.items():
         tree[key] = tree[key] | value if isinstance(value, Mapping) else value
     tree["sampling"]["ignore_eos"] = mode.is_fixed
+    if mode.max_staleness != config.max_staleness:
+        del tree["rollout"]["pass_tokens"]  # follows from the staleness
     tree |= {"run_dir": str(folder), "max_staleness": mode.max_staleness}
     return run_grpo(GrpoConfig.model_validate(tree))

@@ -6,8 +6,9 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from t2g_ray.config import GrpoConfig, SftConfig
+from t2g_ray.config import GrpoConfig, SftConfig, build_config
 from t2g_ray.data.generate.config import GenerateConfig
+from t2g_ray.run.resume.meaning import flat
 
 HEAD = """# Configuration
 
@@ -24,12 +25,22 @@ not begin with `[`, `{` or a quote is taken with every character that it has; ea
 and an empty value means "not given".
 
 This page is written by `python -m t2g_ray.cli.config_reference`; a test keeps it equal to the code.
+
+## Defaults that follow from the device
+
+`device` is settled when a configuration is read: `cuda` where GPUs are asked for, `cpu` where
+`gpus` is set to 0, else what the installed packages are for. What is written stands. The rest
+follows from the device and from how GPUs are shared: where a machine has one GPU and nothing else
+is written, in turns, or at the same time with staleness. `t2g plan CONFIG` prints what was derived.
+On CPUs `rollout.pass_tokens` is 1024 with staleness, and `teacher.gpus` is 1 on `cuda` where vLLM
+loads the teacher.
+
 """
 
 
 def reference() -> str:
     """The whole page."""
-    parts = [HEAD]
+    parts = [HEAD + _device_table()]
     stages = (
         ("t2g grpo", GrpoConfig),
         ("t2g sft", SftConfig),
@@ -41,6 +52,34 @@ def reference() -> str:
             f"## `{title}`\n\n| key | values | default | meaning |\n|---|---|---|---|\n{rows}\n"
         )
     return "\n".join(parts)
+
+
+def _device_table() -> str:
+    """What each device gives to GRPO, by how an engine and a learner rank share a GPU."""
+    columns = [
+        ("cpu", "off"),
+        *(("cuda", colocate) for colocate in ("off", "time", "share")),
+    ]
+    settled = [
+        flat(
+            build_config(
+                GrpoConfig, {"run_dir": "x", "device": device, "colocate": colocate}
+            ).model_dump(mode="json")
+        )
+        for device, colocate in columns
+    ]
+    lines = [
+        "| key | `device: cpu` | `cuda`, `colocate: off` | `cuda`, `colocate: time` | "
+        "`cuda`, `colocate: share` |",
+        "|---|---|---|---|---|",
+    ]
+    for key in settled[0]:
+        values = [tree[key] for tree in settled]
+        if key not in ("device", "colocate") and any(value != values[0] for value in values):
+            lines.append(
+                f"| `{key}` | " + " | ".join(f"`{_shown(value)}`" for value in values) + " |"
+            )
+    return "\n".join(lines) + "\n"
 
 
 def _rows(model: type[BaseModel], prefix: str = "") -> list[str]:
@@ -61,7 +100,10 @@ def _rows(model: type[BaseModel], prefix: str = "") -> list[str]:
 
 
 def _plain(field: Any) -> str:
-    value = field.get_default(call_default_factory=True)
+    return _shown(field.get_default(call_default_factory=True))
+
+
+def _shown(value: object) -> str:
     return (
         "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
     )

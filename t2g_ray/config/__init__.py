@@ -1,4 +1,4 @@
-"""YAML and overrides -> frozen settings. Imports nothing of the project, and nothing heavy.
+"""YAML and overrides -> frozen settings. Imports nothing heavy.
 
 The modules mirror the packages that read them; these are the names for other packages to use.
 """

@@ -57,7 +57,8 @@ class AlgorithmConfig(Section):
     """Weight of the entropy bonus, which is subtracted from the loss."""
     parity_tolerance: float | None = Field(default=None, gt=0)
     """Largest mean |log-prob difference| in nats between sampler and learner on the same weights;
-    when not given, 1e-5 where both compute in fp32, else 0.05."""
+    when not given, 1e-5 where both compute in fp32 (on GPUs, whose attention multiplies in TF32,
+    0.00625), else 0.05."""
     stale_parity_tolerance: float = Field(default=0.5, gt=0)
     """The same for tokens that weights of earlier steps wrote (max_staleness above 0): further away
     than a policy moves in so many steps."""

@@ -47,6 +47,9 @@ class RolloutConfig(Section):
     """Share of a GPU that one engine may use."""
     max_sequences: int = Field(default=256, ge=1)
     """Completions that one engine writes at a time."""
+    pass_tokens: int = Field(default=4096, ge=1)
+    """Most tokens that one pass of the model computes, those of the oldest groups first; never
+    fewer than the longest prompt with its answer."""
     draft_tokens: int | None = Field(default=None, ge=0, le=64)
     """Tokens of a record's own graph that the engine guesses and checks in one pass of the model
     (speculative decoding); the tokens are distributed as without. 24 on CPUs when not given; not

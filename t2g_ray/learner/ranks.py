@@ -6,9 +6,15 @@ import importlib
 import os
 from collections.abc import Mapping
 
+from t2g_ray.run.device.check import check_process
+
 
 def join_ranks(*, rank: int, num_ranks: int, address: str, port: int, is_cpu: bool) -> None:
-    """Set up torch.distributed and DeepSpeed: Gloo on CPUs, on GPUs NCCL as well."""
+    """Set up torch.distributed and DeepSpeed: Gloo on CPUs, on GPUs NCCL as well.
+
+    Raises DeviceError where this process cannot compute on what it is for.
+    """
+    check_process("cpu" if is_cpu else "cuda")
     if is_cpu:
         os.environ["DS_ACCELERATOR"] = "cpu"
         # Without this Muon's update is compiled at its first call, which takes minutes here.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from t2g_ray.graph.constrained import close_graph, graph_grammar
 from t2g_ray.model.tokenizer import load_tokenizer
 from t2g_ray.prompts.messages import fitting_prompts
+from t2g_ray.run.device.installed import installed_device
 from t2g_ray.types import Completion, Prompt, Record
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def generate_texts(
 
 
 def local_spec(model: str, *, max_prompt_tokens: int, max_new_tokens: int) -> EngineSpec:
-    """An engine for this machine: its first GPU, else all its cores.
+    """An engine for this machine: its first GPU, or with the CPU set all its cores.
 
     The context is no longer than asked for, and never longer than the model's positions. Raises
     ValueError when the completions alone exceed that.
@@ -108,7 +109,7 @@ def local_spec(model: str, *, max_prompt_tokens: int, max_new_tokens: int) -> En
             f"max_new_tokens must be below the {max_positions} positions of {model}, found "
             f"{max_new_tokens}; lower it"
         )
-    num_gpus = min(1, torch.cuda.device_count())
+    num_gpus = int(installed_device() == "cuda")
     own_dtype = str(config.dtype or torch.float32).removeprefix("torch.")
     return EngineSpec(
         model=model,

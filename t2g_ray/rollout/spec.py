@@ -11,15 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from t2g_ray.config import GrpoConfig
+from t2g_ray.run.device.check import check_process
 from t2g_ray.vllm_private.engine import check_passes_in_turn
 from t2g_ray.vllm_private.parts import check_private_parts
 
 CPU_BLOCK_SIZE = 32
 """Tokens of a block of the KV cache on a CPU. A group shares the full blocks of its prompt, and
 many prompts are shorter than vLLM's default of 128."""
-
-PASS_TOKENS = 4096
-"""Most tokens that one pass of the model computes, unless something else is asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +40,7 @@ class EngineSpec:
     draft_tokens: int = 0
     """Tokens of a likely answer that one pass of the model checks; 0: tokens are written one by
     one."""
-    pass_tokens: int = PASS_TOKENS
+    pass_tokens: int = 4096
     """Most tokens that one pass of the model computes, those of the oldest groups first."""
     more: Mapping[str, Any] = field(default_factory=dict)
 
@@ -134,10 +132,12 @@ def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
 def start_vllm(spec: EngineSpec) -> Any:
     """vLLM's LLMEngine in this process, which offers the project's weight transfer.
 
-    Raises PrivatePartsMissing: before anything is loaded, or by a worker once its model is; and
+    Raises DeviceError where the installed set or the process has not what the spec computes on;
+    PrivatePartsMissing: before anything is loaded, or by a worker once its model is; and
     ValueError for an engine that takes weights and would have passes under way meanwhile.
     """
     is_cpu = spec.gpus == 0
+    check_process("cpu" if is_cpu else "cuda")
     # In process: no serialisation between scheduler and model, and one process to watch.
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
@@ -170,12 +170,6 @@ def start_vllm(spec: EngineSpec) -> Any:
     return engine
 
 
-ASYNC_PASS_TOKENS = 1024
-"""For CPUs, where the time of a pass grows with its tokens: while an engine has groups of two
-steps, large passes would let the younger ones slow down the older ones that the learner waits for.
-"""
-
-
 def rollout_spec(
     config: GrpoConfig, model: str, *, sampler: int = 0, load_weights: bool = False
 ) -> EngineSpec:
@@ -183,7 +177,6 @@ def rollout_spec(
     rollout = config.rollout
     # An evaluation may allow longer answers than training does.
     max_new_tokens = max(config.sampling.max_new_tokens, config.eval.max_new_tokens or 0)
-    is_async_on_cpu = config.max_staleness > 0 and not rollout.gpus
     return EngineSpec(
         model=model,
         dtype=rollout.dtype,
@@ -198,7 +191,7 @@ def rollout_spec(
         sampler=sampler,
         load_weights=load_weights,
         draft_tokens=rollout.num_guessed,
-        pass_tokens=ASYNC_PASS_TOKENS if is_async_on_cpu else PASS_TOKENS,
+        pass_tokens=rollout.pass_tokens,
         more=rollout.engine,
     )
 

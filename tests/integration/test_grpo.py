@@ -244,7 +244,7 @@ def test_a_missing_data_file_is_named_before_an_actor_starts(
 def test_gpus_that_are_not_there_are_refused_at_once(wavering_model: Path, tmp_path: Path) -> None:
     started = time.monotonic()
     config = grpo_config(tmp_path / "run", wavering_model, rollout={"gpus": 2})
-    with pytest.raises(PlacementError, match=r"2 GPUs asked for .* available: node 0: 0"):
+    with pytest.raises(PlacementError, match=r"3 GPUs asked for .* available: node 0: 0"):
         run_grpo(config)
     assert time.monotonic() - started < 10
     assert actors_of(tmp_path / "run") == []

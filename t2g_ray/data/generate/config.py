@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from t2g_ray.config import EMBEDDED, Folder, Section, Seed
+from t2g_ray.config.device.settle import DeviceConfig
 from t2g_ray.config.section import EngineArguments
 from t2g_ray.prompts.settings import PromptSettings, read_prompt_settings
 
@@ -146,7 +147,7 @@ class AugmentConfig(Section):
     """Copies in which names are replaced by others of their type, in text and graph."""
 
 
-class GenerateConfig(Section):
+class GenerateConfig(DeviceConfig):
     """Texts -> records with graphs, and reasoning where a reasoner is named."""
 
     run_dir: Folder

@@ -75,7 +75,7 @@ def make_card(config: GenerateConfig, records: Sequence[Record], tally: Tally) -
 
 
 def _settings(config: GenerateConfig) -> dict[str, Any]:
-    settings = config.model_dump(mode="json", exclude={"run_dir"})
+    settings = config.model_dump(mode="json", exclude={"run_dir", "device"})
     for name in ("teacher", "reasoner"):
         settings[name] = {k: v for k, v in settings[name].items() if k not in UNTOLD}
     return settings

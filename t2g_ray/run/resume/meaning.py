@@ -29,6 +29,7 @@ MAY_CHANGE = frozenset(
         "tensorboard",
         "sync",
         # What the work is spread over, and how it is cut.
+        "device",
         "colocate",
         "rollout.actors",
         "rollout.threads",
@@ -37,6 +38,7 @@ MAY_CHANGE = frozenset(
         "rollout.kv_cache_gib",
         "rollout.gpu_memory_utilization",
         "rollout.max_sequences",
+        "rollout.pass_tokens",
         "reward.actors",
         "learner.threads",
         "learner.gpus",

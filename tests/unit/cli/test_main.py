@@ -138,7 +138,7 @@ def test_plan_refuses_at_once_what_does_not_fit_here(
     assert time.monotonic() - started_s < 10
     assert result.exit_code == 2
     assert "rollout/0: 1 CPU, 1000 GPU" in result.stdout
-    assert "1000 GPUs asked for" in result.stderr
+    assert "1001 GPUs asked for" in result.stderr
 
 
 def test_plan_knows_both_stages_and_explains_the_one_that_was_meant(tmp_path: Path) -> None:

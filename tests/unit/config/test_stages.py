@@ -86,7 +86,7 @@ def test_a_shared_device_is_shared_by_parts(colocate: str) -> None:
 
     assert shared(0.5, 0.5).colocate == colocate
     assert shared(0, 0, ranks=1).colocate == colocate  # on CPUs
-    for engine, rank in ((1, 1), (0.5, 0), (0, 0.5), (0.6, 0.5)):
+    for engine, rank in ((1, 1), (0.5, 1), (0.6, 0.5)):
         with pytest.raises(ConfigError, match=r"needs parts of one GPU.*set rollout\.gpus=0\.5"):
             shared(engine, rank)
     with pytest.raises(ConfigError, match=r"each engine beside a learner rank.*actors=2.*ranks=1"):
@@ -96,4 +96,4 @@ def test_a_shared_device_is_shared_by_parts(colocate: str) -> None:
 def test_parts_of_a_device_are_not_taken_without_saying_how_it_is_shared() -> None:
     assert build(rollout={"gpus": 1}, learner={"gpus": 1}).colocate == "off"
     with pytest.raises(ConfigError, match=r"need colocate=time .*found colocate=off with rollout"):
-        build(rollout={"gpus": 0.5}, learner={"gpus": 0.5})
+        build(rollout={"gpus": 0.5}, learner={"gpus": 0.5}, colocate="off")

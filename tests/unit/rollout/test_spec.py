@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from t2g_ray.config import GrpoConfig, build_config
 from t2g_ray.rollout.spec import (
-    ASYNC_PASS_TOKENS,
     CPU_BLOCK_SIZE,
-    PASS_TOKENS,
     EngineSpec,
     Sampling,
     engine_arguments,
     rollout_spec,
     sampling_parameters,
+    start_vllm,
 )
+from t2g_ray.run.device.check import DeviceError
 
 
 def spec(**tree: Any) -> EngineSpec:
@@ -31,9 +32,19 @@ def test_the_longest_answer_of_training_and_evaluation_fits_after_the_longest_pr
 
 
 def test_passes_are_small_where_steps_overlap_on_a_cpu() -> None:
-    assert spec().pass_tokens == PASS_TOKENS
-    assert spec(max_staleness=1).pass_tokens == ASYNC_PASS_TOKENS
-    assert spec(max_staleness=1, rollout={"gpus": 1}).pass_tokens == PASS_TOKENS
+    assert spec().pass_tokens == 4096
+    assert spec(max_staleness=1).pass_tokens == 1024
+    assert spec(max_staleness=1, rollout={"pass_tokens": 2000}).pass_tokens == 2000
+    assert spec(max_staleness=1, rollout={"gpus": 1}).pass_tokens == 8192
+
+
+def test_an_engine_starts_on_the_device_of_the_installed_set_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for installed, gpus, advice in (("cuda", 0, "DEVICE=cpu"), ("cpu", 1, "DEVICE=gpu")):
+        monkeypatch.setattr("t2g_ray.run.device.check.installed_device", lambda i=installed: i)
+        with pytest.raises(DeviceError, match=f"make setup {advice}"):
+            start_vllm(replace(spec(), gpus=gpus))
 
 
 def test_cpus_and_gpus_are_asked_for_what_they_have() -> None:

@@ -163,7 +163,7 @@ def spec_of(draft_tokens: int) -> EngineSpec:
         max_model_len=16,
         max_sequences=4,
         threads=1,
-        gpus=1,  # leaves the process's environment for CPUs alone
+        gpus=0,
         tensor_parallel=1,
         kv_cache_gib=1,
         gpu_memory_utilization=0.5,
@@ -186,6 +186,8 @@ def test_an_engine_does_not_start_where_a_part_is_missing(
 ) -> None:
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     monkeypatch.setenv("VLLM_LOGGING_LEVEL", "WARNING")
+    for variable in ("VLLM_CPU_KVCACHE_SPACE", "VLLM_CPU_OMP_THREADS_BIND", "OMP_NUM_THREADS"):
+        monkeypatch.setenv(variable, "1")  # put back afterwards
     monkeypatch.delattr(f"{owner}.{name}")
     # There is no such model: nothing was loaded before the check.
     with pytest.raises(PrivatePartsMissing, match=f"without {re.escape(owner)}.{name} "):

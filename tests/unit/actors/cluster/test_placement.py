@@ -80,7 +80,7 @@ def test_every_actor_finds_a_node_whichever_nodes_the_others_got(
 def test_gpus_that_do_not_exist_are_refused_with_requested_and_available() -> None:
     with pytest.raises(PlacementError) as caught:
         place(bundles_of(config(rollout={"actors": 2, "gpus": 2})), [{"CPU": 8.0}, {"CPU": 8.0}])
-    assert "4 GPUs asked for" in str(caught.value)
+    assert "5 GPUs asked for" in str(caught.value)
     assert "node 0: 0, node 1: 0" in str(caught.value)
     assert "rollout/0 with 2 GPUs found no node" in str(caught.value)
     assert "Lower" in str(caught.value)
@@ -144,5 +144,5 @@ def test_the_plan_says_how_much_of_a_small_machine_each_actor_gets() -> None:
     assert fit_line(asked, [{"CPU": 8.0}]) == "5 actors fit on 1 nodes"
     line = fit_line(asked, [{"CPU": 2.0}, {"CPU": 2.0}])
     assert line == "5 actors fit on 2 nodes, each with 63% of the CPUs it asks for"
-    with pytest.raises(PlacementError, match="2 GPUs asked for"):
+    with pytest.raises(PlacementError, match="3 GPUs asked for"):
         fit_line(config(rollout={"gpus": 2}), [{"CPU": 8.0}])

@@ -1,0 +1,1 @@
+"""The device -> the settings that follow from it, beneath those that were written."""

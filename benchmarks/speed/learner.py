@@ -182,7 +182,7 @@ def _attention_padding(micros: Sequence[MicroBatch]) -> float:
         if micro.packing is None:
             laid_out += micro.num_slots * micro.token_ids.shape[1]
         else:
-            laid_out += sum(call.num_pairs for call in micro.packing.calls)
+            laid_out += sum(call.num_pairs for call in micro.packing.padded.calls)
     return 1 - real / laid_out
 
 

@@ -68,6 +68,14 @@ class LearnerConfig(Section):
     packing: bool = True
     """Pack rows where the model allows it: no padding, and each prompt once for all completions of
     its group. Otherwise padded rows of prompt and completion are computed."""
+    attention: Literal["padded", "varlen"] = "padded"
+    """How attention reads packed rows: `padded` lays sequences of similar length side by side with
+    a mask; `varlen` reads them where they are, without mask or padding, with flash attention's
+    kernels on GPUs (in bfloat16). On CPUs `varlen` is for tests, and slower."""
+    head_chunk_mib: int = Field(default=64, ge=1)
+    """MiB of logits (fp32) computed at a time. The gradient of the vocabulary matrix is read and
+    written once for each such chunk, so larger ones are faster on GPUs; peak memory takes
+    three to four times a chunk."""
     lora: LoraConfig = LoraConfig()
     """Adapters; samplers and the exported model get them merged into the weights."""
     optimizer: OptimizerConfig = OptimizerConfig()

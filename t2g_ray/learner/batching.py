@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 
-from t2g_ray.model.packing import Packing, Segment, pack
+from t2g_ray.model.packing import Packing, Segment
 from t2g_ray.types import IntArray, Sample
 
 PAD_ID = 0
@@ -182,7 +182,7 @@ def _rows(samples: Sequence[Trainable], is_packed: bool) -> dict[str, Any]:
     return {
         "token_ids": token_ids,
         "segments": tuple(segments),
-        "packing": pack(segments) if is_packed else None,
+        "packing": Packing(segments=tuple(segments)) if is_packed else None,
         "predictor": predictor,
         "targets": torch.cat([torch.from_numpy(s.completion_ids).long() for s in samples]),
         "sample_of": torch.arange(len(samples)).repeat_interleave(counts),

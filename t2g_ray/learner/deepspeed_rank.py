@@ -60,6 +60,7 @@ class DeepSpeedRank:
 
     def __init__(self, spec: RankSpec, *, is_start_kept: bool = False) -> None:
         import deepspeed
+        from deepspeed.accelerator import get_accelerator
 
         from t2g_ray.model.policy import load_policy
 
@@ -69,14 +70,18 @@ class DeepSpeedRank:
         lora = spec.config.lora
         self.dtype: torch.dtype = getattr(torch, spec.config.dtype)
         policy, self._tokenizer = load_policy(spec.model, dtype=self.dtype)
+        # What DeepSpeed chooses for LOCAL_RANK 0. Probes then see what training computes.
+        self.device = torch.device(get_accelerator().device_name(0))
+        if spec.config.zero_stage < 3:
+            torch.nn.Module.to(policy, self.device)
         check_head(policy)
         self._start = digest_of_policy(policy) if is_start_kept or lora.rank else None
         if spec.config.gradient_checkpointing:
             policy.gradient_checkpointing_enable()
-        self.is_packed = spec.config.packing and _is_packed(policy)
+        self.is_packed = spec.config.packing and _is_packed(policy, spec.config, self.device)
         if lora.rank:
             add_adapters(policy, lora, seed=spec.seed)
-        module = TokenLogProbs(policy)
+        module = TokenLogProbs(policy, chunk_mib=spec.config.head_chunk_mib)
         tag_for_muon(policy)
         self.engine: Any = deepspeed.initialize(
             model=module,
@@ -88,7 +93,6 @@ class DeepSpeedRank:
             # Not before: DeepSpeed makes its first gradients in bf16.
             add_up_in_float32(policy)
         self._peak_lrs = [group["lr"] for group in self.engine.optimizer.param_groups]
-        self.device = torch.device(self.engine.device)
         if spec.config.optimizer.name == "muon" and self.device.type == "cpu":
             orthogonalise_in_float32()
 
@@ -219,9 +223,9 @@ class DeepSpeedRank:
         dist.barrier()
 
 
-def _is_packed(policy: PreTrainedModel) -> bool:
+def _is_packed(policy: PreTrainedModel, config: LearnerConfig, device: torch.device) -> bool:
     """Switch the policy to packed rows where it can read them; log the reason where it cannot."""
-    reason = enable_packing(policy)
+    reason = enable_packing(policy, config.attention, device)
     if reason is not None:
         _log.warning("%s computes padded rows: %s", type(policy).__name__, reason)
     return reason is None

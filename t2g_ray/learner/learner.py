@@ -62,7 +62,11 @@ class Learner(DeepSpeedRank):
         self._reference: ReferencePolicy | None = None
         if algorithm.kl_coef and not spec.config.lora.rank:
             self._reference = ReferencePolicy(
-                spec.model, dtype=self.dtype, device=self.device, is_packed=self.is_packed
+                spec.model,
+                spec.config,
+                dtype=self.dtype,
+                device=self.device,
+                is_packed=self.is_packed,
             )
 
     def sampler_tensors(self, version: int) -> Iterator[tuple[str, torch.Tensor]]:

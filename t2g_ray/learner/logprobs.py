@@ -16,8 +16,8 @@ from transformers import PreTrainedModel
 from t2g_ray.learner.batching import MicroBatch
 from t2g_ray.model.probe import TOLERANCE, relative_difference
 
-CHUNK_ELEMENTS = 1 << 24
-"""Logits computed at a time: 64 MiB in fp32."""
+CHUNK_MIB = 64
+"""Logits computed at a time, in fp32."""
 
 
 class _ChunkedLogProb(torch.autograd.Function):
@@ -25,9 +25,13 @@ class _ChunkedLogProb(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, scale: float
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        targets: torch.Tensor,
+        scale: float,
+        chunk: int,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        chunk = max(1, CHUNK_ELEMENTS // weight.shape[0])
         logprobs, entropies = [], []
         for h, target in zip(hidden.split(chunk), targets.split(chunk), strict=True):
             log_p = torch.log_softmax((h @ weight.T).float() * scale, dim=-1)
@@ -42,7 +46,7 @@ class _ChunkedLogProb(torch.autograd.Function):
     @staticmethod
     def backward(
         ctx: Any, grad: torch.Tensor | None, grad_entropy: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor, None, None]:
+    ) -> tuple[torch.Tensor | None, ...]:
         hidden, weight, targets = ctx.saved_tensors
         if grad is None:
             grad = torch.zeros(len(targets), device=targets.device)
@@ -61,7 +65,7 @@ class _ChunkedLogProb(torch.autograd.Function):
             d_typed = d_logits.to(weight.dtype)
             grad_hidden[part] = d_typed @ weight
             grad_weight += (d_typed.T @ h).float()
-        return grad_hidden, grad_weight.to(weight.dtype), None, None
+        return grad_hidden, grad_weight.to(weight.dtype), None, None, None
 
 
 def _entropy_slopes(logits: torch.Tensor) -> torch.Tensor:
@@ -72,15 +76,27 @@ def _entropy_slopes(logits: torch.Tensor) -> torch.Tensor:
     return p.mul_(log_p.sum(-1, keepdim=True)).sub_(log_p)
 
 
+def chunk_tokens(vocabulary: int, chunk_mib: float) -> int:
+    """Tokens whose logits take this many MiB in fp32, at least one."""
+    return max(1, int(chunk_mib * 2**20) // (4 * vocabulary))
+
+
 def chunked_logprobs(
-    hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, *, temperature: float
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    temperature: float,
+    chunk_mib: float = CHUNK_MIB,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probs and entropies, [K] each, in nats, of the distribution at this temperature.
 
-    `hidden` [K, D], `weight` [V, D], `targets` [K].
+    `hidden` [K, D], `weight` [V, D], `targets` [K]. The size of a chunk changes results by
+    rounding alone.
     """
     apply: Any = _ChunkedLogProb.apply
-    logprobs, entropies = apply(hidden, weight, targets, 1.0 / temperature)
+    chunk = chunk_tokens(weight.shape[0], chunk_mib)
+    logprobs, entropies = apply(hidden, weight, targets, 1.0 / temperature, chunk)
     return logprobs, entropies
 
 
@@ -90,9 +106,10 @@ class TokenLogProbs(nn.Module):
     The one module that the learner trains, so that DeepSpeed sees a plain forward.
     """
 
-    def __init__(self, policy: PreTrainedModel) -> None:
+    def __init__(self, policy: PreTrainedModel, *, chunk_mib: float = CHUNK_MIB) -> None:
         super().__init__()
         self.policy = policy
+        self._chunk_mib = chunk_mib
 
     def forward(self, micro: MicroBatch, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probs and entropies of the micro-batch's trained tokens, [K] each.
@@ -107,7 +124,13 @@ class TokenLogProbs(nn.Module):
         states = self.policy.base_model(input_ids=micro.token_ids, use_cache=False, **packing)
         hidden = states.last_hidden_state.flatten(0, 1)[micro.predictor]
         head = self.policy.get_output_embeddings()
-        return chunked_logprobs(hidden, head.weight, micro.targets, temperature=temperature)
+        return chunked_logprobs(
+            hidden,
+            head.weight,
+            micro.targets,
+            temperature=temperature,
+            chunk_mib=self._chunk_mib,
+        )
 
 
 @torch.no_grad()

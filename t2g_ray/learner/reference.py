@@ -10,6 +10,7 @@ import torch
 import xxhash
 from torch import nn
 
+from t2g_ray.config import LearnerConfig
 from t2g_ray.learner.batching import MicroBatch
 from t2g_ray.learner.logprobs import TokenLogProbs
 from t2g_ray.model.packed_attention import enable_packing
@@ -21,15 +22,23 @@ class ReferencePolicy:
     layout."""
 
     def __init__(
-        self, model: str, *, dtype: torch.dtype, device: torch.device, is_packed: bool
+        self,
+        model: str,
+        config: LearnerConfig,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        is_packed: bool,
     ) -> None:
         from t2g_ray.model.policy import load_policy
 
         policy, _ = load_policy(model, dtype=dtype)
         if is_packed:
-            enable_packing(policy)  # as it was for the same model on this rank
+            # As it was for the same model on this rank.
+            enable_packing(policy, config.attention, device)
         policy.eval()
-        self._module = TokenLogProbs(policy).requires_grad_(False).to(device)
+        module = TokenLogProbs(policy, chunk_mib=config.head_chunk_mib)
+        self._module = module.requires_grad_(False).to(device)
 
     @torch.no_grad()
     def logprobs(self, micro: MicroBatch, temperature: float) -> torch.Tensor:

@@ -35,6 +35,8 @@ unit/data/importers/tokens/test_tags.py: its error for a row that is wrong
     t2g_ray.data.importers.row
 unit/grpo/test_loop.py: interfaces; the stages that are made up there have them
     t2g_ray.grpo.stages
+unit/model/attention/test_reference.py: lengths and an interface, which the definition has
+    t2g_ray.model.attention.kernel
 unit/report/test_run_page.py: files of a run that are whole, damaged or missing
     t2g_ray.report.load
 unit/rewards/test_custom.py: runs in child processes, which that test starts

@@ -20,6 +20,8 @@ ON_CUDA: Settings = {
     "rollout.dtype": "bfloat16",
     # Activations are most of a learner's memory; computing them twice costs a third of a step.
     "learner.gradient_checkpointing": True,
+    # The gradient of the vocabulary matrix costs traffic once a chunk of logits.
+    "learner.head_chunk_mib": 512,
     # A pass of a GPU takes as long for a few sequences as for many: what lies between the sizes
     # that vLLM itself takes for cards below and above 70 GiB.
     "rollout.max_sequences": 512,
@@ -42,7 +44,14 @@ def follows(device: Device, written: Settings) -> dict[str, object]:
     is_stale = _number(written, "max_staleness") > 0
     if device == "cpu":
         return {"rollout.pass_tokens": STALE_PASS_TOKENS} if is_stale else {}
-    return {**ON_CUDA, **_gpus_of_teachers(written), **_gpus(written, is_stale)}
+    shares = _gpus(written, is_stale)
+    return {**ON_CUDA, **_attention(written), **_gpus_of_teachers(written), **shares}
+
+
+def _attention(written: Settings) -> dict[str, object]:
+    """Kernels without padding compute in half precision only."""
+    dtype = written.get("learner.dtype", ON_CUDA["learner.dtype"])
+    return {} if dtype == "float32" else {"learner.attention": "varlen"}
 
 
 def _gpus_of_teachers(written: Settings) -> dict[str, object]:

@@ -45,6 +45,8 @@ MAY_CHANGE = frozenset(
         "learner.token_budget",
         "learner.gradient_checkpointing",
         "learner.packing",
+        "learner.attention",
+        "learner.head_chunk_mib",
         # How far a step goes: read anew at every step.
         "learner.optimizer.lr",
         "learner.optimizer.muon_lr",

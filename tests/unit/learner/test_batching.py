@@ -120,7 +120,7 @@ def test_a_completion_alone_with_its_prompt_is_one_segment() -> None:
     packed = collate([sample(0, [1, 2], [3, 4, 5], 1.0)], is_packed=True)
     assert packed.segments == (Segment(start=0, length=4),)
     assert packed.packing is not None
-    assert packed.packing.calls[0].mask is None
+    assert packed.packing.padded.calls[0].mask is None
 
 
 @pytest.mark.parametrize("is_packed", [True, False])

@@ -12,8 +12,7 @@ import transformers
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from t2g_ray.learner import logprobs
-from t2g_ray.learner.logprobs import check_head, chunked_logprobs
+from t2g_ray.learner.logprobs import check_head, chunk_tokens, chunked_logprobs
 
 
 def inputs(num_tokens: int, num_words: int, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
@@ -24,6 +23,10 @@ def inputs(num_tokens: int, num_words: int, dtype: torch.dtype) -> tuple[torch.T
     return hidden.requires_grad_(), weight.requires_grad_(), targets
 
 
+def mib(elements: int) -> float:
+    return 4 * elements / 2**20
+
+
 def gradients(value: torch.Tensor, *leaves: torch.Tensor) -> tuple[torch.Tensor, ...]:
     scale = torch.linspace(-1, 2, len(value))
     return torch.autograd.grad((value * scale).sum(), leaves)
@@ -32,11 +35,12 @@ def gradients(value: torch.Tensor, *leaves: torch.Tensor) -> tuple[torch.Tensor,
 @pytest.mark.parametrize("chunk_elements", [1, 3 * 29, 1 << 20])
 @pytest.mark.parametrize("temperature", [0.6, 1.0, 1.3])
 def test_chunks_equal_the_whole_softmax_and_its_gradients(
-    monkeypatch: pytest.MonkeyPatch, chunk_elements: int, temperature: float
+    chunk_elements: int, temperature: float
 ) -> None:
-    monkeypatch.setattr(logprobs, "CHUNK_ELEMENTS", chunk_elements)
     hidden, weight, targets = inputs(11, 29, torch.float32)
-    found, entropies = chunked_logprobs(hidden, weight, targets, temperature=temperature)
+    found, entropies = chunked_logprobs(
+        hidden, weight, targets, temperature=temperature, chunk_mib=mib(chunk_elements)
+    )
     log_p = torch.log_softmax(hidden @ weight.T / temperature, dim=-1)
     expected = log_p.gather(-1, targets[:, None])[:, 0]
     # Log-probs reach -8, where one unit in the last place of fp32 is 1e-6.
@@ -68,16 +72,49 @@ def test_bf16_weights_get_bf16_gradients_and_fp32_logprobs() -> None:
 
 @pytest.mark.parametrize("chunk_elements", [1, 3 * 29, 1 << 20])
 def test_the_gradient_of_the_entropy_is_that_of_the_whole_softmax(
-    monkeypatch: pytest.MonkeyPatch, chunk_elements: int
+    chunk_elements: int,
 ) -> None:
-    monkeypatch.setattr(logprobs, "CHUNK_ELEMENTS", chunk_elements)
     hidden, weight, targets = inputs(11, 29, torch.float32)
-    found, entropies = chunked_logprobs(hidden, weight, targets, temperature=0.8)
+    found, entropies = chunked_logprobs(
+        hidden, weight, targets, temperature=0.8, chunk_mib=mib(chunk_elements)
+    )
     log_p = torch.log_softmax(hidden @ weight.T / 0.8, dim=-1)
     expected = log_p.gather(-1, targets[:, None])[:, 0] - 2 * (log_p.exp() * log_p).sum(-1)
     ours = gradients(found + 2 * entropies, hidden, weight)
     for mine, theirs in zip(ours, gradients(expected, hidden, weight), strict=True):
         assert torch.allclose(mine, theirs, rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 2**-7)])
+def test_the_size_of_a_chunk_changes_results_by_rounding_alone(
+    dtype: torch.dtype, tolerance: float
+) -> None:
+    hidden, weight, targets = inputs(64, 29, dtype)
+    results = []
+    for chunk in (1, 7, 64):
+        found, entropies = chunked_logprobs(
+            hidden, weight, targets, temperature=0.9, chunk_mib=mib(chunk * 29)
+        )
+        results.append((found, entropies, *gradients(found - entropies, hidden, weight)))
+    for other in results[1:]:
+        for mine, theirs in zip(results[0], other, strict=True):
+            # Rows of a gradient differ in size, so a difference is measured against the largest.
+            assert (mine - theirs).abs().max() <= tolerance * theirs.abs().max()
+
+
+def test_the_gradient_of_the_vocabulary_is_added_up_in_fp32_over_chunks_of_bf16() -> None:
+    # 1,000 equal gradients: a sum kept in bf16 stops growing at 256 times one of them.
+    hidden = torch.ones(1000, 1, dtype=torch.bfloat16)
+    weight = torch.zeros(2, 1, dtype=torch.bfloat16, requires_grad=True)
+    targets = torch.zeros(1000, dtype=torch.long)
+    found, _ = chunked_logprobs(hidden, weight, targets, temperature=1.0, chunk_mib=mib(2))
+    (gradient,) = torch.autograd.grad(found.sum(), weight)
+    assert gradient.flatten().tolist() == [500.0, -500.0]
+
+
+def test_a_chunk_holds_the_tokens_whose_logits_fit() -> None:
+    assert [chunk_tokens(151_936, mib) for mib in (64, 512, 1024)] == [110, 883, 1766]
+    assert chunk_tokens(151_936, 0.1) == 1
 
 
 class LargestTensor(TorchDispatchMode):
@@ -106,12 +143,13 @@ def saved_elements() -> Iterator[list[int]]:
         yield sizes
 
 
-def test_no_tensor_of_tokens_times_vocabulary_is_ever_made(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_tensor_of_tokens_times_vocabulary_is_ever_made() -> None:
     num_tokens, num_words = 64, 300
-    monkeypatch.setattr(logprobs, "CHUNK_ELEMENTS", 4 * num_words)
     hidden, weight, targets = inputs(num_tokens, num_words, torch.float32)
     with LargestTensor() as seen, saved_elements() as saved:
-        found, _ = chunked_logprobs(hidden, weight, targets, temperature=1.0)
+        found, _ = chunked_logprobs(
+            hidden, weight, targets, temperature=1.0, chunk_mib=mib(4 * num_words)
+        )
         gradients(found, hidden, weight)
     # The largest is the vocabulary matrix itself; the logits of all tokens would be 19,200.
     assert seen.largest == weight.numel() == 2400

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from t2g_ray.config import LearnerConfig
 from t2g_ray.learner.batching import collate
 from t2g_ray.learner.logprobs import TokenLogProbs
 from t2g_ray.learner.reference import ReferencePolicy, check_same_start, digest_of_policy
@@ -22,7 +23,9 @@ CPU = torch.device("cpu")
 def reference_of(folder: Path, *, seed: int) -> ReferencePolicy:
     tokenizer = build_tokenizer()
     save_policy(build_tiny_policy(tokenizer, seed=seed), tokenizer, folder)
-    return ReferencePolicy(str(folder), dtype=torch.float32, device=CPU, is_packed=True)
+    return ReferencePolicy(
+        str(folder), LearnerConfig(), dtype=torch.float32, device=CPU, is_packed=True
+    )
 
 
 def test_a_reference_gives_the_log_probs_of_its_policy_without_gradient(tmp_path: Path) -> None:

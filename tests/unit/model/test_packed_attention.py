@@ -14,7 +14,16 @@ from transformers import PreTrainedModel
 
 from t2g_ray.learner.batching import collate, cut
 from t2g_ray.learner.logprobs import TokenLogProbs
-from t2g_ray.model.packed_attention import NAME, NotPackedError, enable_packing
+from t2g_ray.model import packed_attention
+from t2g_ray.model.attention.choice import NoKernelError
+from t2g_ray.model.attention.reference import ReferenceKernel
+from t2g_ray.model.packed_attention import (
+    NAME,
+    NAMES,
+    AttentionName,
+    NotPackedError,
+    enable_packing,
+)
 from t2g_ray.types import Sample
 
 SIZES: dict[str, Any] = {
@@ -102,14 +111,18 @@ def assert_equal(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor])
 
 
 @pytest.mark.parametrize("kind", PACKED)
-@pytest.mark.parametrize("layout", ["packed", "recomputed", "joined"])
-def test_both_layouts_equal_the_model_read_one_sample_at_a_time(kind: str, layout: str) -> None:
+@pytest.mark.parametrize(
+    "layout", ["packed", "recomputed", "varlen", "varlen recomputed", "joined"]
+)
+def test_all_layouts_equal_the_model_read_one_sample_at_a_time(kind: str, layout: str) -> None:
     policy = policy_of(kind, PACKED[kind])
     expected = read_alone(policy)
     wanted = gradients(policy, expected)
     if layout != "joined":
-        assert enable_packing(policy) is None
-    if layout == "recomputed":
+        attention: AttentionName = "varlen" if "varlen" in layout else "padded"
+        assert enable_packing(policy, attention) is None
+        assert policy.config._attn_implementation == NAMES[attention]
+    if "recomputed" in layout:
         policy.gradient_checkpointing_enable()
         policy.train()
     found, _ = TokenLogProbs(policy)(collate(samples(), is_packed=layout != "joined"), 0.7)
@@ -127,21 +140,51 @@ def test_other_models_are_refused_with_the_reason_and_compute_padded_rows(kind: 
     assert torch.allclose(found, expected, rtol=0, atol=1e-5)
 
 
-def test_a_model_whose_attention_takes_more_than_queries_and_keys_fails_the_probe() -> None:
+@pytest.mark.parametrize("attention", ["padded", "varlen"])
+def test_a_model_whose_attention_takes_more_than_queries_and_keys_fails_the_probe(
+    attention: AttentionName,
+) -> None:
     policy = policy_of("GptOss", {"layer_types": ["full_attention"] * 2, "head_dim": 8})
     ids = torch.arange(9)[None]
     before = policy(ids).logits
-    assert "its states differ by" in (enable_packing(policy) or "")
+    assert "its states differ by" in (enable_packing(policy, attention) or "")
     # It is left as it was.
     assert torch.equal(policy(ids).logits, before)
 
 
-def test_the_probe_allows_for_the_rounding_of_bf16() -> None:
+@pytest.mark.parametrize("attention", ["padded", "varlen"])
+def test_the_probe_allows_for_the_rounding_of_bf16(attention: AttentionName) -> None:
     policy = policy_of("Qwen2", PACKED["Qwen2"]).to(torch.bfloat16)
     expected = read_alone(policy)
-    assert enable_packing(policy) is None
+    assert enable_packing(policy, attention) is None
     found, _ = TokenLogProbs(policy)(collate(samples(), is_packed=True), 0.7)
     assert (found - expected).abs().mean() < 0.05
+
+
+def test_varlen_is_refused_where_the_learner_would_train_without_a_kernel() -> None:
+    policy = policy_of("Qwen3", PACKED["Qwen3"])
+    before = policy.config._attn_implementation
+    with pytest.raises(NoKernelError, match=r"learner.dtype is float32; set .*attention=padded"):
+        enable_packing(policy, "varlen", torch.device("cuda", 0))
+    assert policy.config._attn_implementation == before
+
+
+def test_varlen_is_refused_for_a_model_that_drops_out_in_attention() -> None:
+    with pytest.raises(NoKernelError, match=r"asks for dropout of 0\.1 in attention"):
+        enable_packing(policy_of("Qwen3", {"attention_dropout": 0.1}), "varlen")
+
+
+def test_varlen_computes_with_the_kernel_that_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = policy_of("Qwen3", PACKED["Qwen3"])
+    probed = list[tuple[Any, ...]]()
+    monkeypatch.setattr(
+        packed_attention, "check_kernel", lambda *given, **more: probed.append((given, more))
+    )
+    assert enable_packing(policy, "varlen") is None
+    given, more = probed[0]
+    assert isinstance(given[0], ReferenceKernel)
+    assert given[1:] == (torch.device("cpu"), torch.float32)
+    assert more == {"heads": (4, 2), "size": 8}
 
 
 @pytest.mark.parametrize("token_budget", [16, 20, 30])

@@ -37,6 +37,8 @@ class Case:
     zero_stage: Any = 0
     token_budget: int = 4096
     packing: bool = True
+    attention: Any = "padded"
+    head_chunk_mib: int = 64
     gradient_checkpointing: bool = False
     optimizer: Any = "adamw"
     algorithm: AlgorithmConfig = DEFAULT
@@ -63,6 +65,8 @@ ALONE = (
     Case("one piece"),
     Case("small pieces", token_budget=128),
     Case("recomputed layers", gradient_checkpointing=True),
+    Case("without padding in attention", attention="varlen"),
+    Case("small chunks of logits", head_chunk_mib=1),
     Case("joined rows", packing=False),
     Case("joined rows in small pieces", packing=False, token_budget=128),
     Case("all parts", algorithm=ALL_PARTS, like="all parts"),
@@ -85,6 +89,7 @@ TOGETHER = (
         "two ranks, all parts, ZeRO-3",
         zero_stage=3,
         token_budget=256,
+        attention="varlen",
         algorithm=ALL_PARTS,
         like="all parts",
     ),
@@ -168,6 +173,8 @@ def run_rank(
             zero_stage=case.zero_stage,
             token_budget=case.token_budget,
             packing=case.packing,
+            attention=case.attention,
+            head_chunk_mib=case.head_chunk_mib,
             gradient_checkpointing=case.gradient_checkpointing,
             lora=LoraConfig(rank=case.lora_rank),
             optimizer=OptimizerConfig(name=case.optimizer, lr=1e-3, warmup_steps=2, **changed),

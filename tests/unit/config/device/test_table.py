@@ -77,6 +77,13 @@ def test_what_was_written_says_how_gpus_are_shared(monkeypatch: pytest.MonkeyPat
         assert split(learner__gpus=2) == OWN
 
 
+def test_attention_without_padding_goes_with_the_precision_that_its_kernels_take() -> None:
+    key = "learner.attention"
+    assert follows("cuda", {})[key] == "varlen"
+    assert follows("cuda", {"learner.dtype": "bfloat16"})[key] == "varlen"
+    assert key not in follows("cuda", {"learner.dtype": "float32"})
+
+
 def test_an_engine_leaves_memory_only_to_a_rank_that_uses_it_at_the_same_time() -> None:
     key = "rollout.gpu_memory_utilization"
     assert follows("cuda", {"colocate": "share"})[key] == 0.4

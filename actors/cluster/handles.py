@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast
 
 import ray
 
@@ -24,6 +24,13 @@ class Ref(Generic[Result]):
 
     actor: str
     reference: ray.ObjectRef[Result]
+    where: str = ""
+    """The actor's device, as in "GPU 1 of node 10.0.0.5"; empty where it has none."""
+
+    @property
+    def who(self) -> str:
+        """The actor in words, for errors."""
+        return f"{self.actor} ({self.where})" if self.where else self.actor
 
     def as_argument(self) -> Result:
         """To be passed to another call: Ray waits for the value and hands it over."""
@@ -53,12 +60,23 @@ class Stream(Generic[Result]):
         return bool(self.reference.next_ready())
 
 
+class Held(Protocol):
+    """What is reserved for one actor alone."""
+
+    def release(self) -> None:
+        """Give it back."""
+
+
 @dataclass(frozen=True)
 class Handle(Generic[Actor]):
     """One actor. `name` is its role and number, as in "rollout/0"."""
 
     name: str
     actor: Any
+    where: str = ""
+    """Its device in words; empty where it has none."""
+    held: Held | None = None
+    """Given back when the actor is ended."""
 
     def call(
         self,
@@ -67,7 +85,7 @@ class Handle(Generic[Actor]):
         **keywords: Parameters.kwargs,
     ) -> Ref[Result]:
         """Begin a call; its result comes by the reference."""
-        return Ref(self.name, self._remote(method).remote(*arguments, **keywords))
+        return Ref(self.name, self._remote(method).remote(*arguments, **keywords), self.where)
 
     def call_apart(
         self,
@@ -78,7 +96,7 @@ class Handle(Generic[Actor]):
     ) -> list[Ref[Result]]:
         """`call` of a method that returns `num_results` results, with a reference for each."""
         remote = self._remote(method).options(num_returns=num_results)
-        return [Ref(self.name, one) for one in remote.remote(*arguments, **keywords)]
+        return [Ref(self.name, one, self.where) for one in remote.remote(*arguments, **keywords)]
 
     def stream(
         self,
@@ -102,6 +120,8 @@ class Handle(Generic[Actor]):
     def kill(self) -> None:
         """End the actor at once."""
         ray.kill(self.actor)
+        if self.held is not None:
+            self.held.release()
 
     def _remote(self, method: Callable[..., Any]) -> Any:
         return getattr(self.actor, method.__name__)

@@ -1,9 +1,9 @@
 """Configuration and cluster -> what each actor reserves, checked before anything starts.
 
-GPUs are reserved as asked. CPUs are shared where a machine has fewer than asked for: with
-max_staleness 0 samplers and learner take turns anyway, and a laptop must be able to run at all.
-Invariant: an actor whose reservation was granted here finds a node, whichever nodes Ray chose
-for the others.
+GPUs are reserved as asked, each actor on devices that are planned for it (devices.py). CPUs are
+shared where a machine has fewer than asked for: with max_staleness 0 samplers and learner take
+turns anyway, and a laptop must be able to run at all. Invariant: an actor whose reservation was
+granted here finds a node, whichever nodes Ray chose for those without a GPU.
 
 Nodes can be kept for a role: where some have a custom resource `learner`, `rollout` or `reward`,
 actors of that role run on those nodes only.
@@ -12,44 +12,59 @@ actors of that role run on those nodes only.
 from __future__ import annotations
 
 import logging
+import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private.state import available_resources_per_node
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from actors.cluster.devices import (
+    Demand,
+    Node,
+    PlacementError,
+    Slot,
+    device_table,
+    homes_of,
+    plan_devices,
+)
 from actors.cluster.handles import Ref
 from actors.cluster.waiting import results_of
 from t2g_ray.config import DeadlineConfig, GrpoConfig, StageConfig
 
-
-class PlacementError(ValueError):
-    """The cluster cannot hold what the configuration asks for."""
+_ROOM = 0.95
+"""Share of the CPUs that actors get; the rest is for the program and for Ray's own tasks."""
+_FREE_AGAIN_S = 5.0
+_LOOK_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Bundle:
-    """What one actor reserves. `role` is learner, rollout or reward."""
+class Placement:
+    """What is reserved: of every actor its CPUs, and the devices with the actors on them."""
 
-    role: str
-    number: int
-    cpus: float
-    gpus: float
-    has_own_nodes: bool = False
+    demands: tuple[Demand, ...]
+    slots: tuple[Slot, ...]
+    nodes: tuple[Node, ...]
 
     @property
-    def options(self) -> dict[str, Any]:
-        """Ray options of the actor; rollouts are spread so that nodes share the load."""
-        return {
-            "num_cpus": self.cpus,
-            "num_gpus": self.gpus,
-            "scheduling_strategy": "DEFAULT" if self.role == "learner" else "SPREAD",
-            # The resource marks a node and is no amount, so the smallest unit of Ray is asked for.
-            "resources": {self.role: 0.0001} if self.has_own_nodes else {},
-        }
+    def device_table(self) -> str:
+        """Devices and the actors on them; empty where no actor has one."""
+        return device_table(self.slots, self.nodes) if self.slots else ""
+
+
+def options_of(demand: Demand) -> dict[str, Any]:
+    """Ray options of an actor whose node Ray chooses; nodes share the load of rollouts."""
+    return {
+        "num_cpus": demand.cpus,
+        "scheduling_strategy": "DEFAULT" if demand.role == "learner" else "SPREAD",
+        # The resource marks a node and is no amount, so the smallest unit of Ray is asked for.
+        "resources": {demand.role: 0.0001} if demand.has_own_nodes else {},
+    }
 
 
 def connect(deadlines: DeadlineConfig | None = None) -> None:
@@ -91,103 +106,104 @@ def _nothing() -> None:
     pass
 
 
-def bundles_of(config: StageConfig) -> list[Bundle]:
+def demands_of(config: StageConfig) -> list[Demand]:
     """What the configuration asks for, before any sharing."""
     learner = config.learner
-    learners = [Bundle("learner", i, learner.threads, learner.gpus) for i in range(learner.ranks)]
+    learners = [Demand("learner", i, learner.threads, learner.gpus) for i in range(learner.ranks)]
     if not isinstance(config, GrpoConfig):
         return learners
     rollout, reward = config.rollout, config.reward
     return [
         *learners,
-        *(Bundle("rollout", i, rollout.threads, rollout.gpus) for i in range(rollout.actors)),
-        *(Bundle("reward", i, 1, 0) for i in range(reward.actors)),
+        *(Demand("rollout", i, rollout.threads, rollout.gpus) for i in range(rollout.actors)),
+        *(Demand("reward", i, 1, 0) for i in range(reward.actors)),
     ]
 
 
-def place(bundles: Sequence[Bundle], nodes: Iterable[Mapping[str, float]]) -> list[Bundle]:
-    """Bundles as they will be reserved on nodes of {"CPU": c, "GPU": g}.
+def place(demands: Sequence[Demand], nodes: Sequence[Node]) -> Placement:
+    """What will be reserved on these nodes.
 
-    Raises PlacementError with requested against available when the GPUs do not fit.
+    Raises PlacementError with a table of devices when the GPUs do not fit.
     """
-    capacity = [dict(node) for node in nodes]
-    homes = {b.role: _homes(b.role, capacity) for b in bundles}
-    _check_gpus(bundles, homes, capacity)
-    share = _cpu_share(bundles, homes, capacity)
-    return [
-        replace(
-            b,
+    slots = plan_devices(demands, nodes)
+    share = _cpu_share(demands, slots, nodes)
+    reserved = {
+        demand: replace(
+            demand,
             # Rounded down to Ray's smallest unit; a reservation is a share of time, not a core.
-            cpus=b.cpus if share == 1 else max(0.001, int(b.cpus * share * 1000) / 1000),
-            has_own_nodes=any(node.get(b.role) for node in capacity),
+            cpus=demand.cpus if share == 1 else max(0.001, int(demand.cpus * share * 1000) / 1000),
+            has_own_nodes=any(node.resources.get(demand.role) for node in nodes),
         )
-        for b in bundles
-    ]
+        for demand in demands
+    }
+    return Placement(
+        demands=tuple(reserved[demand] for demand in demands),
+        slots=tuple(replace(s, holders=tuple(reserved[h] for h in s.holders)) for s in slots),
+        nodes=tuple(nodes),
+    )
 
 
-def _homes(role: str, nodes: Sequence[Mapping[str, float]]) -> frozenset[int]:
-    """Indices of the nodes that actors of this role may run on."""
-    own = frozenset(i for i, node in enumerate(nodes) if node.get(role))
-    return own or frozenset(range(len(nodes)))
-
-
-def _cpu_share(
-    bundles: Sequence[Bundle],
-    homes: Mapping[str, frozenset[int]],
-    nodes: Sequence[Mapping[str, float]],
-) -> float:
+def _cpu_share(demands: Sequence[Demand], slots: Sequence[Slot], nodes: Sequence[Node]) -> float:
     """The share of the requested CPUs that is reserved, at most 1.
 
-    Free CPUs are scattered over nodes: five actors of 0.76 CPUs do not fit on two nodes of 2.
-    An actor finds no node only if each of the n nodes it may use has less free than it reserves;
-    with all others placed there that cannot be while
-    share x (sum of all that may be there + (n - 1) x the actor's own) <= CPUs of the n nodes.
+    Actors with devices stand on known nodes. For the others free CPUs are scattered: five actors
+    of 0.76 CPUs do not fit on two nodes of 2. Such an actor finds no node only if each of the n
+    nodes it may use has less free than it reserves; with all others placed there that cannot be
+    while share x (sum of all that may be there + (n - 1) x the actor's own) <= their CPUs.
     """
     shares = [1.0]
-    for role, own in homes.items():
-        cpus = [nodes[i]["CPU"] for i in own if nodes[i].get("CPU")]
-        largest = max(b.cpus for b in bundles if b.role == role)
-        rivals = sum(b.cpus for b in bundles if homes[b.role] & own)
-        # Room for the program that drives the run and for Ray's own tasks.
-        shares.append(0.95 * sum(cpus) / (rivals + max(0, len(cpus) - 1) * largest))
+    for index, node in enumerate(nodes):
+        wanted = sum(slot.cpus for slot in slots if slot.node == index)
+        if wanted:
+            shares.append(_ROOM * node.resources.get("CPU", 0.0) / wanted)
+    for role in {demand.role for demand in demands if not demand.gpus}:
+        own = homes_of(role, nodes)
+        cpus = [nodes[i].resources["CPU"] for i in own if nodes[i].resources.get("CPU")]
+        largest = max(demand.cpus for demand in demands if demand.role == role)
+        rivals = sum(d.cpus for d in demands if homes_of(d.role, nodes) & own)
+        shares.append(_ROOM * sum(cpus) / (rivals + max(0, len(cpus) - 1) * largest))
     return min(shares)
 
 
-def _check_gpus(
-    bundles: Sequence[Bundle],
-    homes: Mapping[str, frozenset[int]],
-    nodes: Sequence[Mapping[str, float]],
-) -> None:
-    free = [node.get("GPU", 0.0) for node in nodes]
-    for bundle in sorted(bundles, key=lambda b: -b.gpus):
-        if not bundle.gpus:
-            continue
-        best = max(homes[bundle.role], key=lambda i: free[i], default=None)
-        if best is None or free[best] < bundle.gpus:
-            asked = sum(b.gpus for b in bundles)
-            table = ", ".join(f"node {i}: {n.get('GPU', 0):g}" for i, n in enumerate(nodes))
-            raise PlacementError(
-                f"the cluster must hold all actors at once: {asked:g} GPUs asked for "
-                f"(learner, rollout), available: {table or 'no node'}; {bundle.role}/"
-                f"{bundle.number} with {bundle.gpus:g} GPUs found no node. Lower "
-                "rollout.actors, rollout.gpus or learner.ranks, or add nodes"
-            )
-        free[best] -= bundle.gpus
+def place_now(demands: Sequence[Demand]) -> Placement:
+    """`place` on what is free on the cluster now, with a moment for another run's devices.
+
+    Raises PlacementError: at once where the whole cluster is too small.
+    """
+    place(demands, [replace(node, num_taken=0) for node in cluster_nodes()])
+    end = time.monotonic() + _FREE_AGAIN_S
+    while True:
+        try:
+            return place(demands, cluster_nodes())
+        except PlacementError:
+            # What an ended run held becomes free a little later than its end.
+            if time.monotonic() > end:
+                raise
+        time.sleep(_LOOK_S)
 
 
-def cluster_nodes() -> list[dict[str, float]]:
-    """Resources of the live nodes."""
-    return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+def cluster_nodes() -> list[Node]:
+    """The live nodes, with what is taken of their GPUs."""
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    free = available_resources_per_node() if any(n["Resources"].get("GPU") for n in alive) else {}
+    return [_node_of(node, free.get(node["NodeID"], {})) for node in alive]
 
 
-def nodes_to_plan_for() -> list[dict[str, float]]:
-    """Resources of the cluster behind RAY_ADDRESS, else of this machine; starts nothing."""
+def _node_of(node: Mapping[str, Any], free: Mapping[str, float]) -> Node:
+    resources = dict(node["Resources"])
+    taken = math.ceil(resources.get("GPU", 0.0) - free.get("GPU", 0.0))
+    return Node(node["NodeManagerAddress"], resources, node["NodeID"], taken)
+
+
+def nodes_to_plan_for() -> list[Node]:
+    """The cluster behind RAY_ADDRESS, else this machine; starts nothing."""
     if os.environ.get("RAY_ADDRESS"):
         connect()
         return cluster_nodes()
     import torch
 
-    return [{"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}]
+    resources = {"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}
+    return [Node("this machine", resources)]
 
 
 def plan_table(config: StageConfig) -> str:
@@ -201,17 +217,18 @@ def plan_table(config: StageConfig) -> str:
         f"samples a step, {config.steps} steps, {config.steps * completions} completions in all",
         f"at most {(config.max_staleness + 1) * config.prompts_begun} groups exist at a time",
     ]
-    lines += [f"{b.role}/{b.number}: {b.cpus:g} CPU, {b.gpus:g} GPU" for b in bundles_of(config)]
+    lines += [f"{d.actor}: {d.cpus:g} CPU, {d.gpus:g} GPU" for d in demands_of(config)]
     return "\n".join(lines)
 
 
-def fit_line(config: StageConfig, nodes: Sequence[Mapping[str, float]]) -> str:
-    """How the configuration fits: the last line of what `t2g plan` prints.
+def fit_lines(config: StageConfig, nodes: Sequence[Node]) -> str:
+    """The devices of all actors and how the configuration fits: the end of what `t2g plan` prints.
 
     Raises PlacementError where it does not.
     """
-    asked = bundles_of(config)
-    placed = place(asked, nodes)
-    share = placed[0].cpus / asked[0].cpus
+    asked = demands_of(config)
+    placement = place(asked, nodes)
+    share = placement.demands[0].cpus / asked[0].cpus
     shared = "" if share == 1 else f", each with {share:.0%} of the CPUs it asks for"
-    return f"{len(asked)} actors fit on {len(nodes)} nodes{shared}"
+    fit = f"{len(asked)} actors fit on {len(nodes)} nodes{shared}"
+    return "\n".join(filter(None, [placement.device_table, fit]))

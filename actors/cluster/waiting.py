@@ -84,18 +84,18 @@ def is_over(calls: Sequence[AnyRef], timeout_s: float) -> bool:
 def open_of(calls: Sequence[AnyRef]) -> str:
     """The actors whose calls have not ended."""
     done = ended(calls, 0)
-    return ", ".join(call.actor for call in calls if call not in done)
+    return ", ".join(call.who for call in calls if call not in done)
 
 
 def _failed(calls: Sequence[AnyRef]) -> str:
     """The actor that died, else the first that failed, and why."""
     # Those that lost a peer may say so before Ray knows that the peer is dead.
-    found = {call.actor: _error_of(call) for call in ended(calls, _GRACE_S)}
+    found = {call.who: _error_of(call) for call in ended(calls, _GRACE_S)}
     errors = {actor: error for actor, error in found.items() if error is not None}
     dead = {a: e for a, e in errors.items() if isinstance(e, ray.exceptions.RayActorError)}
     for actor, error in (dead or errors).items():
         return f"{actor}: {error}"
-    return ", ".join(call.actor for call in calls)
+    return ", ".join(call.who for call in calls)
 
 
 def _error_of(call: AnyRef) -> ray.exceptions.RayError | None:

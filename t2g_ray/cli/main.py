@@ -133,10 +133,10 @@ def plan(config: ConfigFile, overrides: Overrides = None) -> None:
     Example: t2g plan configs/demo_grpo.yaml group_size=16
     """
     settings = _load_either(config, overrides or ())
-    from actors.cluster.placement import fit_line, nodes_to_plan_for, plan_table
+    from actors.cluster.placement import fit_lines, nodes_to_plan_for, plan_table
 
     typer.echo(plan_table(settings))
-    typer.echo(fit_line(settings, nodes_to_plan_for()))
+    typer.echo(fit_lines(settings, nodes_to_plan_for()))
 
 
 @app.command()

@@ -17,8 +17,9 @@ import ray
 import ray.data
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from actors.cluster.devices import Demand
 from actors.cluster.handles import Handle, Ref, get_all
-from actors.cluster.placement import Bundle, cluster_nodes, connect, place
+from actors.cluster.placement import connect, place_now
 from t2g_ray.data.generate.config import GenerateConfig, TeacherConfig
 from t2g_ray.data.generate.one_by_one import MAX_DEATHS, answer_one_by_one
 from t2g_ray.data.generate.pipeline import Pipeline
@@ -130,8 +131,8 @@ def ask(
     """
     connect()
     num_actors = min(teacher.actors, len(shards))
-    asked = [Bundle("teacher", i, teacher.threads, teacher.gpus) for i in range(num_actors)]
-    bundle = place(asked, cluster_nodes())[0]
+    asked = [Demand("teacher", i, teacher.threads, teacher.gpus) for i in range(num_actors)]
+    reserved = place_now(asked).demands[0]
     _quiet_ray_data()
     dataset = ray.data.from_items(
         [{"shard": shard.to_json()} for shard in shards], override_num_blocks=len(shards)
@@ -146,8 +147,8 @@ def ask(
             max_tasks_in_flight_per_actor=2,
             max_concurrent_calls_per_actor=1,
         ),
-        num_cpus=bundle.cpus,
-        num_gpus=bundle.gpus,
+        num_cpus=reserved.cpus,
+        num_gpus=reserved.gpus,
         runtime_env={"env_vars": {"OMP_NUM_THREADS": str(teacher.threads)}},
     )
     for batch in dataset.iter_batches(batch_size=1, prefetch_batches=0, batch_format="numpy"):

@@ -173,7 +173,7 @@ class _GrpoRun:
                 cluster=self.cluster,
                 dealer=self.groups.dealer,
                 weights=self.weights,
-                start=partial(start_newcomer, self.config, self.inputs.model),
+                start=partial(start_newcomer, self.cluster, self.config, self.inputs.model),
             )
             loop_started = time.time()
             with log, StopSignal() as stop:
@@ -256,6 +256,7 @@ class _GrpoRun:
             "steps": self.config.steps,
             "prompts_too_long": self.prompts.num_too_long,
             "placement": self.cluster.placement(),
+            "devices": self.cluster.devices(),
             **result,
             **describe_machine(),
         }

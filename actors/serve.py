@@ -156,7 +156,7 @@ def run_server(settings: ServeSettings) -> None:
 def start_server(settings: ServeSettings) -> None:
     """Start Ray where needed and the service; returns once every replica has written a token."""
     connect()
-    deployments = build_deployments(settings, cluster_nodes())
+    deployments = build_deployments(settings, [node.resources for node in cluster_nodes()])
     # A line of log for each request would cost more than some requests.
     logs = LoggingConfig(log_level="WARNING", enable_access_log=False)
     serve.start(

@@ -16,8 +16,10 @@ import ray
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from actors.cluster.placement import Bundle, cluster_nodes, connect, place
-from t2g_ray.config import LearnerConfig, SftConfig
+from actors.cluster.devices import PlacementError
+from actors.cluster.placement import connect, demands_of, options_of, place_now
+from t2g_ray.config import SftConfig
+from t2g_ray.learner.ranks import backends
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.jsonlines import last_json_line
 from t2g_ray.run.progress import StageProgress
@@ -59,11 +61,8 @@ def _fit(plan: SftPlan) -> None:
     trainer = TorchTrainer(
         _train,
         train_loop_config={"plan": plan},
-        torch_config=TorchConfig(
-            backend="nccl" if config.learner.gpus else "gloo",
-            timeout_s=round(config.deadlines.train_s),
-        ),
-        scaling_config=_scaling(config.learner),
+        torch_config=_torch_config(config),
+        scaling_config=_scaling(config),
         run_config=_run_config(config),
     )
     with _progress(plan):
@@ -100,19 +99,36 @@ def _train(arguments: dict[str, SftPlan]) -> None:
     run_sft_rank(plan, rank=rank, num_ranks=num_ranks)
 
 
-def _scaling(learner: LearnerConfig) -> ScalingConfig:
+def _torch_config(config: SftConfig) -> TorchConfig:
+    """The group that Ray makes and DeepSpeed takes over."""
+    return TorchConfig(
+        backend=backends(is_cpu=not config.learner.gpus),
+        timeout_s=round(config.deadlines.train_s),
+    )
+
+
+def _scaling(config: SftConfig) -> ScalingConfig:
     """Resources of each rank. Raises PlacementError where the GPUs do not fit."""
-    ranks = [Bundle("learner", i, learner.threads, learner.gpus) for i in range(learner.ranks)]
-    rank = place(ranks, cluster_nodes())[0]
+    learner = config.learner
+    if 0 < learner.gpus < 1 and learner.ranks > 1:
+        raise PlacementError(
+            "each learner rank needs a GPU that no other rank is on (NCCL takes no two), found "
+            f"learner.gpus={learner.gpus:g} with learner.ranks={learner.ranks}, of which Ray Train "
+            "puts several on one; set learner.gpus=1, or learner.ranks=1"
+        )
+    rank = place_now(demands_of(config)).demands[0]
     resources = {"CPU": rank.cpus, **({"GPU": rank.gpus} if rank.gpus else {})}
-    resources.update(rank.options["resources"])
+    resources.update(options_of(rank)["resources"])
     return ScalingConfig(
         num_workers=learner.ranks, use_gpu=rank.gpus > 0, resources_per_worker=resources
     )
 
 
 def _run_config(config: SftConfig) -> RunConfig:
-    threads = {"OMP_NUM_THREADS": str(config.learner.threads)}
+    variables = {"OMP_NUM_THREADS": str(config.learner.threads)}
+    if not config.learner.gpus:
+        # Ray shows all GPUs of its node to a rank that has reserved none.
+        variables["CUDA_VISIBLE_DEVICES"] = ""
     # Ray chooses its classes at import; type checkers see older ones with fewer arguments.
     return RunConfig(  # type: ignore[call-arg]
         # Ray leaves a marker in this hidden folder and checks that every node sees it.
@@ -121,7 +137,7 @@ def _run_config(config: SftConfig) -> RunConfig:
         failure_config=FailureConfig(  # type: ignore[call-arg]
             max_failures=0, controller_failure_limit=0, max_preemption_failures=0
         ),
-        worker_runtime_env={"env_vars": threads},
+        worker_runtime_env={"env_vars": variables},
         logging_config=LoggingConfig(log_level="ERROR"),
     )
 

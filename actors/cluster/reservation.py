@@ -8,6 +8,7 @@ placement sees the devices of its slot and no others.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,51 +27,39 @@ _GROUP_S = 8.0
 
 
 @dataclass(frozen=True, slots=True)
+class Seat:
+    """Where one actor starts."""
+
+    role: str
+    number: int
+    options: Mapping[str, Any]
+    """For Ray: what it reserves, and where."""
+    where: str = ""
+    """Its GPUs in words; empty where it has none."""
+
+    @property
+    def actor(self) -> str:
+        """Its name in a run."""
+        return f"{self.role}/{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
 class Reservation:
     """The devices of a placement, held until `release`."""
 
-    placement: Placement
-    group: PlacementGroup | None
+    seats: tuple[Seat, ...] = ()
+    group: PlacementGroup | None = None
     """None where no actor has a GPU."""
-    devices: tuple[tuple[str, ...], ...]
-    """For each slot the numbers that its node gives the devices."""
 
-    def options(self, demand: Demand) -> dict[str, Any]:
-        """Ray options of one of the actors."""
-        bundle = self._bundle(demand)
-        if bundle is None:
-            return options_of(demand)
-        strategy = PlacementGroupSchedulingStrategy(
-            self.group, placement_group_bundle_index=bundle
-        )
-        gpus = min(demand.gpus, len(self.placement.slots[bundle].devices))
-        return {"num_cpus": demand.cpus, "num_gpus": gpus, "scheduling_strategy": strategy}
-
-    def where(self, demand: Demand) -> str:
-        """Words for the device of one of the actors; empty where it has none."""
-        bundle = self._bundle(demand)
-        if bundle is None:
-            return ""
-        node = self.placement.nodes[self.placement.slots[bundle].node]
-        return f"GPU {','.join(self.devices[bundle])} of node {node.name}"
-
-    def find(self, role: str, number: int) -> Demand | None:
-        """What was reserved for an actor."""
-        for demand in self.placement.demands:
-            if (demand.role, demand.number) == (role, number):
-                return demand
-        return None
+    def seat(self, role: str, number: int) -> Seat | None:
+        """The seat that was reserved for an actor."""
+        found = (seat for seat in self.seats if (seat.role, seat.number) == (role, number))
+        return next(found, None)
 
     def release(self) -> None:
         """Give the devices back; actors that still hold one are ended."""
         if self.group is not None:
             remove_placement_group(self.group)
-
-    def _bundle(self, demand: Demand) -> int | None:
-        for index, slot in enumerate(self.placement.slots):
-            if demand in slot.holders:
-                return index
-        return None
 
 
 def reserve(placement: Placement, deadline: Deadline) -> Reservation:
@@ -80,7 +69,7 @@ def reserve(placement: Placement, deadline: Deadline) -> Reservation:
     node does not answer within `deadline`.
     """
     if not placement.slots:
-        return Reservation(placement, None, ())
+        return Reservation(tuple(map(_seat_anywhere, placement.demands)))
     group = placement_group(
         [{"GPU": len(slot.devices), "CPU": round(slot.cpus, 4)} for slot in placement.slots],
         strategy="PACK",
@@ -94,25 +83,49 @@ def reserve(placement: Placement, deadline: Deadline) -> Reservation:
                 f"the planned devices and their CPUs must be free, found them taken after "
                 f"{_GROUP_S:g} s; wait until the other program ends\n{placement.device_table}"
             )
-        return Reservation(placement, group, _devices_of(placement.slots, group, deadline))
+        devices = _devices_of(placement.slots, group, deadline)
+        return Reservation(tuple(_seats(placement, group, devices)), group)
     except BaseException:
         remove_placement_group(group)
         raise
+
+
+def _seats(
+    placement: Placement, group: PlacementGroup, devices: Sequence[tuple[str, ...]]
+) -> Iterator[Seat]:
+    bundles = {holder: i for i, slot in enumerate(placement.slots) for holder in slot.holders}
+    for demand in placement.demands:
+        if demand not in bundles:
+            yield _seat_anywhere(demand)
+            continue
+        bundle = bundles[demand]
+        node = placement.nodes[placement.slots[bundle].node]
+        options = {
+            "num_cpus": demand.cpus,
+            "num_gpus": demand.gpus,
+            "scheduling_strategy": _in_bundle(group, bundle),
+        }
+        where = f"GPU {','.join(devices[bundle])} of node {node.name}"
+        yield Seat(demand.role, demand.number, options, where)
+
+
+def _seat_anywhere(demand: Demand) -> Seat:
+    return Seat(demand.role, demand.number, options_of(demand))
+
+
+def _in_bundle(group: PlacementGroup, bundle: int) -> PlacementGroupSchedulingStrategy:
+    return PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=bundle)
 
 
 def _devices_of(
     slots: tuple[Slot, ...], group: PlacementGroup, deadline: Deadline
 ) -> tuple[tuple[str, ...], ...]:
     """Ask every bundle for its devices."""
-    task: Any = ray.remote(num_cpus=0, max_retries=0)(_visible_devices)
+    # Sent as code, so that the process that runs it need not load this package first.
+    task: Any = ray.remote(lambda: tuple(map(str, ray.get_gpu_ids())))
     calls: list[Ref[tuple[str, ...]]] = []
     for index, slot in enumerate(slots):
-        here = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=index)
-        asked = task.options(num_gpus=len(slot.devices), scheduling_strategy=here).remote()
-        calls.append(Ref(f"device {index} of the plan", asked))
+        here = _in_bundle(group, index)
+        asked = task.options(num_cpus=0, num_gpus=len(slot.devices), scheduling_strategy=here)
+        calls.append(Ref(f"device {index} of the plan", asked.remote()))
     return tuple(results_of(calls, "question for the devices", deadline))
-
-
-def _visible_devices() -> tuple[str, ...]:
-    ids = ray.get_runtime_context().get_accelerator_ids()["GPU"]
-    return tuple(map(str, ids))

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Concatenate
 
 import ray
 
+from actors.cluster.devices import Demand
 from actors.cluster.fleet import Fleet
 from actors.cluster.handles import Handle, Parameters, Ref, Result, call_all
-from actors.cluster.placement import Bundle, bundles_of, cluster_nodes, place
+from actors.cluster.placement import cluster_nodes, demands_of, place, place_now
+from actors.cluster.reservation import Reservation, Seat, reserve
 from actors.cluster.waiting import result_of, results_of
 from actors.workers.learner import LearnerActor
 from actors.workers.reward import RewardActor, reward_actor_class
@@ -37,6 +39,8 @@ class Cluster:
     learners: list[Handle[LearnerActor]] = field(default_factory=list)
     newcomers: list[Handle[RolloutActor]] = field(default_factory=list)
     """Rollout actors that start while the run goes on."""
+    reservation: Reservation = field(default_factory=Reservation)
+    """The devices of those that started with the run."""
 
     def each_learner(
         self,
@@ -65,6 +69,11 @@ class Cluster:
         nodes = results_of(calls, "question for the nodes", self.deadlines.train)
         return {call.actor: node for call, node in zip(calls, nodes, strict=True)}
 
+    def devices(self) -> dict[str, str]:
+        """Actor -> its GPUs in words, of those that have one."""
+        handles: list[Handle[Any]] = [*self.fleet, *self.learners]
+        return {handle.name: handle.where for handle in handles if handle.where}
+
     def _ask_samplers(self) -> list[Ref[str]]:
         rollouts = call_all(self.fleet, RolloutActor.node)
         return [*rollouts, *call_all(self.rewards, RewardActor.node)]
@@ -78,6 +87,7 @@ class Cluster:
         """End every actor; nothing of the run stays on the cluster."""
         for handle in (*self.fleet, *self.rewards, *self.learners, *self.newcomers):
             handle.kill()
+        self.reservation.release()
 
 
 def start_cluster(config: GrpoConfig, model: str, tokenizer_path: str) -> Cluster:
@@ -85,16 +95,16 @@ def start_cluster(config: GrpoConfig, model: str, tokenizer_path: str) -> Cluste
 
     Raises PlacementError before anything is started. After any other failure no actor is left.
     """
-    bundles = place(bundles_of(config), cluster_nodes())
-    cluster = Cluster(config.deadlines)
+    reservation = reserve(place_now(demands_of(config)), config.deadlines.start)
+    cluster = Cluster(config.deadlines, reservation=reservation)
     try:
-        for bundle in bundles:
-            if bundle.role == "learner":
-                cluster.learners.append(_start_learner(config, bundle))
-            elif bundle.role == "rollout":
-                cluster.fleet.add(_start_rollout(config, bundle, model))
+        for seat in reservation.seats:
+            if seat.role == "learner":
+                cluster.learners.append(_start_learner(config, seat))
+            elif seat.role == "rollout":
+                cluster.fleet.add(_start_rollout(config, seat, model))
             else:
-                cluster.rewards.append(_start_reward(config, bundle, tokenizer_path))
+                cluster.rewards.append(_start_reward(config, seat, tokenizer_path))
         _join_learners(config, cluster, model)
         cluster.wait_for_samplers()
     except BaseException as error:
@@ -105,19 +115,33 @@ def start_cluster(config: GrpoConfig, model: str, tokenizer_path: str) -> Cluste
     return cluster
 
 
-def start_newcomer(config: GrpoConfig, model: str, number: int) -> Handle[RolloutActor]:
-    """One more rollout actor of a live run; it reserves CPUs only where some are free."""
-    rollout = config.rollout
+def start_newcomer(
+    cluster: Cluster, config: GrpoConfig, model: str, number: int
+) -> Handle[RolloutActor]:
+    """One more rollout actor of a live run; it reserves CPUs only where some are free.
+
+    It gets the devices of the actor that had its number at the start of the run, else devices of
+    its own. Raises PlacementError where there are none, ValueError where the name is still taken.
+    """
+    seat = cluster.reservation.seat("rollout", number)
+    if seat is not None and config.rollout.gpus:
+        return _start_rollout(config, seat, model)
+    rollout, nodes = config.rollout, cluster_nodes()
     has_room = ray.available_resources().get("CPU", 0.0) >= rollout.threads
-    cpus = rollout.threads if has_room else 0.001
-    nodes = cluster_nodes()
-    own = any(node.get("rollout") for node in nodes)
-    return _start_rollout(config, Bundle("rollout", number, cpus, rollout.gpus, own), model)
+    # All CPUs of a node with a free device may be reserved, so none of them is asked for.
+    cpus = rollout.threads if has_room and not rollout.gpus else 0.001
+    demand = Demand("rollout", number, cpus, rollout.gpus)
+    own = reserve(place([demand], nodes), config.deadlines.start)
+    try:
+        return replace(_start_rollout(config, own.seats[0], model), held=own)
+    except BaseException:
+        own.release()
+        raise
 
 
 def _start(
     config: GrpoConfig,
-    bundle: Bundle,
+    seat: Seat,
     actor: Any,
     *arguments: Any,
     threads: int = 1,
@@ -125,37 +149,39 @@ def _start(
 ) -> Handle[Any]:
     # Read when a math library is loaded, which is before the actor's own first line.
     variables = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    name = f"{bundle.role}/{bundle.number}"
+    if not seat.where:
+        # Ray shows all GPUs of its node to an actor that has reserved none.
+        variables["CUDA_VISIBLE_DEVICES"] = ""
     started = actor.options(
-        name=name,
+        name=seat.actor,
         namespace=f"t2g:{Path(config.run_dir).resolve()}",
         max_concurrency=max_concurrency,
         runtime_env={"env_vars": variables},
-        **bundle.options,
+        **seat.options,
     ).remote(*arguments)
-    return Handle(name, started)
+    return Handle(seat.actor, started, seat.where)
 
 
-def _start_rollout(config: GrpoConfig, bundle: Bundle, model: str) -> Handle[RolloutActor]:
+def _start_rollout(config: GrpoConfig, seat: Seat, model: str) -> Handle[RolloutActor]:
     return _start(
         config,
-        bundle,
+        seat,
         ray.remote(RolloutActor),
-        rollout_spec(config, model, sampler=bundle.number),
+        rollout_spec(config, model, sampler=seat.number),
         threads=config.rollout.threads,
         max_concurrency=_ROLLOUT_THREADS,
     )
 
 
-def _start_reward(config: GrpoConfig, bundle: Bundle, tokenizer_path: str) -> Handle[RewardActor]:
-    arguments = (bundle.number, tokenizer_path, config.reward_spec, config.prompt.thinking)
-    return _start(config, bundle, reward_actor_class(), *arguments, os.getcwd())
+def _start_reward(config: GrpoConfig, seat: Seat, tokenizer_path: str) -> Handle[RewardActor]:
+    arguments = (seat.number, tokenizer_path, config.reward_spec, config.prompt.thinking)
+    return _start(config, seat, reward_actor_class(), *arguments, os.getcwd())
 
 
-def _start_learner(config: GrpoConfig, bundle: Bundle) -> Handle[LearnerActor]:
+def _start_learner(config: GrpoConfig, seat: Seat) -> Handle[LearnerActor]:
     learner = config.learner
-    arguments = (bundle.number, learner.ranks, learner.threads, not learner.gpus)
-    return _start(config, bundle, ray.remote(LearnerActor), *arguments, threads=learner.threads)
+    arguments = (seat.number, learner.ranks, learner.threads, not learner.gpus)
+    return _start(config, seat, ray.remote(LearnerActor), *arguments, threads=learner.threads)
 
 
 def _join_learners(config: GrpoConfig, cluster: Cluster, model: str) -> None:

@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from actors.cluster.devices import PlacementError
 from actors.cluster.handles import Handle, Ref, call_all
 from actors.cluster.start import Cluster
 from actors.cluster.waiting import is_over, open_of, results_of
@@ -72,6 +73,10 @@ class RolloutScaler:
         try:
             for number in range(len(self._fleet), wanted):
                 newcomers.append(self._start(number))
+        except PlacementError as error:
+            # Boundary: a cluster without a device for it must not end the run.
+            self._give_up(newcomers, error)
+            return
         except ValueError:
             # The name still belongs to an actor that was just ended; the next step tries again.
             while newcomers:
@@ -80,6 +85,16 @@ class RolloutScaler:
         self._followed = wanted
         self._answers = call_all(newcomers, RolloutActor.node)
         self._deadline_s = time.monotonic() + self._cluster.deadlines.start.seconds
+
+    def _give_up(self, newcomers: list[Handle[RolloutActor]], error: Exception) -> None:
+        """End all newcomers, say why, and try again later."""
+        while newcomers:
+            newcomers.pop().kill()
+        self._followed = len(self._fleet)
+        self._retry_at_s = time.monotonic() + RETRY_S
+        self._failure = str(error)
+        self._tell()
+        _log.warning("%s; tried again in %g s", self._failure, RETRY_S)
 
     def _end_those_without_work(self) -> None:
         while len(self._fleet) > self._followed and not self._dealer.num_open(len(self._fleet) - 1):
@@ -107,13 +122,7 @@ class RolloutScaler:
             results_of(answers, "start of more rollout actors", deadline)
         except LoopError as error:
             # Boundary: a request to scale that fails must not end the run.
-            for newcomer in newcomers:
-                newcomer.kill()
-            self._followed = len(self._fleet)
-            self._retry_at_s = time.monotonic() + RETRY_S
-            self._failure = str(error)
-            self._tell()
-            _log.warning("%s; tried again in %g s", self._failure, RETRY_S)
+            self._give_up(newcomers, error)
             return
         self._failure = ""
         for newcomer in newcomers:

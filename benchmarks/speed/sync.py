@@ -194,8 +194,8 @@ def _time_publish(
     traffic, memory = Traffic(), PeakMemory()
     weights = RayWeights(
         config.model_copy(update={"max_staleness": 0}),
-        learners=[CountingHandle("learner/0", learner.actor, traffic)],
-        fleet=Fleet([CountingHandle("rollout/0", rollout.actor, traffic)]),
+        learners=[CountingHandle("learner/0", learner.actor, traffic=traffic)],
+        fleet=Fleet([CountingHandle("rollout/0", rollout.actor, traffic=traffic)]),
     )
     # The first two syncs are verified, as in a run; what is timed are those that follow.
     versions = iter(v for v in range(1, 10**9) if v % config.sync.verify_every)

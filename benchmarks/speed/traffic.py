@@ -31,7 +31,7 @@ class Traffic:
         return self.calls + 2 * self.references
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CountingHandle(Handle[Actor]):
     """An actor whose calls, and the objects that they hand over, are counted."""
 

@@ -9,6 +9,14 @@ from collections.abc import Mapping
 from t2g_ray.run.device.check import check_process
 
 
+def backends(*, is_cpu: bool) -> str:
+    """What torch.distributed reduces with, by device.
+
+    Gradients are reduced on their device, the counts of a step always on the CPU.
+    """
+    return "cpu:gloo" if is_cpu else "cpu:gloo,cuda:nccl"
+
+
 def join_ranks(*, rank: int, num_ranks: int, address: str, port: int, is_cpu: bool) -> None:
     """Set up torch.distributed and DeepSpeed: Gloo on CPUs, on GPUs NCCL as well.
 
@@ -32,8 +40,7 @@ def join_ranks(*, rank: int, num_ranks: int, address: str, port: int, is_cpu: bo
     # Skips a C++ all-reduce that only inference uses; compiling it takes half a minute.
     importlib.import_module("deepspeed.comm.torch").build_shm_op = lambda: None  # type: ignore[attr-defined]
     deepspeed.init_distributed(
-        # Gradients are reduced on their device, the counts of a step always on the CPU.
-        dist_backend="gloo" if is_cpu else "cpu:gloo,cuda:nccl",
+        dist_backend=backends(is_cpu=is_cpu),
         auto_mpi_discovery=False,
         verbose=False,
     )

@@ -44,6 +44,7 @@ REMOTE_CALLERS = {
     "actors.cluster.handles": "every call to an actor of a run",
     "actors.cluster.start": "starts the actors",
     "actors.cluster.placement": "a task on each node, before there are actors",
+    "actors.cluster.reservation": "a task in each bundle, before there are actors",
     "actors.generate": "Ray Data makes the actors and hands them this handle",
     "actors.serve": "Ray Serve's own handles",
 }

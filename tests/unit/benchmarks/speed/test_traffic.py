@@ -43,7 +43,7 @@ def load(sampler: Any, manifest: str, objects: list[ObjectRef], verify: bool) ->
 @given(st.integers(0, 40), st.integers(1, 4))
 def test_messages_grow_with_what_is_handed_over(num_objects: int, num_calls: int) -> None:
     traffic = Traffic()
-    handle: CountingHandle[Any] = CountingHandle("rollout/0", Sampler(), traffic)
+    handle: CountingHandle[Any] = CountingHandle("rollout/0", Sampler(), traffic=traffic)
     objects = [ObjectRef() for _ in range(num_objects)]
     for _ in range(num_calls):
         sent: Any = handle.call(load, "manifest", objects, verify=False)
@@ -54,7 +54,7 @@ def test_messages_grow_with_what_is_handed_over(num_objects: int, num_calls: int
 
 def test_calls_to_all_actors_count_each() -> None:
     traffic = Traffic()
-    handles = [CountingHandle(f"rollout/{n}", Sampler(), traffic) for n in range(3)]
+    handles = [CountingHandle(f"rollout/{n}", Sampler(), traffic=traffic) for n in range(3)]
     call_all(handles, load, "manifest", [ObjectRef()], True)
     assert (traffic.calls, traffic.references) == (3, 3)
 

@@ -1,0 +1,35 @@
+"""Actors of a run without their work, in a module that loads at once."""
+
+from __future__ import annotations
+
+import os
+
+import ray
+
+
+class Light:
+    """Any actor of a run, without its work."""
+
+    def __init__(self, *arguments: object) -> None:
+        self._number = arguments[0]
+
+    def address(self) -> tuple[str, int]:
+        return "127.0.0.1", 1
+
+    def start(self, address: str, port: int, spec: object) -> None:
+        """Where ranks would meet."""
+
+    def node(self) -> str:
+        return str(ray.get_runtime_context().get_node_id())
+
+    def sees(self) -> tuple[str, list[str]]:
+        """CUDA_VISIBLE_DEVICES, and what Ray has given to this actor."""
+        return os.environ["CUDA_VISIBLE_DEVICES"], [str(i) for i in ray.get_gpu_ids()]
+
+
+class Broken(Light):
+    """The second rank finds no GPU."""
+
+    def start(self, address: str, port: int, spec: object) -> None:
+        if self._number == 1:
+            raise RuntimeError("CUDA error: no CUDA-capable device is detected")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import ray
+from ray.exceptions import RayActorError
 
 from actors.cluster.handles import Ref
 from t2g_ray.config import Deadline
@@ -88,14 +89,19 @@ def open_of(calls: Sequence[AnyRef]) -> str:
 
 
 def _failed(calls: Sequence[AnyRef]) -> str:
-    """The actor that died, else the first that failed, and why."""
+    """The actors that died, else the first that failed, and why; then those without an answer.
+
+    A rank that loses a peer may end itself before Ray knows that the peer's node is gone: the peer
+    is then among those without an answer.
+    """
     # Those that lost a peer may say so before Ray knows that the peer is dead.
-    found = {call.who: _error_of(call) for call in ended(calls, _GRACE_S)}
+    over = ended(calls, _GRACE_S)
+    found = {call.who: _error_of(call) for call in over}
     errors = {actor: error for actor, error in found.items() if error is not None}
-    dead = {a: e for a, e in errors.items() if isinstance(e, ray.exceptions.RayActorError)}
-    for actor, error in (dead or errors).items():
-        return f"{actor}: {error}"
-    return ", ".join(call.who for call in calls)
+    dead = [actor for actor, error in errors.items() if isinstance(error, RayActorError)]
+    told = [f"{actor}: {errors[actor]}" for actor in dead or list(errors)[:1]]
+    silent = [call.who for call in calls if call not in over]
+    return "; ".join([*told, *([f"no answer from {', '.join(silent)}"] if silent else [])])
 
 
 def _error_of(call: AnyRef) -> ray.exceptions.RayError | None:

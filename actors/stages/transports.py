@@ -151,13 +151,20 @@ class _Ipc(_BetweenActors):
     def send(self, version: int, *, verify: bool) -> Sent:
         if self._is_new():
             self._pair()
-        calls = call_all(self._learners, LearnerActor.share, version, self._bucket_mib, verify)
+        calls = [
+            # A copy on another device would be opened by nobody.
+            learner.call(
+                LearnerActor.share, version, self._bucket_mib, verify, rank in self._sources
+            )
+            for rank, learner in enumerate(self._learners)
+        ]
         shared = sync_results(calls, f"gather of version {version}", self._deadline)
-        loads = []
-        for rollout, source in zip(self._fleet, self._sources, strict=True):
-            manifest, buckets = shared[source]
-            loads.append(rollout.call(RolloutActor.load, manifest, buckets, verify))
-        return Sent(shared[0][0], loads)
+        offers = [offer for offer in map(shared.__getitem__, self._sources) if offer is not None]
+        loads = [
+            rollout.call(RolloutActor.load, manifest, buckets, verify)
+            for rollout, (manifest, buckets) in zip(self._fleet, offers, strict=True)
+        ]
+        return Sent(offers[0][0], loads)
 
     def _pair(self) -> None:
         phase = "question for the devices"

@@ -113,16 +113,20 @@ class LearnerActor:
         return _manifest(version, entries)
 
     def share(
-        self, version: int, bucket_mib: float, is_proven: bool
-    ) -> tuple[Manifest, list[BucketRef]]:
+        self, version: int, bucket_mib: float, is_proven: bool, is_source: bool
+    ) -> tuple[Manifest, list[BucketRef]] | None:
         """Copy the weights to memory that samplers on this device open, and describe them.
 
-        The copy stays until the next call. Every rank has one: each has its own device.
+        The copy stays until the next call. A rank that is no source, since no sampler is on its
+        device, takes part in the gathers and returns None.
         """
         self._kept = []
         entries: list[TensorEntry] = []
         references: list[BucketRef] = []
         with self._tracer.span("gather", step=version):
+            if not is_source:
+                self._only_gather()
+                return None
             for flat, part in self._flat_buckets(version, bucket_mib, is_proven):
                 bucket, kept = offer(flat)
                 self._kept.append(kept)

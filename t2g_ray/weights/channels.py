@@ -28,6 +28,8 @@ from t2g_ray.weights.manifest import TensorEntry, bytes_of, describe, in_buckets
 ALIGNMENT = 16
 """In bytes; a tensor of any dtype may start at a multiple of it."""
 
+_BLOCKING_WAIT = "TORCH_NCCL_BLOCKING_WAIT"
+
 FlatBucket = tuple[Tensor, tuple[TensorEntry, ...]]
 """The bytes of tensors one after the other, each aligned, and the entries that describe them."""
 
@@ -136,12 +138,11 @@ class Link:
             timeout=timeout,
         )
         # A group of its own, beside the default one that both DeepSpeed and vLLM claim.
-        if device.type == "cuda":
-            options = dist.ProcessGroupNCCL.Options()
-            options._timeout = timeout
-            self._group: Any = dist.ProcessGroupNCCL(store, rank, rendezvous.size, options)
-        else:
-            self._group = dist.ProcessGroupGloo(store, rank, rendezvous.size, timeout)
+        self._group: Any = (
+            _nccl_group(store, rank, rendezvous.size, timeout)
+            if device.type == "cuda"
+            else dist.ProcessGroupGloo(store, rank, rendezvous.size, timeout)
+        )
         self._device = device
 
     def send(self, buckets: Iterable[FlatBucket]) -> Iterator[tuple[TensorEntry, ...]]:
@@ -173,6 +174,28 @@ class Link:
     def _broadcast(self, tensor: Tensor) -> Tensor:
         self._group.broadcast(tensor, 0).wait()
         return tensor
+
+
+def _nccl_group(store: Any, rank: int, size: int, timeout: timedelta) -> Any:
+    """A group whose waits raise DistBackendError for a peer that is gone or late.
+
+    By default a wait returns at once, and a watchdog thread ends the whole process when a peer
+    fails. A group that is made with blocking waits has no such thread: each wait looks at NCCL's
+    state until the message has come, NCCL reports an error, or the timeout is over, and then ends
+    the communicator and raises (torch 2.13, ProcessGroupNCCL::WorkNCCL::wait). The setting is read
+    when a group is made, so groups of others keep theirs. Not yet run on a GPU.
+    """
+    options = dist.ProcessGroupNCCL.Options()
+    options._timeout = timeout
+    before = os.environ.get(_BLOCKING_WAIT)
+    os.environ[_BLOCKING_WAIT] = "1"
+    try:
+        return dist.ProcessGroupNCCL(store, rank, size, options)
+    finally:
+        if before is None:
+            del os.environ[_BLOCKING_WAIT]
+        else:
+            os.environ[_BLOCKING_WAIT] = before
 
 
 def _as_bytes(entries: tuple[TensorEntry, ...]) -> Tensor:

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -187,6 +188,22 @@ def test_who_died_is_named_and_not_who_noticed_even_while_groups_are_scored(peer
     with pytest.raises(LoopError, match="step must succeed, found a failure in learner/1"):
         results_of(calls, "step", Deadline("train_s", 40), meanwhile)
     assert time.monotonic() - began < 20
+    for rank in ranks:
+        rank.kill()
+
+
+def test_all_ranks_that_died_are_named_with_their_devices_and_those_without_an_answer() -> None:
+    ranks = [
+        replace(rank, where=f"GPU {number} of node x")
+        for number, rank in enumerate(started("learner", Dying, DyingLater, Hanging))
+    ]
+    calls = [rank.call(LearnerActor.load, Path("x")) for rank in ranks]
+    with pytest.raises(LoopError) as caught:
+        results_of(calls, "step", Deadline("train_s", 40))
+    told = str(caught.value)
+    assert "found a failure in learner/0 (GPU 0 of node x): " in told
+    assert "; learner/1 (GPU 1 of node x): " in told
+    assert told.endswith("; no answer from learner/2 (GPU 2 of node x)")
     for rank in ranks:
         rank.kill()
 

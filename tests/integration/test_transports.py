@@ -5,7 +5,7 @@ These ways are those of `actors.stages.transports`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ from actors.cluster.fleet import Fleet
 from actors.cluster.handles import Handle, call_all
 from actors.cluster.waiting import results_of
 from actors.grpo import run_grpo
+from actors.stages.transports import transport_of
 from actors.stages.weights import RayWeights
-from actors.workers.learner import LearnerActor
-from actors.workers.rollout import RolloutActor
+from actors.workers.learner import BucketRef, LearnerActor
+from actors.workers.rollout import RolloutActor, fetch
 from benchmarks.speed.sync import WeightSource
 from t2g_ray.config import DeadlineConfig
 from t2g_ray.grpo.stages import LoopError
@@ -26,6 +27,8 @@ from t2g_ray.rollout.engine import GenerationEngine
 from t2g_ray.rollout.spec import rollout_spec
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.metrics import read_metrics
+from t2g_ray.weights.channels import SharedBucket
+from t2g_ray.weights.manifest import Manifest
 from tests.integration.parts import grpo_config
 
 
@@ -102,6 +105,45 @@ def versions(fleet: Fleet) -> list[int]:
 
 def version_of(engine: GenerationEngine) -> int:
     return engine.version
+
+
+class Keeping(WeightSource):
+    """A learner rank that says how much memory it holds for samplers."""
+
+    def num_kept(self) -> int:
+        return len(self._kept)
+
+
+class Reading(RolloutActor):
+    """Opens what it is offered and counts the bytes."""
+
+    def __init__(self) -> None:
+        """Without an engine."""
+
+    def device_key(self) -> str:
+        return f"{self.node()}/cpu"
+
+    def load(self, manifest: Manifest, buckets: Sequence[BucketRef], verify: bool) -> float:
+        offered = [bucket for bucket in fetch(buckets) if isinstance(bucket, SharedBucket)]
+        return float(sum(bucket.open().numel() for bucket in offered))
+
+
+def test_a_rank_that_no_sampler_reads_from_keeps_no_copy(
+    wavering_model: Path, tmp_path: Path
+) -> None:
+    config = grpo_config(tmp_path / "run", wavering_model, sync={"transport": "ipc"})
+    ranks: list[Handle[Keeping]] = [
+        Handle(f"learner/{rank}", ray.remote(Keeping).remote(config, str(wavering_model)))
+        for rank in range(2)
+    ]
+    rollout: Handle[RolloutActor] = Handle("rollout/0", ray.remote(Reading).remote())
+    transport = transport_of(config, ranks, Fleet([rollout]))
+    for version in range(2):
+        sent = transport.send(version, verify=False)
+        (num_bytes,) = results_of(sent.loads, "load", DeadlineConfig().sync)
+        assert num_bytes >= sum(entry.num_bytes for entry in sent.manifest.entries) > 0
+        kept = results_of(call_all(ranks, Keeping.num_kept), "count", DeadlineConfig().sync)
+        assert kept == [sent.manifest.num_buckets, 0]
 
 
 class Elsewhere(RolloutActor):

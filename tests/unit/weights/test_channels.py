@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import gc
+import os
 import pickle
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
+import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -121,6 +126,62 @@ def test_a_receiver_of_a_sender_that_fails_does_not_wait_for_ever() -> None:
     with pytest.raises(RuntimeError):
         list(receiver.receive())
     thread.join()
+
+
+PEER = """
+import sys, torch
+from t2g_ray.weights.channels import Link, Rendezvous
+port, rank = map(int, sys.argv[1:])
+there = Rendezvous(address="127.0.0.1", port=port, size=2, timeout_s=20)
+link = Link(there, rank=rank, device=torch.device("cpu"))
+print("joined", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_peer_that_is_killed_ends_a_message_with_an_error(rank: int) -> None:
+    port = free_port()
+    command = [sys.executable, "-c", PEER, str(port), str(1 - rank)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as peer:
+        there = Rendezvous(address="127.0.0.1", port=port, size=2, timeout_s=20)
+        link = Link(there, rank=rank, device=CPU)
+        assert peer.stdout is not None
+        assert peer.stdout.readline() == b"joined\n"
+        peer.kill()
+    began = time.monotonic()
+    with pytest.raises(RuntimeError, match=r"(?i)connection|closed|timed out"):
+        list(link.receive() if rank else link.send(buckets_of(bucket_bytes=1000)))
+    assert time.monotonic() - began < 25
+
+
+class NotedGroup:
+    """In place of NCCL's group, which a build for CPUs lacks."""
+
+    class Options:
+        _timeout = timedelta()
+
+    waits: ClassVar[list[tuple[str | None, timedelta]]] = []
+
+    def __init__(self, store: object, rank: int, size: int, options: Options) -> None:
+        self.waits.append((os.environ.get("TORCH_NCCL_BLOCKING_WAIT"), options._timeout))
+
+
+@pytest.mark.parametrize("before", [None, "0"])
+def test_between_gpus_a_wait_blocks_so_that_it_can_raise_and_other_groups_keep_theirs(
+    before: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "TORCH_NCCL_BLOCKING_WAIT"
+    monkeypatch.setattr(dist, "ProcessGroupNCCL", NotedGroup, raising=False)
+    monkeypatch.setattr(NotedGroup, "waits", [])
+    monkeypatch.delenv(name, raising=False)
+    if before is not None:
+        monkeypatch.setenv(name, before)
+    there = Rendezvous(address="127.0.0.1", port=free_port(), size=1, timeout_s=7)
+    Link(there, rank=0, device=torch.device("cuda"))
+    assert NotedGroup.waits == [("1", timedelta(seconds=7))]
+    assert os.environ.get(name) == before
 
 
 READER = """

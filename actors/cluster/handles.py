@@ -18,6 +18,10 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 
+def _in_words(actor: str, where: str) -> str:
+    return f"{actor} ({where})" if where else actor
+
+
 @dataclass(frozen=True)
 class Ref(Generic[Result]):
     """A result to come, and the actor that makes it."""
@@ -30,7 +34,7 @@ class Ref(Generic[Result]):
     @property
     def who(self) -> str:
         """The actor in words, for errors."""
-        return f"{self.actor} ({self.where})" if self.where else self.actor
+        return _in_words(self.actor, self.where)
 
     def as_argument(self) -> Result:
         """To be passed to another call: Ray waits for the value and hands it over."""
@@ -49,11 +53,18 @@ class Stream(Generic[Result]):
     actor: str
     reference: Any
     """What `waiting.ready` takes: it is ready when the next result, or the end, has come."""
+    where: str = ""
+    """The actor's device; empty where it has none."""
+
+    @property
+    def who(self) -> str:
+        """The actor in words, for errors."""
+        return _in_words(self.actor, self.where)
 
     def next(self) -> Ref[Result] | None:
         """The next result, waited for; None at the end."""
         reference = next(self.reference, None)
-        return None if reference is None else Ref(self.actor, reference)
+        return None if reference is None else Ref(self.actor, reference, self.where)
 
     def is_next_ready(self) -> bool:
         """Whether `next` would return at once."""
@@ -106,7 +117,7 @@ class Handle(Generic[Actor]):
     ) -> Stream[Result]:
         """Begin a call whose results come one by one."""
         remote = self._remote(method).options(num_returns="streaming")
-        return Stream(self.name, remote.remote(*arguments, **keywords))
+        return Stream(self.name, remote.remote(*arguments, **keywords), self.where)
 
     @property
     def identity(self) -> str:

@@ -67,12 +67,12 @@ def _fetch(stream: Stream[Group], deadline: Deadline) -> Group:
     answer = stream.next()
     if answer is None:
         raise LoopError(
-            f"{stream.actor} must answer every prompt, found its answers ended too early"
+            f"{stream.who} must answer every prompt, found its answers ended too early"
         )
     try:
         group: Group = ray.get(answer.reference, timeout=deadline.seconds)
     except ray.exceptions.RayError as error:
         raise LoopError(
-            f"a greedy answer must be written, found a failure in {stream.actor}: {error}"
+            f"a greedy answer must be written, found a failure in {stream.who}: {error}"
         ) from error
     return group

@@ -76,7 +76,7 @@ class Scoring:
         gold = {index: record for item in share for index, record in item.gold.items()}
         groups = [item.group.as_argument() for item in share]
         first, *handles = reward.call_apart(1 + len(share), RewardActor.score, gold, *groups)
-        samplers = ", ".join(sorted({item.group.actor for item in share}))
+        samplers = ", ".join(sorted({item.group.who for item in share}))
         summaries = cast(Ref[list[GroupSummary]], first)
         scored = [cast(Ref[ScoredGroup], handle) for handle in handles]
         call = _ScoringCall(summaries, scored, reward, samplers)

@@ -66,9 +66,7 @@ def _with_an_answer(
 def _fetch(stream: Stream[Group], deadline: Deadline) -> Group:
     answer = stream.next()
     if answer is None:
-        raise LoopError(
-            f"{stream.who} must answer every prompt, found its answers ended too early"
-        )
+        raise LoopError(f"{stream.who} must answer every prompt, found its answers ended too early")
     try:
         group: Group = ray.get(answer.reference, timeout=deadline.seconds)
     except ray.exceptions.RayError as error:

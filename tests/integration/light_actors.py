@@ -11,7 +11,7 @@ class Light:
     """Any actor of a run, without its work."""
 
     def __init__(self, *arguments: object) -> None:
-        self._number = arguments[0]
+        self._number = next(iter(arguments), None)
 
     def address(self) -> tuple[str, int]:
         return "127.0.0.1", 1

@@ -20,6 +20,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from actors.cluster.devices import Demand
 from actors.cluster.handles import Handle, Ref, get_all
 from actors.cluster.placement import connect, place_now
+from actors.cluster.refusal import check_device
 from t2g_ray.data.generate.config import GenerateConfig, TeacherConfig
 from t2g_ray.data.generate.one_by_one import MAX_DEATHS, answer_one_by_one
 from t2g_ray.data.generate.pipeline import Pipeline
@@ -39,6 +40,8 @@ MAX_DEATHS_OF_SHARD = 10
 
 def run_generate(config: GenerateConfig) -> JsonLine:
     """Run or resume `t2g data generate`; returns the card."""
+    if any(one.model and not one.base_url for one in (config.teacher, config.reasoner)):
+        check_device(config.device)
     with held(config.run_dir):
         pipeline = Pipeline(config=config, ask=ask)
         records = pipeline.run()

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from actors.cluster.placement import connect
+from actors.cluster.refusal import check_device
 from actors.cluster.start import start_cluster, start_newcomer
 from actors.cluster.waiting import result_of
 from actors.stages.evaluation import Evaluator, check_evaluated_before
@@ -53,10 +54,12 @@ from t2g_ray.run.stopping import RunStopped, StopSignal
 def run_grpo(config: GrpoConfig) -> RunDir:
     """Run or resume the GRPO stage; the run folder is complete when this returns.
 
-    A finished run is left as it is. Raises ConfigError or ValueError for bad input, PlacementError
-    where the cluster is too small, LoopError and WeightSyncError where an invariant does not hold.
+    A finished run is left as it is. Raises ConfigError or ValueError for bad input, DeviceError and
+    PlacementError where machine or cluster cannot hold it, LoopError and WeightSyncError where an
+    invariant does not hold.
     """
     started = time.time()
+    check_device(config.device, config.deadlines)
     check_custom(config.reward_spec.custom, os.getcwd())
     run = RunDir(config.run_dir)
     check_folder("run_dir", run.path, (config.model, config.data.train, config.data.heldout))

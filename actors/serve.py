@@ -28,7 +28,9 @@ from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
 
 from actors.cluster.placement import cluster_nodes, connect
+from actors.cluster.refusal import check_device, engines_use_gpus
 from t2g_ray.rollout.sampler import SamplerStopped
+from t2g_ray.run.device.installed import installed_device
 from t2g_ray.run.progress import announced_wait
 from t2g_ray.serving.api import Unavailable, build_app
 from t2g_ray.serving.extractor import Extractor, ExtractorSpec, RequestRefused, check_served_model
@@ -155,6 +157,7 @@ def run_server(settings: ServeSettings) -> None:
 
 def start_server(settings: ServeSettings) -> None:
     """Start Ray where needed and the service; returns once every replica has written a token."""
+    check_device(installed_device())
     connect()
     deployments = build_deployments(settings, [node.resources for node in cluster_nodes()])
     # A line of log for each request would cost more than some requests.
@@ -187,7 +190,7 @@ def build_deployments(
     settings: ServeSettings, nodes: Sequence[Mapping[str, float]]
 ) -> serve.Application:
     """The ingress bound to its replicas. Raises ValueError when they do not fit on the nodes."""
-    has_gpus = any(node.get("GPU") for node in nodes)
+    has_gpus = engines_use_gpus(nodes)
     kind = "GPU" if has_gpus else "CPU"
     num_places = int(sum(node.get(kind, 0) for node in nodes))
     if not 1 <= settings.replicas <= num_places:

@@ -18,6 +18,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from actors.cluster.devices import PlacementError
 from actors.cluster.placement import connect, demands_of, options_of, place_now
+from actors.cluster.refusal import check_device
 from t2g_ray.config import SftConfig
 from t2g_ray.learner.ranks import backends
 from t2g_ray.run.folder import RunDir
@@ -38,6 +39,7 @@ def run_sft(config: SftConfig) -> RunDir:
     Raises ValueError for bad input, before a process starts where possible, and RuntimeError with
     the message of the rank that failed.
     """
+    check_device(config.device, config.deadlines)
     with held(config.run_dir):
         plan = plan_sft(config)
         run_dir = RunDir(plan.config.run_dir)

@@ -14,6 +14,7 @@ from random import Random
 
 from actors.cluster.handles import Handle, call_all, get_all, put, start_alone
 from actors.cluster.placement import connect
+from actors.cluster.refusal import check_device
 from actors.workers.learner import LearnerActor
 from benchmarks.inputs.workload import first_prompts, written_groups
 from benchmarks.result import ResultRow, check_count, make_row, ratio_row, turns
@@ -65,6 +66,7 @@ class MeasuredLearner(LearnerActor):
 def run(config: GrpoConfig, *, runs: int, steps: int = 5) -> list[ResultRow]:
     """Rows of both layouts; a run takes `steps` optimiser steps with either, on groups of its
     own."""
+    check_device(config.device)
     connect()
     model = resolve_model(config, RunDir(config.run_dir))
     rounds = _rounds(config, model, runs + 1)

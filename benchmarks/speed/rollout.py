@@ -15,6 +15,7 @@ from typing import Any
 
 from actors.cluster.handles import Handle, get_all, start_alone
 from actors.cluster.placement import connect
+from actors.cluster.refusal import check_device
 from actors.workers.rollout import RolloutActor
 from benchmarks.inputs.workload import first_prompts
 from benchmarks.result import ResultRow, check_count, make_row, ratio_row, turns
@@ -69,6 +70,7 @@ def run(config: GrpoConfig, *, runs: int, calls: int = 4) -> list[ResultRow]:
 
     The rows with guesses are left out where the configuration allows none (GPUs).
     """
+    check_device(config.device)
     connect()
     model = resolve_model(config, RunDir(config.run_dir))
     prompts_per_call = config.prompts_per_step

@@ -18,6 +18,7 @@ from typing import Any
 from actors.cluster.fleet import Fleet
 from actors.cluster.handles import Handle, get_all, put, start_alone
 from actors.cluster.placement import connect
+from actors.cluster.refusal import check_device
 from actors.stages.weights import RayWeights
 from actors.workers.learner import LearnerActor
 from actors.workers.rollout import RolloutActor, fetch
@@ -136,6 +137,7 @@ def _time_load(engine: Any, manifest: Manifest, buckets: Sequence[Bucket]) -> di
 
 def run(config: GrpoConfig, *, runs: int, sizes: Sequence[str] = tuple(SIZES)) -> list[ResultRow]:
     """Rows for each size, smallest first; the rows without a size are of the largest one."""
+    check_device(config.device)
     connect()
     rows: list[ResultRow] = []
     figures: Timings = {}

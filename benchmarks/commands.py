@@ -75,12 +75,19 @@ def sync(
 
 
 @bench(without=("policy_steps",))
-def learner(shared: SharedOptions, runs: Runs = 5, steps: Steps = 5) -> Sequence[ResultRow]:
-    """Tokens a second of the optimiser step in both layouts, padding, share of the peak."""
+def learner(
+    shared: SharedOptions,
+    runs: Runs = 5,
+    steps: Steps = 5,
+    varlen: Annotated[
+        bool, typer.Option("--varlen", help="Also measure learner.attention=varlen.")
+    ] = False,
+) -> Sequence[ResultRow]:
+    """Tokens a second of the optimiser step in each layout, padding, share of the peak."""
     settings = shared.settings(is_trained=False)
     from benchmarks.speed import learner as measured
 
-    return measured.run(settings, runs=runs, steps=steps)
+    return measured.run(settings, runs=runs, steps=steps, with_varlen=varlen)
 
 
 @bench()

@@ -1,8 +1,8 @@
-"""Tokens a second of the optimiser step in both layouts, their padding, and the share of the peak.
+"""Tokens a second of the optimiser step in each layout, their padding, and the share of the peak.
 
 Real learner actors train on groups of realistic lengths; each layout has ranks of its own, and they
 take turns. A token counts once for each completion that it belongs to, its prompt included, so that
-both layouts get credit for the same work; what `packed` need not compute shows as speed.
+all layouts get credit for the same work; what packed rows need not compute shows as speed.
 """
 
 from __future__ import annotations
@@ -23,12 +23,18 @@ from t2g_ray.algorithm.samples import to_samples
 from t2g_ray.config import GrpoConfig
 from t2g_ray.learner.batching import MicroBatch, balance, collate, cut
 from t2g_ray.learner.learner import learner_spec
+from t2g_ray.model.packed_attention import AttentionName
 from t2g_ray.model.policy import resolve_model
 from t2g_ray.model.tokenizer import load_tokenizer
 from t2g_ray.run.folder import RunDir
 from t2g_ray.types import Group, Reward, Sample, ScoredGroup
 
-LAYOUTS = {"joined": False, "packed": True}
+LAYOUTS: dict[str, tuple[bool, AttentionName]] = {
+    "joined": (False, "padded"),
+    "packed": (True, "padded"),
+    "varlen": (True, "varlen"),
+}
+"""Whether rows are packed, and how attention reads them."""
 MATMUL_SIZE = 2048
 
 
@@ -63,15 +69,17 @@ class MeasuredLearner(LearnerActor):
         return num_all - num_tied, head, width
 
 
-def run(config: GrpoConfig, *, runs: int, steps: int = 5) -> list[ResultRow]:
-    """Rows of both layouts; a run takes `steps` optimiser steps with either, on groups of its
-    own."""
+def run(
+    config: GrpoConfig, *, runs: int, steps: int = 5, with_varlen: bool = False
+) -> list[ResultRow]:
+    """Rows of each layout; a run takes `steps` optimiser steps with each, on groups of its own."""
     check_device(config.device)
     connect()
     model = resolve_model(config, RunDir(config.run_dir))
     rounds = _rounds(config, model, runs + 1)
-    ranks = {name: _start(config, model, is_packed) for name, is_packed in LAYOUTS.items()}
-    layouts = list(LAYOUTS)
+    layouts = [name for name in LAYOUTS if with_varlen or name != "varlen"]
+    share = config.learner.gpus / len(layouts)
+    ranks = {name: _start(config, model, *LAYOUTS[name], gpus=share) for name in layouts}
     seconds: dict[str, list[float]] = {name: [] for name in layouts}
     peaks: list[float] = []
     try:
@@ -88,10 +96,13 @@ def run(config: GrpoConfig, *, runs: int, steps: int = 5) -> list[ResultRow]:
         for learner in (learner for learners in ranks.values() for learner in learners):
             learner.kill()
     rows = [make_row("matmul_peak", [peak / 1e9 for peak in peaks], "GFLOP/s")]
-    for name, is_packed in LAYOUTS.items():
-        works = [_work(config, shares, shape, is_packed=is_packed) for shares in rounds[1:]]
+    for name in layouts:
+        works = [_work(config, shares, shape, name) for shares in rounds[1:]]
         rows += rows_of_layout(name, works, seconds[name], peaks)
-    return [*rows, ratio_row("packed_over_joined", seconds["joined"], seconds["packed"])]
+    rows.append(ratio_row("packed_over_joined", seconds["joined"], seconds["packed"]))
+    if with_varlen:
+        rows.append(ratio_row("varlen_over_packed", seconds["packed"], seconds["varlen"]))
+    return rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +124,7 @@ def rows_of_layout(
     name: str, works: Sequence[Work], seconds: Sequence[float], peaks: Sequence[float]
 ) -> list[ResultRow]:
     """Work, seconds of a step and peak (FLOP/s) of each run -> rows. Packed rows have no padding
-    by construction, but attention computes blocks of them."""
+    by construction, but attention may compute blocks of them."""
     runs = list(zip(works, seconds, peaks, strict=True))
     rows = [
         make_row(f"step_ms/{name}", [1000 * s for s in seconds], "ms"),
@@ -124,7 +135,7 @@ def rows_of_layout(
         ),
         make_row(f"mfu/{name}", [work.flops / s / peak for work, s, peak in runs], "share"),
     ]
-    if name != "packed":
+    if name == "joined":
         padding = [1 - work.computed / work.slots for work in works]
         rows.append(make_row(f"padding_share/{name}", padding, "share"))
     return rows
@@ -144,9 +155,9 @@ def _work(
     config: GrpoConfig,
     shares: Sequence[Sequence[Group]],
     shape: tuple[int, int, int],
-    *,
-    is_packed: bool,
+    name: str,
 ) -> Work:
+    is_packed, attention = LAYOUTS[name]
     micros = _micros(config, shares, is_packed)
     groups = [group for share in shares for group in share]
     return Work(
@@ -155,7 +166,7 @@ def _work(
         ),
         computed=sum(micro.num_tokens for micro in micros),
         slots=sum(micro.num_slots for micro in micros),
-        attention_padding=_attention_padding(micros),
+        attention_padding=0.0 if attention == "varlen" else _attention_padding(micros),
         flops=sum(step_flops(micro, shape) for micro in micros),
     )
 
@@ -208,7 +219,7 @@ class _Batch:
     def time_steps(self, count: int) -> float:
         """Seconds of `count` optimiser steps, seen from the driver.
 
-        Raises ValueError where a step left out tokens: both layouts train the same.
+        Raises ValueError where a step left out tokens: all layouts train the same.
         """
         started = time.perf_counter()
         for _ in range(count):
@@ -223,15 +234,17 @@ class _Batch:
         return time.perf_counter() - started
 
 
-def _start(config: GrpoConfig, model: str, is_packed: bool) -> list[Handle[MeasuredLearner]]:
-    learner = config.learner.model_copy(update={"packing": is_packed})
+def _start(
+    config: GrpoConfig, model: str, is_packed: bool, attention: AttentionName, *, gpus: float
+) -> list[Handle[MeasuredLearner]]:
+    learner = config.learner.model_copy(update={"packing": is_packed, "attention": attention})
     ranks = [
         start_alone(
             MeasuredLearner,
             *(number, learner.ranks, learner.threads, not learner.gpus),
             name=f"learner/{number}",
             threads=learner.threads,
-            gpus=learner.gpus / len(LAYOUTS),
+            gpus=gpus,
         )
         for number in range(learner.ranks)
     ]

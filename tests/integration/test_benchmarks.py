@@ -80,13 +80,17 @@ def test_sync(tmp_path: Path) -> None:
 
 
 def test_learner(tmp_path: Path, tied_model: Path) -> None:
-    rows = measure(tmp_path, "learner", "--steps", "1", *with_model(tmp_path, tied_model))
-    for layout in ("joined", "packed"):
+    rows = measure(
+        tmp_path, "learner", "--varlen", "--steps", "1", *with_model(tmp_path, tied_model)
+    )
+    for layout in ("joined", "packed", "varlen"):
         assert_positive(rows, [f"tokens_per_s/{layout}", f"mfu/{layout}"])
         assert 0 <= rows[f"attention_padding_share/{layout}"] < 1
     assert 0 < rows["padding_share/joined"] < 1
     assert rows["computed_share/packed"] < rows["computed_share/joined"] < 1
-    assert_positive(rows, ["packed_over_joined", "matmul_peak"])
+    assert rows["computed_share/varlen"] == rows["computed_share/packed"]
+    assert rows["attention_padding_share/varlen"] == 0.0
+    assert_positive(rows, ["packed_over_joined", "varlen_over_packed", "matmul_peak"])
 
 
 def test_rollout(tmp_path: Path, tied_model: Path) -> None:

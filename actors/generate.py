@@ -18,7 +18,7 @@ import ray.data
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.cluster.devices import Demand
-from actors.cluster.handles import Handle, Ref, get_all
+from actors.cluster.handles import Handle, Ref, get_all, process_variables
 from actors.cluster.placement import connect, place_now
 from actors.cluster.refusal import check_device
 from t2g_ray.data.generate.config import GenerateConfig, TeacherConfig
@@ -152,7 +152,7 @@ def ask(
         ),
         num_cpus=reserved.cpus,
         num_gpus=reserved.gpus,
-        runtime_env={"env_vars": {"OMP_NUM_THREADS": str(teacher.threads)}},
+        runtime_env={"env_vars": process_variables(teacher.threads, has_gpu=teacher.gpus > 0)},
     )
     for batch in dataset.iter_batches(batch_size=1, prefetch_batches=0, batch_format="numpy"):
         yield ShardResult.from_json(str(batch["result"][0]))

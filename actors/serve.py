@@ -27,6 +27,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
 
+from actors.cluster.handles import process_variables
 from actors.cluster.placement import cluster_nodes, connect
 from actors.cluster.refusal import check_device, engines_use_gpus
 from t2g_ray.rollout.sampler import SamplerStopped
@@ -214,8 +215,7 @@ def build_deployments(
         ray_actor_options={
             "num_cpus": 1,
             "num_gpus": int(has_gpus),
-            # Read when a math library is loaded, before the first line of the replica.
-            "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(threads)}},
+            "runtime_env": {"env_vars": process_variables(threads, has_gpu=has_gpus)},
         },
     )(ExtractorReplica)
     ingress = serve.deployment(

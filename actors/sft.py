@@ -17,6 +17,7 @@ from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, Tr
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from actors.cluster.devices import PlacementError
+from actors.cluster.handles import process_variables
 from actors.cluster.placement import connect, demands_of, options_of, place_now
 from actors.cluster.refusal import check_device
 from t2g_ray.config import SftConfig
@@ -127,10 +128,8 @@ def _scaling(config: SftConfig) -> ScalingConfig:
 
 
 def _run_config(config: SftConfig) -> RunConfig:
-    variables = {"OMP_NUM_THREADS": str(config.learner.threads)}
-    if not config.learner.gpus:
-        # Ray shows all GPUs of its node to a rank that has reserved none.
-        variables["CUDA_VISIBLE_DEVICES"] = ""
+    learner = config.learner
+    variables = process_variables(learner.threads, has_gpu=learner.gpus > 0)
     # Ray chooses its classes at import; type checkers see older ones with fewer arguments.
     return RunConfig(  # type: ignore[call-arg]
         # Ray leaves a marker in this hidden folder and checks that every node sees it.

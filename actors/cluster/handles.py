@@ -148,6 +148,16 @@ def call_all(
     return [handle.call(method, *arguments, **keywords) for handle in handles]
 
 
+def process_variables(threads: int, *, has_gpu: bool) -> dict[str, str]:
+    """Environment of an actor that computes with so many threads.
+
+    They are read when a library is loaded, which is before the actor's own first line. Ray would
+    let an actor that has reserved no GPU see all of its node's.
+    """
+    variables = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    return variables if has_gpu else {**variables, "CUDA_VISIBLE_DEVICES": ""}
+
+
 def start_alone(
     kind: type[Actor],
     *arguments: object,
@@ -162,7 +172,7 @@ def start_alone(
         num_cpus=0,
         num_gpus=gpus,
         max_concurrency=max_concurrency,
-        runtime_env={"env_vars": {"OMP_NUM_THREADS": str(threads)}},
+        runtime_env={"env_vars": process_variables(threads, has_gpu=gpus > 0)},
     )
     return Handle(name, options.remote(*arguments))
 

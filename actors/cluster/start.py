@@ -12,7 +12,7 @@ import ray
 
 from actors.cluster.devices import Demand
 from actors.cluster.fleet import Fleet
-from actors.cluster.handles import Handle, Parameters, Ref, Result, call_all
+from actors.cluster.handles import Handle, Parameters, Ref, Result, call_all, process_variables
 from actors.cluster.placement import cluster_nodes, demands_of, place, place_now
 from actors.cluster.reservation import Reservation, Seat, reserve
 from actors.cluster.waiting import result_of, results_of
@@ -147,16 +147,11 @@ def _start(
     threads: int = 1,
     max_concurrency: int = 1,
 ) -> Handle[Any]:
-    # Read when a math library is loaded, which is before the actor's own first line.
-    variables = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    if not seat.where:
-        # Ray shows all GPUs of its node to an actor that has reserved none.
-        variables["CUDA_VISIBLE_DEVICES"] = ""
     started = actor.options(
         name=seat.actor,
         namespace=f"t2g:{Path(config.run_dir).resolve()}",
         max_concurrency=max_concurrency,
-        runtime_env={"env_vars": variables},
+        runtime_env={"env_vars": process_variables(threads, has_gpu=bool(seat.where))},
         **seat.options,
     ).remote(*arguments)
     return Handle(seat.actor, started, seat.where)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from actors.cluster.handles import Handle, Ref, Stream, call_all
+from actors.cluster.handles import Handle, Ref, Stream, call_all, process_variables
 
 
 class Counter:
@@ -83,3 +83,16 @@ def test_one_call_reaches_every_actor_in_their_order() -> None:
 def test_a_result_that_is_passed_on_is_the_reference_itself() -> None:
     reference: Any = object()
     assert Ref("counter/0", reference).as_argument() is reference
+
+
+def test_results_of_an_actor_with_a_device_name_it() -> None:
+    one = Handle[Counter]("counter/0", FakeActor(), where="GPU 1 of node x")
+    stream = one.stream(Counter.count, 1)
+    assert one.call(Counter.add, 4).who == "counter/0 (GPU 1 of node x)" == stream.who
+    assert [ref.who for ref in one.call_apart(2, Counter.halves, 7)] == [stream.who] * 2
+    assert handle().call(Counter.add, 4).who == "counter/0"
+
+
+def test_an_actor_without_a_gpu_is_shown_none() -> None:
+    assert process_variables(3, has_gpu=False)["CUDA_VISIBLE_DEVICES"] == ""
+    assert process_variables(3, has_gpu=True) == {"OMP_NUM_THREADS": "3", "MKL_NUM_THREADS": "3"}

@@ -87,7 +87,8 @@ def learner(
     settings = shared.settings(is_trained=False)
     from benchmarks.speed import learner as measured
 
-    return measured.run(settings, runs=runs, steps=steps, with_varlen=varlen)
+    layouts = ["joined", "packed", *(["varlen"] if varlen else [])]
+    return measured.run(settings, runs=runs, steps=steps, layouts=layouts)
 
 
 @bench()

@@ -12,7 +12,7 @@ from t2g_ray.config import GrpoConfig
 from t2g_ray.graph import Graph
 from t2g_ray.prompts.load import encode_prompts, likely_answers, load_split
 from t2g_ray.prompts.order import PromptOrder
-from t2g_ray.types import Completion, Group, Prompt, Record
+from t2g_ray.types import Completion, Group, Prompt, Record, Reward, ScoredGroup
 
 
 def first_prompts(config: GrpoConfig, tokenizer: Any, count: int) -> list[tuple[Prompt, Record]]:
@@ -28,16 +28,27 @@ def first_prompts(config: GrpoConfig, tokenizer: Any, count: int) -> list[tuple[
 
 
 def written_groups(
-    prompts: Sequence[tuple[Prompt, Record]], tokenizer: Any, *, group_size: int, seed: int
+    prompts: Sequence[tuple[Prompt, Record]],
+    tokenizer: Any,
+    *,
+    group_size: int,
+    seed: int,
+    num_tokens: int | None = None,
 ) -> list[Group]:
-    """Groups like those of a half-trained policy: the gold graph with items left out."""
+    """Groups like those of a half-trained policy: the gold graph with items left out.
+
+    With `num_tokens` every completion is that long: its graph over and over, then cut.
+    """
     rng = Random(seed)
+
+    def answer(record: Record) -> list[int]:
+        ids = _answer_ids(tokenizer, record.graph, rng)
+        return ids if num_tokens is None else (ids * num_tokens)[:num_tokens]
+
     return [
         Group(
             prompt=prompt,
-            completions=tuple(
-                completion_of(_answer_ids(tokenizer, record.graph, rng)) for _ in range(group_size)
-            ),
+            completions=tuple(completion_of(answer(record)) for _ in range(group_size)),
             sampler=0,
             generate_s=0.0,
         )
@@ -63,3 +74,18 @@ def _answer_ids(tokenizer: Any, gold: Graph, rng: Random) -> list[int]:
     )
     ids: list[int] = tokenizer(graph.to_json(), add_special_tokens=False)["input_ids"]
     return [*ids, tokenizer.eos_token_id]
+
+
+def ungraded(group: Group) -> ScoredGroup:
+    """The group as a learner takes it, for measurements that need no rewards."""
+    reward = Reward(
+        total=0.0,
+        parts={},
+        tag="score",
+        parse="ok",
+        entities=(0, 0, 0),
+        relations=(0, 0, 0),
+        near=(0.0, 0.0),
+    )
+    size = len(group.completions)
+    return ScoredGroup(group=group, rewards=(reward,) * size, texts=("",) * size)

@@ -10,14 +10,16 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from random import Random
+from statistics import fmean
 
 from actors.cluster.handles import Handle, call_all, get_all, put, start_alone
 from actors.cluster.placement import connect
 from actors.cluster.refusal import check_device
-from actors.workers.learner import LearnerActor
-from benchmarks.inputs.workload import first_prompts, written_groups
+from benchmarks.inputs.workload import first_prompts, ungraded, written_groups
 from benchmarks.result import ResultRow, check_count, make_row, ratio_row, turns
+from benchmarks.speed.measured import MeasuredLearner
 from t2g_ray.algorithm.loss import loss_divisor
 from t2g_ray.algorithm.samples import to_samples
 from t2g_ray.config import GrpoConfig
@@ -27,7 +29,7 @@ from t2g_ray.model.packed_attention import AttentionName
 from t2g_ray.model.policy import resolve_model
 from t2g_ray.model.tokenizer import load_tokenizer
 from t2g_ray.run.folder import RunDir
-from t2g_ray.types import Group, Reward, Sample, ScoredGroup
+from t2g_ray.types import Group, Sample
 
 LAYOUTS: dict[str, tuple[bool, AttentionName]] = {
     "joined": (False, "padded"),
@@ -35,49 +37,24 @@ LAYOUTS: dict[str, tuple[bool, AttentionName]] = {
     "varlen": (True, "varlen"),
 }
 """Whether rows are packed, and how attention reads them."""
-MATMUL_SIZE = 2048
-
-
-class MeasuredLearner(LearnerActor):
-    """A learner rank that can also say what its hardware and its model are capable of."""
-
-    def peak_flops_per_s(self, repeats: int = 5) -> float:
-        """The best of `repeats` matrix products in the dtype of the model."""
-        import torch
-
-        parameter = next(self._learner.policy.parameters())
-        shape, best = (MATMUL_SIZE, MATMUL_SIZE), 0.0
-        left = torch.randn(shape, dtype=parameter.dtype, device=self._learner.device)
-        for _ in range(repeats):
-            started = time.perf_counter()
-            float((left @ left)[0, 0])  # reading a value waits for the device
-            best = max(best, 2 * MATMUL_SIZE**3 / (time.perf_counter() - started))
-        return best
-
-    def is_packed(self) -> bool:
-        """Whether the model reads packed rows."""
-        return self._learner.is_packed
-
-    def shape(self) -> tuple[int, int, int]:
-        """Parameters of the layers, parameters of the head, and layers x width of attention."""
-        config = self._learner.policy.config
-        head = config.vocab_size * config.hidden_size
-        num_tied = head if config.tie_word_embeddings else 2 * head
-        num_all = sum(getattr(p, "ds_numel", p.numel()) for p in self._learner.policy.parameters())
-        head_size = getattr(config, "head_dim", config.hidden_size // config.num_attention_heads)
-        width = config.num_hidden_layers * config.num_attention_heads * head_size
-        return num_all - num_tied, head, width
 
 
 def run(
-    config: GrpoConfig, *, runs: int, steps: int = 5, with_varlen: bool = False
+    config: GrpoConfig,
+    *,
+    runs: int,
+    steps: int = 5,
+    layouts: Sequence[str] = ("joined", "packed"),
+    completion_tokens: int | None = None,
 ) -> list[ResultRow]:
-    """Rows of each layout; a run takes `steps` optimiser steps with each, on groups of its own."""
+    """Rows of these layouts; a run takes `steps` optimiser steps with each, on groups of its own.
+
+    `completion_tokens` is the length of every completion; None: as long as its graph.
+    """
     check_device(config.device)
     connect()
     model = resolve_model(config, RunDir(config.run_dir))
-    rounds = _rounds(config, model, runs + 1)
-    layouts = [name for name in LAYOUTS if with_varlen or name != "varlen"]
+    rounds = _rounds(config, model, runs + 1, completion_tokens)
     share = config.learner.gpus / len(layouts)
     ranks = {name: _start(config, model, *LAYOUTS[name], gpus=share) for name in layouts}
     seconds: dict[str, list[float]] = {name: [] for name in layouts}
@@ -89,20 +66,26 @@ def run(
                 if number:  # the first round allocates
                     seconds[name].append(elapsed / steps)
             if number:
-                found = get_all(call_all(ranks["packed"], MeasuredLearner.peak_flops_per_s))
+                found = get_all(call_all(ranks[layouts[-1]], MeasuredLearner.peak_flops_per_s))
                 peaks.append(sum(found))
-        shape = get_all([ranks["packed"][0].call(MeasuredLearner.shape)])[0]
+        shape = get_all([ranks[layouts[-1]][0].call(MeasuredLearner.shape)])[0]
     finally:
         for learner in (learner for learners in ranks.values() for learner in learners):
             learner.kill()
-    rows = [make_row("matmul_peak", [peak / 1e9 for peak in peaks], "GFLOP/s")]
+    rows = [
+        make_row("matmul_peak", [peak / 1e9 for peak in peaks], "GFLOP/s"),
+        make_row("sequence_tokens", [_mean_length(shares) for shares in rounds[1:]], "tokens"),
+    ]
     for name in layouts:
         works = [_work(config, shares, shape, name) for shares in rounds[1:]]
         rows += rows_of_layout(name, works, seconds[name], peaks)
-    rows.append(ratio_row("packed_over_joined", seconds["joined"], seconds["packed"]))
-    if with_varlen:
-        rows.append(ratio_row("varlen_over_packed", seconds["packed"], seconds["varlen"]))
-    return rows
+    num_sequences = config.prompts_per_step * config.group_size
+    lengths = [work.num_tokens / num_sequences for work in works]
+    rows.append(make_row("sequence_tokens", lengths, "tokens"))
+    return [
+        *rows,
+        *(ratio_row(f"{b}_over_{a}", seconds[a], seconds[b]) for a, b in pairwise(layouts)),
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,14 +124,30 @@ def rows_of_layout(
     return rows
 
 
-def _rounds(config: GrpoConfig, model: str, count: int) -> list[list[list[Group]]]:
+def _rounds(
+    config: GrpoConfig, model: str, count: int, completion_tokens: int | None
+) -> list[list[list[Group]]]:
     """The groups of `count` steps, each shared over the ranks."""
     size = config.prompts_per_step
     prompts = first_prompts(config, load_tokenizer(model), count * size)
     groups = written_groups(
-        prompts, load_tokenizer(model), group_size=config.group_size, seed=config.seed
+        prompts,
+        load_tokenizer(model),
+        group_size=config.group_size,
+        seed=config.seed,
+        num_tokens=completion_tokens,
     )
     return [_shares(config, groups[i : i + size]) for i in range(0, count * size, size)]
+
+
+def _mean_length(shares: Sequence[Sequence[Group]]) -> float:
+    """Tokens of a completion with its prompt."""
+    return fmean(
+        len(group.prompt.token_ids) + len(completion.token_ids)
+        for share in shares
+        for group in share
+        for completion in group.completions
+    )
 
 
 def _work(
@@ -209,7 +208,7 @@ class _Batch:
         learners: Sequence[Handle[MeasuredLearner]],
     ) -> None:
         self._learners = learners
-        self._handles = [[put(_scored(group)).reference for group in share] for share in shares]
+        self._handles = [[put(ungraded(group)).reference for group in share] for share in shares]
         self._advantages = [_advantages(share, config.seed) for share in shares]
         # Every rank reports the tokens of all.
         lengths = [len(c.token_ids) for share in shares for g in share for c in g.completions]
@@ -276,23 +275,9 @@ def _micros(
 
 
 def _samples(groups: Sequence[Group], seed: int) -> list[Sample]:
-    return to_samples([_scored(group) for group in groups], _advantages(groups, seed))
+    return to_samples([ungraded(group) for group in groups], _advantages(groups, seed))
 
 
 def _advantages(groups: Sequence[Group], seed: int) -> list[list[float | None]]:
     rng = Random(seed)
     return [[rng.gauss(0.0, 1.0) for _ in group.completions] for group in groups]
-
-
-def _scored(group: Group) -> ScoredGroup:
-    reward = Reward(
-        total=0.0,
-        parts={},
-        tag="score",
-        parse="ok",
-        entities=(0, 0, 0),
-        relations=(0, 0, 0),
-        near=(0.0, 0.0),
-    )
-    size = len(group.completions)
-    return ScoredGroup(group=group, rewards=(reward,) * size, texts=("",) * size)

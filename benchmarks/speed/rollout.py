@@ -143,6 +143,10 @@ def _start(
         )
         for name, one in specs.items()
     }
+    if gpus:
+        # vLLM counts what others take from its GPU while it starts as memory of its own.
+        for actor in actors.values():
+            actor.wait_until_ready()
     return actors, start_alone(BareVllm, plain, name="vllm", threads=threads, gpus=gpus)
 
 

@@ -18,6 +18,7 @@ from t2g_ray import __version__
 from t2g_ray.cli import model_commands
 from t2g_ray.cli.data_commands import data_app
 from t2g_ray.cli.exits import CommandGroup, notes_on_failure
+from t2g_ray.cli.machine.selftest_command import selftest_command
 from t2g_ray.cli.report_command import report_command
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ app.command("extract")(model_commands.extract_command)
 app.command("score")(model_commands.score_command)
 app.command("report")(report_command)
 app.command("doctor")(model_commands.doctor_command)
+app.command("selftest")(selftest_command)
 app.add_typer(data_app, name="data")
 
 

@@ -1,7 +1,7 @@
 """Every benchmark runs whole in a tiny size and yields the rows that readers rely on.
 
 Inputs come from `policy`, `workload` and `random_model`; `compare` is both sides of
-`peers`, of which `trl_side` runs TRL.
+`peers`, of which `trl_side` runs TRL. The peak of a learner is `measured` by its rank.
 """
 
 from __future__ import annotations

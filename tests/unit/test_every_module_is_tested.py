@@ -64,6 +64,8 @@ integration/test_sft.py: needs ranks of DeepSpeed
 faults/test_weight_sync.py: needs an engine's worker and Ray
     t2g_ray.weights.vllm_backend
     actors.cluster.start
+integration/test_devices.py: needs a cluster with logical GPUs
+    actors.cluster.reservation
 integration/test_groups.py: needs Ray's actors
     actors.cluster.waiting
     actors.stages.greedy
@@ -84,8 +86,13 @@ integration/test_benchmarks.py: each measures Ray's actors, engines or ranks
     benchmarks.inputs.policy
     benchmarks.inputs.random_model
     benchmarks.inputs.workload
+    benchmarks.speed.measured
     benchmarks.speed.rewards
     benchmarks.speed.sync
+unit/cli/machine/test_selftest_command.py: runs it, with checks that are made up there
+    benchmarks.selftest.app
+integration/test_selftest.py: needs Ray's actors, an engine and a rank
+    benchmarks.selftest.subjects.pair
 """
 """A test file below tests/, why the modules below it have none of their own, and these modules."""
 

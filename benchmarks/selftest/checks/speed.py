@@ -1,0 +1,69 @@
+"""Tokens a second of each side, as `t2g bench rollout` and `t2g bench learner` measure them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from benchmarks.result import ResultRow
+from benchmarks.selftest.outcome import Figure
+from benchmarks.selftest.running import CheckFailed
+from benchmarks.speed import learner, rollout
+from t2g_ray.config import GrpoConfig
+
+PEAKS: Mapping[str, float] = {
+    "B200": 2250e12,
+    "H200": 989e12,
+    "H100 PCIe": 756e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "A10": 125e12,
+    "RTX 4090": 165e12,
+    "RTX 3090": 71e12,
+}
+"""Operations a second of dense bfloat16 products with sums in fp32, as makers' data sheets give
+them; the first name that is part of a card's own counts."""
+MOST_OF_PEAK = 1.05
+"""A share of the peak above this is no speed but a wrong measurement."""
+
+
+def peak_of(card: str) -> float | None:
+    """The peak of a card by its name, for example "NVIDIA H100 80GB HBM3"; None: not known."""
+    return next((peak for name, peak in PEAKS.items() if name in card), None)
+
+
+def rollout_speed(config: GrpoConfig, *, calls: int) -> list[Figure]:
+    """Generated tokens a second of a rollout actor, and over vLLM called directly."""
+    return _figures(rollout.run(config, runs=1, calls=calls))
+
+
+def learner_speed(
+    config: GrpoConfig, *, steps: int, card: str, completion_tokens: int | None
+) -> list[Figure]:
+    """Tokens a second and the share of the peak that one learner rank reaches.
+
+    The peak is that of the card, where it is known, else that of a measured matrix product.
+    """
+    layout = "varlen" if config.learner.attention == "varlen" else "packed"
+    rows = learner.run(
+        config, runs=1, steps=steps, layouts=(layout,), completion_tokens=completion_tokens
+    )
+    values = {row.metric: row.median for row in rows}
+    measured_peak = values["matmul_peak"] * 1e9
+    peak = peak_of(card) or measured_peak
+    mfu = values[f"mfu/{layout}"] * measured_peak / peak
+    if not 0 < mfu <= MOST_OF_PEAK:
+        raise CheckFailed(
+            f"a learner must reach a share of the peak between 0 and 1, found {mfu:.3g} of "
+            f"{peak / 1e12:.3g} TFLOP/s: the device was not waited for, or the peak is wrong"
+        )
+    return [
+        *_figures(rows),
+        Figure("mfu", mfu, "share"),
+        Figure("peak", peak / 1e12, "TFLOP/s"),
+    ]
+
+
+def _figures(rows: Sequence[ResultRow]) -> list[Figure]:
+    return [Figure(row.metric, row.median, row.unit) for row in rows]

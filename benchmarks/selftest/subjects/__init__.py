@@ -1,0 +1,1 @@
+"""What is tested: a pair of actors, the memory that they take, and the reward of their runs."""

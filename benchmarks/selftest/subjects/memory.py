@@ -1,0 +1,33 @@
+"""This process -> the memory that it holds on its device, and held at most."""
+
+from __future__ import annotations
+
+import resource
+from dataclasses import dataclass
+from pathlib import Path
+
+MIB = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryUse:
+    """In MiB. On a GPU what torch allocated there, on a CPU what is resident."""
+
+    now: float
+    peak: float
+    device: str
+
+
+def memory_use(subject: object = None) -> MemoryUse:
+    """Of this process; `subject`, an engine or nothing, only makes it a call to one."""
+    import torch
+
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        return MemoryUse(
+            torch.cuda.memory_allocated() / MIB,
+            torch.cuda.max_memory_allocated() / MIB,
+            f"cuda:{torch.cuda.current_device()}",
+        )
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return MemoryUse(pages * resource.getpagesize() / MIB, peak_kib / 1024, "cpu")

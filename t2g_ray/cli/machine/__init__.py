@@ -1,0 +1,1 @@
+"""Commands about the machine: what it has, and what it does."""

@@ -64,7 +64,7 @@ def sync(
     shared: SharedOptions,
     runs: Runs = 5,
     sizes: Annotated[
-        str, typer.Option(help="Random models to send: demo, 10m, 100m, 500m parameters.")
+        str, typer.Option(help="Random models to send: demo, 10m, 100m, 500m, smollm2-135m.")
     ] = "demo,10m,100m,500m",
 ) -> Sequence[ResultRow]:
     """Learner tensors to loaded sampler: bytes a second, messages, and where the time goes."""

@@ -44,8 +44,11 @@ class Sent:
 class Transport(Protocol):
     """A way for versions to travel. The fleet may grow and shrink between two calls."""
 
-    def send(self, version: int, *, verify: bool) -> Sent:
-        """Gather the weights and send them; raises WeightSyncError or LoopError by phase."""
+    def send(self, version: int, *, is_whole: bool, verify: bool) -> Sent:
+        """Gather the weights and send them; raises WeightSyncError or LoopError by phase.
+
+        `is_whole`: the frozen weights too, where versions are made of adapters.
+        """
 
 
 def sync_results(
@@ -92,8 +95,8 @@ class _BetweenActors:
 
 
 class _Store(_BetweenActors):
-    def send(self, version: int, *, verify: bool) -> Sent:
-        calls = call_all(self._learners, LearnerActor.publish, version, self._bucket_mib)
+    def send(self, version: int, *, is_whole: bool, verify: bool) -> Sent:
+        calls = call_all(self._learners, LearnerActor.publish, version, self._bucket_mib, is_whole)
         published = sync_results(calls, f"gather of version {version}", self._deadline)[0]
         assert published is not None  # rank 0's
         manifest, buckets = published
@@ -101,11 +104,13 @@ class _Store(_BetweenActors):
 
 
 class _Broadcast(_BetweenActors):
-    def send(self, version: int, *, verify: bool) -> Sent:
+    def send(self, version: int, *, is_whole: bool, verify: bool) -> Sent:
         if self._is_new():
             self._meet()
         loads = call_all(self._fleet, RolloutActor.receive, version, verify)
-        calls = call_all(self._learners, LearnerActor.broadcast, version, self._bucket_mib, verify)
+        calls = call_all(
+            self._learners, LearnerActor.broadcast, version, self._bucket_mib, is_whole, verify
+        )
         phase = f"broadcast of version {version}"
 
         def watch(sending: Sequence[AnyRef], seconds: float) -> None:
@@ -148,13 +153,18 @@ class _Ipc(_BetweenActors):
     _sources: Sequence[int] = ()
     """Number of a rollout actor -> the learner rank on its device."""
 
-    def send(self, version: int, *, verify: bool) -> Sent:
+    def send(self, version: int, *, is_whole: bool, verify: bool) -> Sent:
         if self._is_new():
             self._pair()
         calls = [
             # A copy on another device would be opened by nobody.
             learner.call(
-                LearnerActor.share, version, self._bucket_mib, verify, rank in self._sources
+                LearnerActor.share,
+                version,
+                self._bucket_mib,
+                is_whole,
+                verify,
+                rank in self._sources,
             )
             for rank, learner in enumerate(self._learners)
         ]

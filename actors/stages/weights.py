@@ -46,9 +46,12 @@ class RayWeights:
         # replaces.
         is_due = self._num_published < 2 or version % self._config.sync.verify_every == 0
         # Also verified: a sync that a newly joined rollout actor takes part in.
-        is_verified = is_due or any(one not in self._served for one in self._fleet)
+        is_met_first = any(one not in self._served for one in self._fleet)
+        is_verified = is_due or is_met_first
         self._served = list(self._fleet)
-        sent = self._transport.send(version, verify=is_verified)
+        # An engine that sleeps keeps none of its weights.
+        is_whole = is_met_first or self._config.colocate == "time"
+        sent = self._transport.send(version, is_whole=is_whole, verify=is_verified)
         self._loads, self._version = sent.loads, version
         self._num_published += 1
         if self._config.max_staleness == 0:

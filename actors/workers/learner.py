@@ -78,18 +78,21 @@ class LearnerActor:
             samples = to_samples(groups, advantages)
             return self._learner.step(samples, divisor=divisor)
 
-    def publish(self, version: int, bucket_mib: float) -> tuple[Manifest, list[BucketRef]] | None:
+    def publish(
+        self, version: int, bucket_mib: float, is_whole: bool
+    ) -> tuple[Manifest, list[BucketRef]] | None:
         """Rank 0: put the weights into the object store, a bucket at a time, and describe them.
 
-        The other ranks take part in the gathers and return None.
+        The other ranks take part in the gathers and return None. Where adapters are sent alone,
+        `is_whole` says whether the frozen weights go with them.
         """
         with self._tracer.span("gather", step=version):
             if self._rank > 0:
-                self._only_gather()
+                self._learner.only_gather(is_whole=is_whole)
                 return None
             entries: list[TensorEntry] = []
             references: list[BucketRef] = []
-            tensors = self._learner.sampler_tensors(version)
+            tensors = self._learner.sampler_tensors(version, is_whole=is_whole)
             for bucket, part in pack_buckets(tensors, bucket_bytes=int(bucket_mib * MIB)):
                 references.append(ray.put(bucket))
                 entries.extend(part)
@@ -100,20 +103,27 @@ class LearnerActor:
         self._link = None
         self._link = Link(rendezvous, rank=0, device=self._device())
 
-    def broadcast(self, version: int, bucket_mib: float, is_proven: bool) -> Manifest | None:
+    def broadcast(
+        self, version: int, bucket_mib: float, is_whole: bool, is_proven: bool
+    ) -> Manifest | None:
         """Like `publish`, but send the weights over the link."""
         with self._tracer.span("gather", step=version):
             if self._rank > 0:
-                self._only_gather()
+                self._learner.only_gather(is_whole=is_whole)
                 return None
             if self._link is None:
                 raise WeightSyncError("the learner must have a link to the samplers, found none")
-            buckets = self._flat_buckets(version, bucket_mib, is_proven)
+            buckets = self._flat_buckets(version, bucket_mib, is_whole, is_proven)
             entries = [entry for part in self._link.send(buckets) for entry in part]
         return _manifest(version, entries)
 
     def share(
-        self, version: int, bucket_mib: float, is_proven: bool, is_source: bool
+        self,
+        version: int,
+        bucket_mib: float,
+        is_whole: bool,
+        is_proven: bool,
+        is_source: bool,
     ) -> tuple[Manifest, list[BucketRef]] | None:
         """Copy the weights to memory that samplers on this device open, and describe them.
 
@@ -125,9 +135,9 @@ class LearnerActor:
         references: list[BucketRef] = []
         with self._tracer.span("gather", step=version):
             if not is_source:
-                self._only_gather()
+                self._learner.only_gather(is_whole=is_whole)
                 return None
-            for flat, part in self._flat_buckets(version, bucket_mib, is_proven):
+            for flat, part in self._flat_buckets(version, bucket_mib, is_whole, is_proven):
                 bucket, kept = offer(flat)
                 self._kept.append(kept)
                 references.append(ray.put(bucket))
@@ -137,17 +147,13 @@ class LearnerActor:
         return _manifest(version, entries), references
 
     def _flat_buckets(
-        self, version: int, bucket_mib: float, is_proven: bool
+        self, version: int, bucket_mib: float, is_whole: bool, is_proven: bool
     ) -> Iterator[FlatBucket]:
         return flat_buckets(
-            self._learner.sampler_tensors(version),
+            self._learner.sampler_tensors(version, is_whole=is_whole),
             bucket_bytes=int(bucket_mib * MIB),
             is_proven=is_proven,
         )
-
-    def _only_gather(self) -> None:
-        for _ in self._learner.named_tensors():
-            pass
 
     def device_key(self) -> str:
         """Equal to a rollout actor's if, and only if, both compute on one device."""

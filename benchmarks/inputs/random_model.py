@@ -7,7 +7,7 @@ model that likes all tokens alike, hardly any fault would move a probability.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -70,6 +70,8 @@ SIZES = {
 }
 """What the weight sync is measured with."""
 REAL_SHAPES = {
+    # But for its norms of queries and keys, which it has not.
+    "smollm2-135m": replace(_qwen3(576, 30, 9, 3, 64, 49_152), inner=1536),
     "qwen2.5-0.5b": _qwen2(896, 24, 14, 4864),
     "qwen2.5-1.5b": _qwen2(1536, 28, 12, 8960),
 }

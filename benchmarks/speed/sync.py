@@ -15,6 +15,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import torch
+
 from actors.cluster.fleet import Fleet
 from actors.cluster.handles import Handle, get_all, put, start_alone
 from actors.cluster.placement import connect
@@ -25,9 +27,11 @@ from actors.workers.rollout import RolloutActor, fetch
 from benchmarks.inputs.random_model import SIZES, write_random_model
 from benchmarks.result import ResultRow, check_count, make_row
 from benchmarks.speed.traffic import CountingGroup, CountingHandle, PeakMemory, Traffic
-from t2g_ray.config import GrpoConfig
+from t2g_ray.config import GrpoConfig, LoraConfig
 from t2g_ray.learner.learner import Learner
+from t2g_ray.model.lora import adapters_of, add_adapters
 from t2g_ray.model.policy import load_policy
+from t2g_ray.rollout.adapters import adapter_slots
 from t2g_ray.rollout.spec import rollout_spec
 from t2g_ray.weights.channels import Rendezvous
 from t2g_ray.weights.manifest import (
@@ -49,11 +53,22 @@ class _Untrained(Learner):
 
     def __init__(self, config: GrpoConfig, model: str) -> None:
         policy, _ = load_policy(model)
+        if config.learner.lora.rank:
+            _add_moved_adapters(policy, config.learner.lora)
         self.engine = SimpleNamespace(module=SimpleNamespace(policy=policy))
         self.device = policy.device
         # The policy is whole, in fp32: nothing has to be gathered.
         self._settings = config.learner.model_copy(update={"zero_stage": 0})
         self._sampler_dtype, self._seed = config.rollout.dtype, config.seed
+
+
+def _add_moved_adapters(policy: Any, lora: LoraConfig) -> None:
+    """Adapters that are no longer 0, so that a sync which forgets one is noticed."""
+    add_adapters(policy, lora, seed=0)
+    generator = torch.Generator().manual_seed(0)
+    for adapter in adapters_of(policy):
+        b = adapter.parts[1]
+        b.data.copy_(0.01 * torch.randn(b.shape, generator=generator))
 
 
 class WeightSource(LearnerActor):
@@ -64,9 +79,9 @@ class WeightSource(LearnerActor):
         self._learner = _Untrained(config, model)
         self._group = CountingGroup(None)
 
-    def num_bytes(self) -> int:
-        """Bytes of all tensors, as samplers take them."""
-        tensors = (tensor for _, tensor in self._learner.sampler_tensors(0))
+    def num_bytes(self, is_whole: bool) -> int:
+        """Bytes of a version as samplers take them: of all its tensors, or of what changes."""
+        tensors = (tensor for _, tensor in self._learner.sampler_tensors(0, is_whole=is_whole))
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     def connect(self, rendezvous: Rendezvous) -> None:
@@ -161,7 +176,13 @@ def run(config: GrpoConfig, *, runs: int, sizes: Sequence[str] = tuple(SIZES)) -
 
 
 def _rows_of_size(size: str, figures: Timings) -> list[ResultRow]:
-    units = {"gb_per_s": "GB/s", "messages": "count", "driver_peak_growth_mib": "MiB"}
+    units = {
+        "gb_per_s": "GB/s",
+        "messages": "count",
+        "driver_peak_growth_mib": "MiB",
+        "mib": "MiB",
+        "share_of_merged": "ratio",
+    }
     return [
         make_row(f"{name}/{size}", values, units.get(name, "ms"))
         for name, values in figures.items()
@@ -169,7 +190,9 @@ def _rows_of_size(size: str, figures: Timings) -> list[ResultRow]:
 
 
 def _measure(config: GrpoConfig, model: str, runs: int) -> Timings:
-    spec = rollout_spec(config, model, load_weights=True)
+    # Where adapters are sent, the frozen weights come with the first sync.
+    is_adapter = adapter_slots(config) is not None
+    spec = rollout_spec(config, model, load_weights=not is_adapter)
     learner = start_alone(
         WeightSource, config, model, name="learner/0", threads=config.learner.threads
     )
@@ -183,7 +206,8 @@ def _measure(config: GrpoConfig, model: str, runs: int) -> Timings:
     )
     try:
         figures = _time_publish(config, learner, rollout, runs)
-        figures.update(_time_parts(config, learner, rollout, runs))
+        if not is_adapter:
+            figures.update(_time_parts(config, learner, rollout, runs))
     finally:
         learner.kill()
         rollout.kill()
@@ -201,10 +225,13 @@ def _time_publish(
     )
     # The first two syncs are verified, as in a run; what is timed are those that follow.
     versions = iter(v for v in range(1, 10**9) if v % config.sync.verify_every)
-    num_bytes = get_all([learner.call(WeightSource.num_bytes)])[0]
+    calls = [learner.call(WeightSource.num_bytes, is_whole) for is_whole in (False, True)]
+    num_bytes, num_whole = get_all(calls)
     for _ in range(2):
         weights.publish(next(versions))
-    figures: Timings = {name: [] for name in ("ms", "gb_per_s", "messages")}
+    figures: Timings = {name: [] for name in ("ms", "mib", "gb_per_s", "messages")}
+    if num_whole > num_bytes:
+        figures["share_of_merged"] = []
     if memory.is_kept:
         figures["driver_peak_growth_mib"] = []
     for _ in range(runs):
@@ -218,6 +245,9 @@ def _time_publish(
             figures["driver_peak_growth_mib"].append(memory.growth() / MIB)
         check_count("bytes", report.num_bytes, num_bytes)
         figures["ms"].append(1000 * seconds)
+        figures["mib"].append(num_bytes / MIB)
+        if num_whole > num_bytes:
+            figures["share_of_merged"].append(num_bytes / (num_whole - num_bytes))
         figures["gb_per_s"].append(report.num_bytes / 1e9 / seconds)
         over_link = get_all([learner.call(WeightSource.num_sent)])[0] - sent
         figures["messages"].append(traffic.messages + over_link)

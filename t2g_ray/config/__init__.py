@@ -12,7 +12,6 @@ from t2g_ray.config.load import (
     check_set_once,
     dump_config,
     load_config,
-    read_tree,
 )
 from t2g_ray.config.prompts import DataConfig, PromptConfig
 from t2g_ray.config.rewards import CustomRewardConfig, RewardConfig, RewardSpec
@@ -51,5 +50,4 @@ __all__ = [
     "check_set_once",
     "dump_config",
     "load_config",
-    "read_tree",
 ]

@@ -36,6 +36,10 @@ class OptimizerConfig(Section):
     """Gradients are clipped to this global norm."""
 
 
+MAX_SLOT_RANK = 512
+"""Largest rank of adapters that vLLM holds beside the weights."""
+
+
 class LoraConfig(Section):
     """Low-rank adapters instead of training all weights (Hu et al. 2021)."""
 
@@ -45,6 +49,20 @@ class LoraConfig(Section):
     """Adapters are scaled by alpha / rank."""
     targets: list[str] = Field(default_factory=list)
     """Names of the layers that get an adapter, such as `q_proj`; when empty, all but the head."""
+    sync: Literal["merged", "adapter"] = "merged"
+    """What samplers get of each version: `merged`, all weights with what the adapters add; or
+    `adapter`, the frozen weights once and then the adapters alone. Groups that are being written
+    then end under the adapters that they began with."""
+
+    @model_validator(mode="after")
+    def _adapters_are_there(self) -> LoraConfig:
+        if self.sync == "adapter" and not 0 < self.rank <= MAX_SLOT_RANK:
+            raise ValueError(
+                "learner.lora.sync=adapter needs adapters that an engine has slots for, "
+                f"learner.lora.rank from 1 to {MAX_SLOT_RANK}, found {self.rank}; set the rank, or "
+                "learner.lora.sync=merged"
+            )
+        return self
 
 
 class LearnerConfig(Section):
@@ -77,7 +95,7 @@ class LearnerConfig(Section):
     written once for each such chunk, so larger ones are faster on GPUs; peak memory takes
     three to four times a chunk."""
     lora: LoraConfig = LoraConfig()
-    """Adapters; samplers and the exported model get them merged into the weights."""
+    """Adapters; the exported model has them merged into its weights."""
     optimizer: OptimizerConfig = OptimizerConfig()
 
     @model_validator(mode="after")

@@ -11,6 +11,7 @@ import copy
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,8 +31,9 @@ from t2g_ray.learner.optim import (
 )
 from t2g_ray.learner.reference import digest_of_policy
 from t2g_ray.learner.state import Trained, load_state, save_state, trained_of
-from t2g_ray.model.lora import add_adapters, plain_tensors
+from t2g_ray.model.lora import adapters_of, add_adapters, plain_tensors
 from t2g_ray.model.packed_attention import enable_packing
+from t2g_ray.weights.manifest import right_probe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -50,6 +52,18 @@ class RankSpec:
     config: LearnerConfig
     total_steps: int
     seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class GatheredAdapter:
+    """What is added to one frozen matrix [outputs, inputs]; all in fp32."""
+
+    layer: str
+    a: torch.Tensor
+    b: torch.Tensor
+    """[outputs, rank], the scaling in it: B A is what is added."""
+    product: torch.Tensor
+    """[outputs]: what the layer itself adds for the input `right_probe(inputs)`."""
 
 
 class DeepSpeedRank:
@@ -179,17 +193,31 @@ class DeepSpeedRank:
         for name, tensor, _ in self.changed_tensors():
             yield name, tensor
 
-    def changed_tensors(self) -> Iterator[tuple[str, torch.Tensor, torch.Tensor | None]]:
-        """`named_tensors`, each with what its adapter adds, where it has one."""
+    def changed_tensors(
+        self, *, is_merged: bool = True
+    ) -> Iterator[tuple[str, torch.Tensor, torch.Tensor | None]]:
+        """`named_tensors`, each with what its adapter adds, where it has one; or as they were
+        before there were any adapters."""
         import deepspeed
 
-        for tensor in plain_tensors(self.policy):
+        for tensor in plain_tensors(self.policy, is_merged=is_merged):
             if self._settings.zero_stage < 3:
                 yield tensor.name, tensor.value(), tensor.change()
                 continue
             with deepspeed.zero.GatheredParameters(tensor.parts):
                 full, change = tensor.value().clone(), tensor.change()
             yield tensor.name, full, change
+
+    def gathered_adapters(self) -> Iterator[GatheredAdapter]:
+        """Every adapter, whole, in one fixed order; collective under ZeRO-3."""
+        import deepspeed
+
+        for adapter in adapters_of(self.policy):
+            parts = adapter.parts if self._settings.zero_stage == 3 else []
+            with deepspeed.zero.GatheredParameters(parts) if parts else nullcontext():
+                a, b = adapter.factors()
+                product = adapter.product(right_probe(a.shape[1]))
+            yield GatheredAdapter(adapter.layer, a, b, product)
 
     def save(self, folder: Path) -> None:
         """Write this rank's share of the trained parameters and optimiser state; collective."""

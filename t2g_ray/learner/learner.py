@@ -22,6 +22,7 @@ from t2g_ray.learner.reference import ReferencePolicy
 from t2g_ray.learner.totals import Totals
 from t2g_ray.model.lora import without_adapters
 from t2g_ray.types import Sample, TrainReport
+from t2g_ray.weights.adapters import adapter_tensors
 from t2g_ray.weights.rounding import ChangeArrived, rounded
 
 FixedLogProbs = tuple[torch.Tensor, torch.Tensor | None]
@@ -69,21 +70,63 @@ class Learner(DeepSpeedRank):
                 is_packed=self.is_packed,
             )
 
-    def sampler_tensors(self, version: int) -> Iterator[tuple[str, torch.Tensor]]:
-        """`named_tensors` in the precision of the samplers, rounded once, and the same for a
-        version on every rank and after a resume.
+    def sampler_tensors(
+        self, version: int, *, is_whole: bool = True
+    ) -> Iterator[tuple[str, torch.Tensor]]:
+        """What samplers get as `version`, in their precision, rounded once, and the same for a
+        version on every rank and after a resume: `named_tensors`, or with learner.lora.sync=adapter
+        the frozen weights, where `is_whole`, and the adapters.
 
         Raises WeightSyncError at the end where what adapters learned does not arrive.
         """
-        dtype = getattr(torch, self._sampler_dtype or self._settings.dtype)
         arrived = ChangeArrived()
+        if self._settings.lora.sync == "merged":
+            yield from self._merged_tensors(version, arrived)
+        else:
+            if is_whole:
+                for name, tensor, _ in self.changed_tensors(is_merged=False):
+                    yield name, tensor.to(self._sampled)  # the same in every version
+            yield from self._adapter_tensors(version, arrived)
+        arrived.check(version)
+
+    def only_gather(self, *, is_whole: bool) -> None:
+        """What the other ranks do while one of them walks `sampler_tensors`."""
+        is_merged = self._settings.lora.sync == "merged"
+        if is_merged or is_whole:
+            for _ in self.changed_tensors(is_merged=is_merged):
+                pass
+        if not is_merged:
+            for _ in self.gathered_adapters():
+                pass
+
+    @property
+    def _sampled(self) -> torch.dtype:
+        dtype: torch.dtype = getattr(torch, self._sampler_dtype or self._settings.dtype)
+        return dtype
+
+    def _merged_tensors(
+        self, version: int, arrived: ChangeArrived
+    ) -> Iterator[tuple[str, torch.Tensor]]:
         for number, (name, tensor, change) in enumerate(self.changed_tensors()):
-            (seed,) = np.random.SeedSequence([self._seed, version, number]).generate_state(1)
-            sent = rounded(tensor, dtype, seed=int(seed))
+            sent = rounded(tensor, self._sampled, seed=self._seed_of(version, number))
             if change is not None:
                 arrived.add(change, tensor, sent)
             yield name, sent
-        arrived.check(version)
+
+    def _adapter_tensors(
+        self, version: int, arrived: ChangeArrived
+    ) -> Iterator[tuple[str, torch.Tensor]]:
+        for number, adapter in enumerate(self.gathered_adapters()):
+            a = rounded(adapter.a, self._sampled, seed=self._seed_of(version, 2 * number))
+            b = rounded(adapter.b, self._sampled, seed=self._seed_of(version, 2 * number + 1))
+            if self._sampled != torch.float32:
+                exact = adapter.b @ adapter.a
+                arrived.add(exact, exact, b.float() @ a.float())
+            yield from adapter_tensors(adapter.layer, a, b, adapter.product)
+
+    def _seed_of(self, version: int, number: int) -> int:
+        (seed,) = np.random.SeedSequence([self._seed, version, number]).generate_state(1)
+        return int(seed)
 
     def step(self, samples: Sequence[Sample], *, divisor: float) -> TrainReport:
         """Train on all ranks' samples: `updates_per_batch` optimiser steps on the same batch.

@@ -89,8 +89,9 @@ class PlainTensor:
         return self.parameter.detach() if change is None else self.parameter.float() + change
 
 
-def plain_tensors(policy: nn.Module) -> Iterator[PlainTensor]:
-    """Every tensor of the model without adapters, in the model's order."""
+def plain_tensors(policy: nn.Module, *, is_merged: bool = True) -> Iterator[PlainTensor]:
+    """Every tensor of the model without adapters, in the model's order; with what its adapter adds,
+    or as it was before it had one."""
     for name, parameter in policy.named_parameters():
         path, _, kind = name.rpartition(".")
         if ".lora_" in name:
@@ -99,5 +100,65 @@ def plain_tensors(policy: nn.Module) -> Iterator[PlainTensor]:
             yield PlainTensor(name, parameter)
             continue
         path = path.removesuffix(".base_layer")
-        layer = policy.get_submodule(path) if kind == "weight" else None
+        layer = policy.get_submodule(path) if is_merged and kind == "weight" else None
         yield PlainTensor(f"{path}.{kind}", parameter, layer)
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """The two matrices beside one frozen one, [outputs, inputs]."""
+
+    layer: str
+    """The model's name of the layer without adapters."""
+    module: Any
+    """The peft layer."""
+
+    @property
+    def parts(self) -> list[nn.Parameter]:
+        """All parameters that it is made of: what ZeRO-3 must gather."""
+        return [self.module.lora_A[_ADAPTER].weight, self.module.lora_B[_ADAPTER].weight]
+
+    @torch.no_grad()
+    def factors(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """A [rank, inputs] and alpha / rank x B [outputs, rank], in fp32: new tensors, whose
+        product is what the adapter adds."""
+        a, b = self.parts
+        return a.detach().float().clone(), b.float() * self.module.scaling[_ADAPTER]
+
+    @torch.no_grad()
+    def product(self, probe: torch.Tensor) -> torch.Tensor:
+        """What the policy's own layer adds to its output for the input `probe`: [outputs], fp32."""
+        a, b = self.parts
+        product: torch.Tensor = b.float() @ (a.float() @ probe.to(a.device))
+        product *= self.module.scaling[_ADAPTER]
+        return product
+
+
+def adapters_of(policy: nn.Module) -> Iterator[Adapter]:
+    """Every adapter, in the model's order."""
+    for path, module in policy.named_modules():
+        if hasattr(module, "lora_A"):
+            yield Adapter(path, module)
+
+
+def adapted_names(model: str, lora: LoraConfig) -> list[str]:
+    """Last parts of the names of the layers that `add_adapters` gives an adapter, such as `q_proj`.
+
+    `model` is a folder or hub name; its weights are not read.
+    """
+    if lora.targets:
+        return sorted({target.rpartition(".")[2] for target in lora.targets})
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.pytorch_utils import Conv1D
+
+    config = AutoConfig.from_pretrained(model, trust_remote_code=False)
+    with torch.device("meta"):
+        policy = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    head = policy.get_output_embeddings()
+    return sorted(
+        {
+            name.rpartition(".")[2]
+            for name, module in policy.named_modules()
+            if isinstance(module, nn.Linear | Conv1D) and module is not head
+        }
+    )

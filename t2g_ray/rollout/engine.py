@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from t2g_ray.rollout.adapters import install_adapter, request_of, verify_adapter, versions_in_use
 from t2g_ray.rollout.drafting import Guesser
 from t2g_ray.rollout.spec import EngineSpec, Sampling, sampling_parameters, start_vllm
 from t2g_ray.types import Completion, FloatArray, Group, IntArray, Prompt
@@ -27,6 +28,7 @@ from t2g_ray.vllm_private.engine import (
     vocabulary_size,
 )
 from t2g_ray.vllm_private.worker import weight_receiver, worker_device, worker_model
+from t2g_ray.weights.adapters import check_products
 from t2g_ray.weights.channels import Rendezvous, SharedBucket, device_key
 from t2g_ray.weights.manifest import Bucket, Manifest, WeightSyncError
 
@@ -89,6 +91,7 @@ class GenerationEngine:
             prompt.key,
             {"prompt_token_ids": list(prompt.token_ids), "cache_salt": self._salt(prompt.purpose)},
             sampling_parameters(sampling, seed=self._seed_of(prompt, sampling)),
+            **({"lora_request": request_of(self.version)} if self.spec.adapters else {}),
         )
         version_starts = [[(0, self.version)] for _ in range(sampling.group_size)]
         self._open[prompt.key] = _OpenGroup(
@@ -171,12 +174,15 @@ class GenerationEngine:
                 f"version {manifest.version} must come in {manifest.num_buckets} buckets, "
                 f"found {len(buckets)}"
             )
+        in_use = self._versions_in_use(manifest.version)
         self._call("start_weight_update")
         for number, bucket in enumerate(buckets):
             update = {"bucket": bucket, "entries": manifest.of_bucket(number)}
             self._call("update_weights", update)
         self._call("finish_weight_update")
-        if verify:
+        if in_use is not None:
+            self._use_adapter(manifest.version, in_use, verify=verify)
+        elif verify:
             self._call(_verify_worker, manifest)
         self._mark_version(manifest.version)
 
@@ -191,18 +197,36 @@ class GenerationEngine:
 
     def receive(self, version: int, *, verify: bool) -> None:
         """Like `load`, with all buckets that the learner sends over the link as `version`."""
+        in_use = self._versions_in_use(version)
         self._call("start_weight_update")
         self._call("update_weights", {"bucket": None})
         self._call("finish_weight_update")
-        if verify:
+        if in_use is not None:
+            self._use_adapter(version, in_use, verify=verify)
+        elif verify:
             self._call(_verify_received, version)
         self._mark_version(version)
 
+    def _versions_in_use(self, version: int) -> set[int] | None:
+        """The versions whose adapters stay when `version` comes; None without adapters."""
+        slots = self.spec.adapters
+        return versions_in_use(self._begun_versions(), version, slots) if slots else None
+
+    def _begun_versions(self) -> set[int]:
+        return {group.version_starts[0][0][1] for group in self._open.values()}
+
+    def _use_adapter(self, version: int, in_use: set[int], *, verify: bool) -> None:
+        self._call(install_adapter, version, in_use)
+        if verify:
+            check_products(self._call(verify_adapter, version))
+
     def _mark_version(self, version: int) -> None:
+        self.version = version
+        if self.spec.adapters:
+            return  # what has begun ends under its own adapter
         for completion in running_completions(self._engine):
             version_starts = self._open[completion.group].version_starts[completion.member]
             version_starts.append((completion.num_written, version))
-        self.version = version
         # Requests that are waiting or were preempted would read prefixes of the older weights.
         rekey_waiting_requests(self._engine, lambda salt: self._salt(salt.partition(" ")[0]))
 

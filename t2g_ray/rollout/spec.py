@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from t2g_ray.config import GrpoConfig
+from t2g_ray.rollout.adapters import AdapterSlots, adapter_arguments, adapter_slots
 from t2g_ray.run.device.check import check_process
 from t2g_ray.vllm_private.engine import check_passes_in_turn
 from t2g_ray.vllm_private.parts import check_private_parts
@@ -42,6 +43,8 @@ class EngineSpec:
     one."""
     pass_tokens: int = 4096
     """Most tokens that one pass of the model computes, those of the oldest groups first."""
+    adapters: AdapterSlots | None = None
+    """Room for the adapters of several versions; None: whole weights come."""
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -125,6 +128,7 @@ def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
         **hardware,
         **drafting,
         **in_turn,
+        **(adapter_arguments(spec.model, spec.adapters) if spec.adapters else {}),
         **spec.more,
     }
 
@@ -150,6 +154,8 @@ def start_vllm(spec: EngineSpec) -> Any:
     check_private_parts("engine")
     if spec.draft_tokens:
         check_private_parts("guesses")
+    if spec.adapters is not None:
+        check_private_parts("adapters")
     from vllm.config.weight_transfer import WeightTransferConfig
     from vllm.engine.arg_utils import EngineArgs
     from vllm.v1.engine.llm_engine import LLMEngine
@@ -192,6 +198,7 @@ def rollout_spec(
         load_weights=load_weights,
         draft_tokens=rollout.num_guessed,
         pass_tokens=rollout.pass_tokens,
+        adapters=None if load_weights else adapter_slots(config),
         more=rollout.engine,
     )
 

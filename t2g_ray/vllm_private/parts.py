@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Literal
 
-Side = Literal["engine", "worker", "guesses"]
-"""What needs a part: the code that steps an engine, a worker that takes weights, or an engine that
-checks guessed tokens (only those on CPUs do)."""
+Side = Literal["engine", "worker", "guesses", "adapters"]
+"""What needs a part: the code that steps an engine, a worker that takes weights, an engine that
+checks guessed tokens (only those on CPUs do), or one that holds adapters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +204,48 @@ _GUESSES = (
     ),
 )
 
-PRIVATE_PARTS: tuple[PrivatePart, ...] = (*_ENGINE, *_WORKER, *_GUESSES)
+_ADAPTERS = (
+    *_parts(
+        "adapters",
+        "vllm.lora.model_manager:LoRAModelManager",
+        lora_manager="itself, which the model leads to",
+        lora_slots="versions that fit",
+        lora_index_to_id="which adapter each slot holds",
+        modules="layers with slots",
+        packed_modules="layers of a checkpoint that one of them keeps as one",
+        list_adapters="those held, by number",
+        add_adapter="takes one",
+        activate_adapter="puts its matrices into a slot",
+        remove_adapter="empties the slot",
+        set_adapter_mapping="says which adapter each token of a pass has",
+    ),
+    *_parts("adapters", "vllm.lora.lora_model:LoRAModel", get_lora="what one layer has of it"),
+    *_parts(
+        "adapters",
+        "vllm.lora.lora_weights:LoRALayerWeights",
+        lora_a="the first matrix, or one for each packed layer",
+        lora_b="the second",
+    ),
+    *_parts("adapters", "vllm.lora.layers", LoRAMapping="the adapter of each token"),
+    *_parts(
+        "adapters",
+        "vllm.lora.layers.base_linear:BaseLinearLayerWithLoRA",
+        base_layer="the layer inside the one with slots",
+        tp_size="workers that share it",
+        tp_rank="which of them this is",
+        create_lora_weights="makes the slots: lora_a_stacked, lora_b_stacked and output_slices",
+        set_mapping="gives the layer its punica_wrapper",
+        slice_lora_a="a worker's part of the first matrix",
+        slice_lora_b="and of the second",
+    ),
+    *_parts(
+        "adapters",
+        "vllm.lora.punica_wrapper.punica_base:PunicaWrapperBase",
+        add_lora_linear="adds the product of a slot",
+    ),
+)
+
+PRIVATE_PARTS: tuple[PrivatePart, ...] = (*_ENGINE, *_WORKER, *_GUESSES, *_ADAPTERS)
 
 
 def check_private_parts(side: Side) -> None:

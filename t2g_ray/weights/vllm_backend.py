@@ -25,6 +25,7 @@ from vllm.distributed.weight_transfer.base import (
 )
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 
+from t2g_ray.vllm_private.adapters import without_slots
 from t2g_ray.vllm_private.parts import check_private_parts
 from t2g_ray.vllm_private.worker import (
     is_matrix,
@@ -36,6 +37,7 @@ from t2g_ray.vllm_private.worker import (
     restore_full_parameter,
     sources_of,
 )
+from t2g_ray.weights.adapters import check_slots, is_of_adapter
 from t2g_ray.weights.channels import Link, Rendezvous, SharedBucket, unflatten
 from t2g_ray.weights.manifest import (
     Bucket,
@@ -82,6 +84,12 @@ class BucketWeightTransferEngine(WeightTransferEngine[BucketInitInfo, BucketUpda
     _link: Link | None = None
     received: tuple[TensorEntry, ...] = ()
     """What came over the link in this update, or in the last one."""
+    frozen: tuple[TensorEntry, ...] = ()
+    """The model's own tensors, in the last update that brought any."""
+    adapter: dict[str, torch.Tensor]
+    adapter_entries: tuple[TensorEntry, ...]
+    """Tensors of an adapter that came in this update, or in the last one."""
+    _is_restored = False
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         """vLLM makes it. Raises PrivatePartsMissing before any weight is sent."""
@@ -95,8 +103,14 @@ class BucketWeightTransferEngine(WeightTransferEngine[BucketInitInfo, BucketUpda
         self._link = Link(init_info.rendezvous, rank=rank, device=self.device)
 
     def start_weight_update(self) -> None:
-        """Give every packed layer a full parameter again."""
+        """Begin with nothing received."""
         self.received = ()
+        self.adapter, self.adapter_entries = {}, ()
+        self._is_restored = False
+
+    def _restore(self) -> None:
+        """Give every packed layer a full parameter again."""
+        self._is_restored, self.frozen = True, ()
         for layer in _layers(self.model):
             if is_packed(layer):
                 _restore_parameter(layer)
@@ -132,12 +146,26 @@ class BucketWeightTransferEngine(WeightTransferEngine[BucketInitInfo, BucketUpda
 
     def _load(self, tensors: Sequence[torch.Tensor], entries: Sequence[TensorEntry]) -> None:
         model: Any = self.model  # vLLM models load by a method that nn.Module does not declare
-        names = (entry.name for entry in entries)
-        model.load_weights(zip(names, tensors, strict=True))
+        own: list[tuple[str, torch.Tensor]] = []
+        for tensor, entry in zip(tensors, entries, strict=True):
+            if is_of_adapter(entry.name):
+                check_slots(model, entry.name)
+                # A copy: the memory of a bucket is its sender's.
+                self.adapter[entry.name] = tensor.to("cpu", copy=True)
+                self.adapter_entries += (entry,)
+            else:
+                own.append((entry.name, tensor))
+        if not own:
+            return
+        if not self._is_restored:
+            self._restore()
+        self.frozen += tuple(entry for entry in entries if not is_of_adapter(entry.name))
+        with without_slots(model):
+            model.load_weights(own)
 
     def finish_weight_update(self) -> None:
         """Pack every layer anew, the tied head and embedding included."""
-        if self.device.type != "cpu":
+        if self.device.type != "cpu" or not self._is_restored:
             return
         for layer in _layers(self.model):
             if is_matrix(layer):

@@ -245,8 +245,8 @@ class StaleRollout(RolloutActor):
 class CorruptingLearner(LearnerActor):
     """Flips one bit of what it sends as version 1."""
 
-    def publish(self, version: int, bucket_mib: float) -> Any:
-        sent = super().publish(version, bucket_mib)
+    def publish(self, version: int, bucket_mib: float, is_whole: bool) -> Any:
+        sent = super().publish(version, bucket_mib, is_whole)
         if sent is None or version < 1:
             return sent
         manifest, references = sent
@@ -258,9 +258,9 @@ class CorruptingSender(LearnerActor):
     """Flips one bit of what it broadcasts as version 1."""
 
     def _flat_buckets(
-        self, version: int, bucket_mib: float, is_proven: bool
+        self, version: int, bucket_mib: float, is_whole: bool, is_proven: bool
     ) -> Iterator[FlatBucket]:
-        for flat, entries in super()._flat_buckets(version, bucket_mib, is_proven):
+        for flat, entries in super()._flat_buckets(version, bucket_mib, is_whole, is_proven):
             if self._learner.step_count == 1:
                 places = dict(zip([e.name for e in entries], unflatten(flat, entries), strict=True))
                 if VICTIM in places:

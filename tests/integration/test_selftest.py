@@ -46,23 +46,27 @@ class BrokenLearner(TestedLearner):
         self._fault, self._leaked = fault, []
         self._learner._temperature = 1.5 if fault == "shift" else 1.0
 
-    def publish(self, version: int, bucket_mib: float) -> tuple[Manifest, list[BucketRef]] | None:
+    def publish(
+        self, version: int, bucket_mib: float, is_whole: bool
+    ) -> tuple[Manifest, list[BucketRef]] | None:
         """`publish`, with fewer tensors where it forgets one."""
         tensors = self._learner.sampler_tensors
         if self._fault == "forget":
-            self._learner.sampler_tensors = lambda v: (  # type: ignore[method-assign]
-                pair for pair in tensors(v) if not pair[0].endswith("up_proj.weight")
+            self._learner.sampler_tensors = lambda v, is_whole: (  # type: ignore[method-assign]
+                pair
+                for pair in tensors(v, is_whole=is_whole)
+                if not pair[0].endswith("up_proj.weight")
             )
         try:
-            return super().publish(version, bucket_mib)
+            return super().publish(version, bucket_mib, is_whole)
         finally:
             self._learner.sampler_tensors = tensors  # type: ignore[method-assign]
 
     def share(
-        self, version: int, bucket_mib: float, is_proven: bool, is_source: bool
+        self, version: int, bucket_mib: float, is_whole: bool, is_proven: bool, is_source: bool
     ) -> tuple[Manifest, list[BucketRef]] | None:
         """`share`; where it leaks, a copy of everything stays."""
-        sent = super().share(version, bucket_mib, is_proven, is_source)
+        sent = super().share(version, bucket_mib, is_whole, is_proven, is_source)
         if sent is not None and self._fault == "leak":
             buckets: Any = fetch(sent[1])
             self._leaked += [bucket.open().clone() for bucket in buckets]

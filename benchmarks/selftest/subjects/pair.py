@@ -44,8 +44,9 @@ class TestedLearner(LearnerActor):
         self._victim = tensor
 
     def names(self) -> list[str]:
-        """Names of all tensors that samplers get."""
-        return [name for name, _ in self._learner.sampler_tensors(self._learner.step_count)]
+        """Names of all tensors that samplers get with every version."""
+        version = self._learner.step_count
+        return [name for name, _ in self._learner.sampler_tensors(version, is_whole=False)]
 
     def device_type(self) -> str:
         """Where it computes."""
@@ -55,9 +56,11 @@ class TestedLearner(LearnerActor):
         """Memory of this process."""
         return memory_use()
 
-    def publish(self, version: int, bucket_mib: float) -> tuple[Manifest, list[BucketRef]] | None:
+    def publish(
+        self, version: int, bucket_mib: float, is_whole: bool
+    ) -> tuple[Manifest, list[BucketRef]] | None:
         """`publish`, and the spoilt tensor instead of its own."""
-        sent = super().publish(version, bucket_mib)
+        sent = super().publish(version, bucket_mib, is_whole)
         if sent is None or self._victim is None:
             return sent
         manifest, references = sent
@@ -72,10 +75,10 @@ class TestedLearner(LearnerActor):
         return manifest, references
 
     def _flat_buckets(
-        self, version: int, bucket_mib: float, is_proven: bool
+        self, version: int, bucket_mib: float, is_whole: bool, is_proven: bool
     ) -> Iterator[FlatBucket]:
         victim, self._victim = self._victim, None
-        for flat, entries in super()._flat_buckets(version, bucket_mib, is_proven):
+        for flat, entries in super()._flat_buckets(version, bucket_mib, is_whole, is_proven):
             tensors = unflatten(flat, entries)
             for tensor, entry in zip(tensors, entries, strict=True):
                 if entry.name == victim:

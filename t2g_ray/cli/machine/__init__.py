@@ -1,1 +1,1 @@
-"""What this machine has, what a configuration would take of it, and what it does."""
+"""Commands about the machine: what it has, and what it does."""

@@ -24,6 +24,14 @@ def test_muon_needs_whole_matrices() -> None:
         build(learner={"optimizer": muon, "zero_stage": 2})
 
 
+@pytest.mark.parametrize("rank", [0, 513])
+def test_adapters_that_are_sent_must_be_there_and_fit_into_a_slot(rank: int) -> None:
+    lora = {"sync": "adapter", "rank": 512}
+    assert build(learner={"lora": lora}).learner.lora.sync == "adapter"
+    with pytest.raises(ConfigError, match=rf"rank from 1 to 512, found {rank}; .*sync=merged"):
+        build(learner={"lora": {**lora, "rank": rank}})
+
+
 def test_over_sampling_is_for_synchronous_runs() -> None:
     assert build(prompts_per_step=10, sampling={"over_sample": 1.1}).prompts_begun == 11
     assert build(prompts_per_step=3, sampling={"over_sample": 1.5}).prompts_begun == 5

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from t2g_ray.config import LoraConfig
-from t2g_ray.model.lora import add_adapters, plain_tensors, without_adapters
+from t2g_ray.model.lora import (
+    adapted_names,
+    adapters_of,
+    add_adapters,
+    plain_tensors,
+    without_adapters,
+)
 from t2g_ray.model.policy import build_tiny_policy
 from t2g_ray.records.corpus import build_tokenizer
 
@@ -106,3 +113,40 @@ def test_a_tensor_is_read_from_its_matrix_and_the_adapter_beside_it() -> None:
 def test_targets_that_no_layer_has_are_refused() -> None:
     with pytest.raises(ValueError, match="no_such_layer"):
         adapted_policy(targets=["no_such_layer"])
+
+
+def test_factors_and_products_are_what_each_layer_adds() -> None:
+    policy = moved(adapted_policy(alpha=3))
+    changes = {
+        tensor.name: tensor.change() for tensor in plain_tensors(policy) if tensor.layer is not None
+    }
+    found = list(adapters_of(policy))
+    assert [f"{one.layer}.weight" for one in found] == list(changes)
+    for adapter in found:
+        a, b = adapter.factors()
+        assert a.shape[0] == b.shape[1] == 2
+        change = changes[f"{adapter.layer}.weight"]
+        assert change is not None
+        torch.testing.assert_close(b @ a, change)
+        probe = torch.linspace(-1, 1, a.shape[1])
+        torch.testing.assert_close(adapter.product(probe), change @ probe)
+        # Copies: the policy goes on training.
+        a.zero_(), b.zero_()
+        assert all(bool(part.any()) for part in adapter.parts)
+
+
+def test_unmerged_tensors_are_those_of_before() -> None:
+    policy, before = moved(adapted_policy()), dict(plain_policy().named_parameters())
+    tensors = {one.name: one.value() for one in plain_tensors(policy, is_merged=False)}
+    assert list(tensors) == list(before)
+    assert all(torch.equal(tensors[name], before[name]) for name in before)
+
+
+@pytest.mark.parametrize("targets", [[], ["q_proj"], ["mlp.up_proj", "self_attn.o_proj"]])
+def test_names_of_adapted_layers_are_told_without_the_weights(
+    tmp_path: Path, targets: list[str]
+) -> None:
+    plain_policy().config.save_pretrained(tmp_path)
+    lora = LoraConfig(rank=2, targets=targets)
+    adapted = {one.layer.rpartition(".")[2] for one in adapters_of(adapted_policy(targets=targets))}
+    assert adapted_names(str(tmp_path), lora) == sorted(adapted)

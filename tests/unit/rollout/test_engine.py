@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from t2g_ray.config import LoraConfig
 from t2g_ray.graph import Graph
 from t2g_ray.rollout import engine as engine_module
+from t2g_ray.rollout.adapters import AdapterSlots
 from t2g_ray.rollout.engine import GenerationEngine
 from t2g_ray.rollout.spec import EngineSpec, Sampling
 from t2g_ray.types import Group, Prompt, Purpose, Record
@@ -52,6 +54,7 @@ class FakeVllm:
         self.ends: dict[str, int] = {}
         self.salts: list[str] = []
         self.seeds: list[int] = []
+        self.adapters: list[Any] = []
         self.calls: list[tuple[Any, ...]] = []
         self.refused: str | None = None
         self.longest_prompt = 16
@@ -65,7 +68,10 @@ class FakeVllm:
     def _shut_down(self) -> None:
         self.is_down = True
 
-    def add_request(self, name: str, prompt: dict[str, Any], parameters: Any) -> str:
+    def add_request(
+        self, name: str, prompt: dict[str, Any], parameters: Any, lora_request: Any = None
+    ) -> str:
+        self.adapters.append(lora_request)
         if len(prompt["prompt_token_ids"]) > self.longest_prompt:
             raise ValueError("the prompt is too long")
         self.salts.append(prompt["cache_salt"])
@@ -127,7 +133,9 @@ def vllm(monkeypatch: pytest.MonkeyPatch) -> FakeVllm:
     return fake
 
 
-def engine_of(*, seed: int = 0, sampler: int = 0) -> GenerationEngine:
+def engine_of(
+    *, seed: int = 0, sampler: int = 0, adapters: AdapterSlots | None = None
+) -> GenerationEngine:
     return GenerationEngine(
         EngineSpec(
             model="none",
@@ -141,6 +149,7 @@ def engine_of(*, seed: int = 0, sampler: int = 0) -> GenerationEngine:
             gpu_memory_utilization=0.5,
             seed=seed,
             sampler=sampler,
+            adapters=adapters,
         )
     )
 
@@ -362,3 +371,70 @@ def test_a_missing_bucket_is_noticed_before_anything_is_loaded(vllm: FakeVllm) -
 def test_closing_releases_vllm(vllm: FakeVllm) -> None:
     engine_of().close()
     assert vllm.is_down
+
+
+@pytest.fixture
+def slotted(vllm: FakeVllm, monkeypatch: pytest.MonkeyPatch) -> GenerationEngine:
+    """An engine with slots for two versions, whose requests name theirs."""
+    monkeypatch.setattr(engine_module, "request_of", lambda version: f"adapter {version}")
+    monkeypatch.setattr(engine_module, "check_products", lambda workers: None)
+    return engine_of(adapters=AdapterSlots(lora=LoraConfig(rank=2), number=2))
+
+
+def test_a_group_keeps_the_adapter_that_it_began_with(
+    vllm: FakeVllm, slotted: GenerationEngine
+) -> None:
+    load(slotted, 3)
+    slotted.add(prompt(0), SAMPLING)
+    slotted.step()
+    waiting = FakeRequest(0)
+    vllm.engine_core.engine_core.scheduler.requests["x"] = waiting
+    load(slotted, 4)
+    slotted.add(prompt(1), SAMPLING)
+    assert vllm.adapters == ["adapter 3", "adapter 4"]
+    # What waits is of its own version, and so are the prefixes that it may read.
+    assert waiting.cache_salt == "train v0" and len(waiting.block_hashes) == 1
+    versions = {
+        group.prompt.index: {int(v) for one in group.completions for v in one.versions}
+        for group in finish(slotted)
+    }
+    assert versions == {0: {3}, 1: {4}}
+
+
+def test_versions_of_open_groups_stay_and_others_leave(
+    vllm: FakeVllm, slotted: GenerationEngine
+) -> None:
+    load(slotted, 3)
+    slotted.add(prompt(0), SAMPLING)
+    load(slotted, 4)
+    slotted.add(prompt(1), SAMPLING)
+    with pytest.raises(WeightSyncError, match=r"version 5 comes, found \[3, 4\]"):
+        load(slotted, 5)
+    assert slotted.version == 4
+    finish(slotted)
+    load(slotted, 5, verify=True)
+    installed = [call[1:] for call in vllm.calls if call[0] == "install_adapter"]
+    assert installed == [(3, set()), (4, {3}), (5, set())]
+    # A version is proved once it is installed, and refused before any of it is loaded.
+    names = [call[0] for call in vllm.calls]
+    assert names[-2:] == ["install_adapter", "verify_adapter"]
+    assert names.count("start_weight_update") == 3
+
+
+def test_a_version_whose_adapter_is_refused_is_not_stamped(
+    vllm: FakeVllm, slotted: GenerationEngine
+) -> None:
+    load(slotted, 3)
+    vllm.refused = "install_adapter"
+    with pytest.raises(WeightSyncError, match="tensor w"):
+        load(slotted, 4)
+    assert slotted.version == 3
+
+
+def test_adapters_over_the_link_are_installed_and_proved_too(
+    vllm: FakeVllm, slotted: GenerationEngine
+) -> None:
+    slotted.receive(7, verify=True)
+    names = [call[0] for call in vllm.calls]
+    assert names[-3:] == ["finish_weight_update", "install_adapter", "verify_adapter"]
+    assert slotted.version == 7

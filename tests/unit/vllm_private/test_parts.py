@@ -36,6 +36,7 @@ TOO_GENERAL = {
     "config",
     "device",
     "forward",
+    "modules",
     "scheduler",
     "shutdown",
     # Words of the project's own settings and requests.
@@ -54,6 +55,7 @@ PUBLIC_MODULES = {
     "vllm.distributed.weight_transfer.base",
     "vllm.distributed.weight_transfer.factory",
     "vllm.engine.arg_utils",
+    "vllm.lora.request",
     "vllm.outputs",
     "vllm.sampling_params",
     "vllm.v1.engine.llm_engine",
@@ -101,7 +103,7 @@ def test_the_package_stands_on_no_other_of_the_project() -> None:
 
 
 @NEEDS_VLLM
-@pytest.mark.parametrize("side", ["engine", "worker", "guesses"])
+@pytest.mark.parametrize("side", ["engine", "worker", "guesses", "adapters"])
 def test_the_installed_vllm_has_all_parts(side: Side) -> None:
     check_private_parts(side)
 

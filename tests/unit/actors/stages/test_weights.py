@@ -14,6 +14,7 @@ from actors.cluster.handles import Handle
 from actors.stages import weights as module
 from actors.stages.transports import Sent
 from actors.stages.weights import RayWeights
+from t2g_ray.config import GrpoConfig
 from t2g_ray.weights.manifest import Manifest
 from tests.integration.parts import grpo_config
 
@@ -26,17 +27,19 @@ class Recorder:
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
         self.sent: list[tuple[set[Any], bool]] = []
+        self.whole: list[bool] = []
 
-    def send(self, version: int, *, verify: bool) -> Sent:
+    def send(self, version: int, *, is_whole: bool, verify: bool) -> Sent:
+        self.whole.append(is_whole)
         self.sent.append(({handle.actor for handle in self.fleet}, verify))
         return Sent(Manifest(version=version, entries=(), num_buckets=0), [])
 
 
-def publishing(fleet: Fleet) -> tuple[RayWeights, Recorder]:
+def publishing(fleet: Fleet, config: GrpoConfig = CONFIG) -> tuple[RayWeights, Recorder]:
     recorder = Recorder(fleet)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "transport_of", lambda *_: recorder)
-        return RayWeights(CONFIG, learners=[], fleet=fleet), recorder
+        return RayWeights(config, learners=[], fleet=fleet), recorder
 
 
 def test_a_sync_is_verified_when_an_actor_has_joined_in_the_place_of_another() -> None:
@@ -46,6 +49,28 @@ def test_a_sync_is_verified_when_an_actor_has_joined_in_the_place_of_another() -
     fleet.remove_last()
     fleet.add(Handle("rollout/1", "c"))
     assert [weights.publish(version).is_verified for version in (4, 5)] == [True, False]
+
+
+def test_frozen_weights_go_once_to_each_actor() -> None:
+    fleet = Fleet([Handle("rollout/0", "a")])
+    weights, recorder = publishing(fleet)
+    for version in (1, 2, 3):
+        weights.publish(version)
+    fleet.add(Handle("rollout/1", "b"))
+    for version in (4, 5):
+        weights.publish(version)
+    fleet.remove_last()
+    weights.publish(6)
+    assert recorder.whole == [True, False, False, True, False, False]
+
+
+def test_engines_that_sleep_get_their_frozen_weights_with_every_version() -> None:
+    parts = {"rollout": {"gpus": 0.5}, "learner": {"gpus": 0.5}}
+    config = grpo_config(Path("run"), Path("model"), device="cuda", colocate="time", **parts)
+    weights, recorder = publishing(Fleet([Handle("rollout/0", "a")]), config)
+    for version in (1, 2, 3):
+        weights.publish(version)
+    assert recorder.whole == [True, True, True]
 
 
 @given(st.lists(st.sampled_from(["join", "leave", "publish"]), max_size=30))

@@ -8,6 +8,7 @@ placement sees the devices of its slot and no others.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -122,10 +123,25 @@ def _devices_of(
 ) -> tuple[tuple[str, ...], ...]:
     """Ask every bundle for its devices."""
     # Sent as code, so that the process that runs it need not load this package first.
-    task: Any = ray.remote(lambda: tuple(map(str, ray.get_gpu_ids())))
-    calls: list[Ref[tuple[str, ...]]] = []
+    task: Any = ray.remote(
+        lambda: (tuple(map(str, ray.get_gpu_ids())), os.environ.get("CUDA_VISIBLE_DEVICES"))
+    )
+    calls: list[Ref[tuple[tuple[str, ...], str | None]]] = []
     for index, slot in enumerate(slots):
         here = _in_bundle(group, index)
         asked = task.options(num_cpus=0, num_gpus=len(slot.devices), scheduling_strategy=here)
         calls.append(Ref(f"device {index} of the plan", asked.remote()))
-    return tuple(results_of(calls, "question for the devices", deadline))
+    found = results_of(calls, "question for the devices", deadline)
+    for devices, shown in found:
+        check_shown(devices, shown)
+    return tuple(devices for devices, _ in found)
+
+
+def check_shown(devices: Sequence[str], shown: str | None) -> None:
+    """Raises PlacementError where Ray does not show an actor just the devices it has reserved."""
+    if shown != ",".join(devices):
+        raise PlacementError(
+            f"an actor that has reserved GPU {','.join(devices)} must see it and no other, found "
+            f"CUDA_VISIBLE_DEVICES={shown}; start Ray on all nodes without "
+            "RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES"
+        )

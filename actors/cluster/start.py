@@ -10,7 +10,7 @@ from typing import Any, Concatenate
 
 import ray
 
-from actors.cluster.devices import Demand
+from actors.cluster.devices import Demand, PlacementError
 from actors.cluster.fleet import Fleet
 from actors.cluster.handles import Handle, Parameters, Ref, Result, call_all, process_variables
 from actors.cluster.placement import cluster_nodes, demands_of, place, place_now
@@ -126,6 +126,12 @@ def start_newcomer(
     seat = cluster.reservation.seat("rollout", number)
     if seat is not None and config.rollout.gpus:
         return _start_rollout(config, seat, model)
+    if config.rollout.gpus and config.sync.transport == "ipc":
+        raise PlacementError(
+            "sync.transport=ipc needs a learner rank on the device of every rollout actor, so this "
+            f"run has at most the {config.rollout.actors} that it started with; start it with "
+            "sync.transport=store or broadcast to give it more"
+        )
     rollout, nodes = config.rollout, cluster_nodes()
     has_room = ray.available_resources().get("CPU", 0.0) >= rollout.threads
     # All CPUs of a node with a free device may be reserved, so none of them is asked for.

@@ -136,12 +136,13 @@ def test_three_shares_of_which_two_fit_on_no_device_are_refused_with_a_table(
     tmp_path: Path,
 ) -> None:
     wait_until(is_all_free)
+    config = grpo(tmp_path, colocate="off", learner={"gpus": 1}, rollout={"actors": 3, "gpus": 0.6})
     other = ray.remote(Light).options(num_cpus=0, num_gpus=NUM_GPUS - 3).remote()
     ray.get(other.node.remote())
     began = time.monotonic()
     with pytest.raises(PlacementError) as caught:
         # The learner rank takes one of the three devices that are left.
-        start_cluster(grpo(tmp_path, rollout={"actors": 3, "gpus": 0.6}), "none", "none")
+        start_cluster(config, "none", "none")
     assert time.monotonic() - began < 10
     assert "rollout/2 with 0.6 GPUs found none (2.8 GPUs asked for, 3 free" in str(caught.value)
     assert "5 more  another program" in str(caught.value)

@@ -63,9 +63,6 @@ integration/test_sft.py: needs ranks of DeepSpeed
     t2g_ray.sft.rank
 faults/test_weight_sync.py: needs an engine's worker and Ray
     t2g_ray.weights.vllm_backend
-    actors.cluster.start
-integration/test_devices.py: needs a cluster with logical GPUs
-    actors.cluster.reservation
 integration/test_groups.py: needs Ray's actors
     actors.cluster.waiting
     actors.stages.greedy

@@ -56,7 +56,8 @@ _CHOICES = {
 
 def _loads_no_code(value: object, place: str = "engine") -> object:
     """The arguments as they are. Raises ValueError for those that make vLLM run code from outside
-    the installed packages, or unpickle it, however deep they stand."""
+    the installed packages, or unpickle it, however deep they stand; and for "off", which vLLM would
+    take for true."""
     if isinstance(value, dict):
         for key, inner in value.items():
             name = str(key).replace("-", "_").lower()
@@ -72,6 +73,8 @@ def _loads_no_code(value: object, place: str = "engine") -> object:
         for number, inner in enumerate(value):
             _loads_no_code(inner, f"{place}[{number}]")
     elif isinstance(value, str):
+        if value == "off":
+            raise ValueError(f"engine arguments are on or off by true and false, found {place}=off")
         if value.strip()[:1] in ("{", "["):
             _loads_no_code(_parsed(value), place)
         elif not _ADDRESS.search(place) and _IMPORTED.fullmatch(value.strip()):

@@ -40,6 +40,9 @@ NAMES = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
+WORDS = frozenset({"off"})
+"""Text, although YAML 1.1 takes them for truth values: settings have such values, and no setting
+that must be true or false takes text."""
 PLAIN, QUOTED = "plain", "quoted"
 MAPPING, SEQUENCE = "mapping", "sequence"
 
@@ -105,6 +108,8 @@ def read_override(text: str) -> object:
 
 def plain_value(text: str) -> object:
     """What text without quotes stands for. Raises ValueError where readers do not agree on it."""
+    if text in WORDS:
+        return text
     if text in NAMES:
         return NAMES[text]
     if INT.fullmatch(text):

@@ -136,6 +136,7 @@ def test_a_command_line_sets_a_key_once(keys: tuple[str, ...]) -> None:
         ("deadlines.train_s", float("nan")),
         ("tensorboard", 1),
         ("tensorboard", "yes"),
+        ("tensorboard", "off"),
         ("model", None),
         ("model", 3),
         ("reward.weights", {"f1_entities": True}),

@@ -20,6 +20,11 @@ def test_a_configuration_cannot_be_changed_after_it_was_checked() -> None:
         build().steps = 3
 
 
+def test_no_engine_argument_is_switched_by_a_word_that_vllm_takes_for_true() -> None:
+    with pytest.raises(ValueError, match=r"by true and false, found engine\.enforce_eager=off"):
+        build(rollout={"engine": {"enforce_eager": "off"}, "gpus": 1})
+
+
 @pytest.mark.parametrize(
     "argument",
     [

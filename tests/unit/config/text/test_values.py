@@ -18,6 +18,11 @@ DISPUTED = (
 LIKE_VALUES = "1e3 1E3 .5 5. ~ null -0 +1 #a a#b -a ?a a: *a &a !a"
 
 
+def test_off_is_a_word_and_nothing_else() -> None:
+    assert read_override("off") == "off" == plain_value("off")
+    assert read_text("a: off\nb: [off]") == {"a": "off", "b": ["off"]}
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [

@@ -28,9 +28,6 @@ from tests.integration.light_actors import Light
 from tests.ports import free_port
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-pytestmark = pytest.mark.skipif(
-    not torch.cuda.is_available(), reason="needs an NVIDIA GPU; none is visible here"
-)
 needs_two = pytest.mark.skipif(
     torch.cuda.device_count() < 2, reason="NCCL needs a GPU for each process"
 )

@@ -139,7 +139,7 @@ def test_a_rank_that_no_sampler_reads_from_keeps_no_copy(
     rollout: Handle[RolloutActor] = Handle("rollout/0", ray.remote(Reading).remote())
     transport = transport_of(config, ranks, Fleet([rollout]))
     for version in range(2):
-        sent = transport.send(version, verify=False)
+        sent = transport.send(version, is_whole=True, verify=False)
         (num_bytes,) = results_of(sent.loads, "load", DeadlineConfig().sync)
         assert num_bytes >= sum(entry.num_bytes for entry in sent.manifest.entries) > 0
         kept = results_of(call_all(ranks, Keeping.num_kept), "count", DeadlineConfig().sync)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,13 +15,14 @@ import typer
 
 from t2g_ray import __version__
 from t2g_ray.cli import model_commands
+from t2g_ray.cli.arguments import ConfigFile, Overrides
 from t2g_ray.cli.data_commands import data_app
 from t2g_ray.cli.exits import CommandGroup, notes_on_failure
+from t2g_ray.cli.machine.commands import doctor_command, plan_command
 from t2g_ray.cli.machine.selftest_command import selftest_command
 from t2g_ray.cli.report_command import report_command
 
 if TYPE_CHECKING:
-    from t2g_ray.config import StageConfig
     from t2g_ray.run.folder import RunDir
 
 RAY_LOGS = Path("/tmp/ray/session_latest/logs")
@@ -34,27 +34,10 @@ app.command("eval")(model_commands.eval_command)
 app.command("extract")(model_commands.extract_command)
 app.command("score")(model_commands.score_command)
 app.command("report")(report_command)
-app.command("doctor")(model_commands.doctor_command)
 app.command("selftest")(selftest_command)
+app.command("plan")(plan_command)
+app.command("doctor")(doctor_command)
 app.add_typer(data_app, name="data")
-
-
-def _set_once(overrides: list[str] | None) -> list[str] | None:
-    from t2g_ray.config import check_set_once
-
-    check_set_once(overrides or ())
-    return overrides
-
-
-ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file, see configs/.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[KEY=VALUE]...",
-        help="Override keys, such as learner.ranks=2.",
-        callback=_set_once,
-    ),
-]
 
 
 def main() -> None:
@@ -127,21 +110,6 @@ def grpo(config: ConfigFile, overrides: Overrides = None) -> None:
 
 
 @app.command()
-def plan(config: ConfigFile, overrides: Overrides = None) -> None:
-    """Show what a configuration, of GRPO or SFT, comes to and whether it fits; start nothing.
-
-    It must fit on the cluster of RAY_ADDRESS, else on this machine; exit code 2 where it does not.
-
-    Example: t2g plan configs/demo_grpo.yaml group_size=16
-    """
-    settings = _load_either(config, overrides or ())
-    from actors.cluster.placement import fit_lines, nodes_to_plan_for, plan_table
-
-    typer.echo(plan_table(settings))
-    typer.echo(fit_lines(settings, nodes_to_plan_for()))
-
-
-@app.command()
 def scale(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a live GRPO run.")],
     rollouts: Annotated[int, typer.Option(min=1, help="How many rollout actors it should have.")],
@@ -203,20 +171,6 @@ def generate(config: ConfigFile, overrides: Overrides = None) -> None:
             "why each was left out"
         )
     typer.echo(f"records: {settings.run_dir}/records.jsonl\ncard: {settings.run_dir}/card.md")
-
-
-def _load_either(path: Path, overrides: Sequence[str]) -> StageConfig:
-    """The configuration as the stage that it fits; an error is that of the stage it fits best."""
-    from t2g_ray.config import ConfigError, GrpoConfig, SftConfig, load_config
-
-    try:
-        return load_config(GrpoConfig, path, overrides)
-    except ConfigError as error:
-        as_grpo = error
-    try:
-        return load_config(SftConfig, path, overrides)
-    except ConfigError as as_sft:
-        raise min(as_grpo, as_sft, key=lambda error: len(str(error))) from None
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""The commands that need no cluster: eval, extract, score, doctor.
+"""The commands that need no cluster: eval, extract, score.
 
 Invariant: standard output holds the result and nothing else; what engines and people say goes to
 standard error. Heavy modules are imported inside the commands, so that --help responds at once.
@@ -276,18 +276,3 @@ def score_command(
     print_figures(figures)
     if json_out is not None:
         write_figures(json_out, figures)
-
-
-def doctor_command() -> None:
-    """Check this machine: packages, memory, GPUs, connections. Exit code 1 if anything is missing.
-
-    Example: t2g doctor
-    """
-    from t2g_ray.cli.doctor import examine, verdict
-    from t2g_ray.cli.tables import print_checks
-
-    checks = examine()
-    print_checks(checks)
-    typer.echo(verdict(checks))
-    if any(check.status == "missing" for check in checks):
-        raise typer.Exit(1)

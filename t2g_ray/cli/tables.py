@@ -11,11 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from t2g_ray.cli.doctor import Check
     from t2g_ray.evaluation.evaluate import EvalResult
     from t2g_ray.graph import Graph
-
-MARKS = {"good": "[green]ok[/]", "note": "[yellow]note[/]", "missing": "[red]missing[/]"}
 
 
 def print_evaluation(result: EvalResult, *, title: str) -> None:
@@ -47,16 +44,6 @@ def print_figures(figures: Mapping[str, float]) -> None:
     table = _table("", ("figure", "value"))
     for key, value in figures.items():
         table.add_row(escape(key), f"{value:.4f}" if isinstance(value, float) else str(value))
-    Console().print(table)
-
-
-def print_checks(checks: Sequence[Check]) -> None:
-    """One row a check."""
-    table = Table("", "check", "found", "what to do")
-    for check in checks:
-        table.add_row(
-            MARKS[check.status], escape(check.name), escape(check.found), escape(check.advice)
-        )
     Console().print(table)
 
 

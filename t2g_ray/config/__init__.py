@@ -12,6 +12,7 @@ from t2g_ray.config.load import (
     check_set_once,
     dump_config,
     load_config,
+    read_tree,
 )
 from t2g_ray.config.prompts import DataConfig, PromptConfig
 from t2g_ray.config.rewards import CustomRewardConfig, RewardConfig, RewardSpec
@@ -50,4 +51,5 @@ __all__ = [
     "check_set_once",
     "dump_config",
     "load_config",
+    "read_tree",
 ]

@@ -36,6 +36,14 @@ def load_config(kind: type[AnyConfig], path: Path, overrides: Iterable[str] = ()
 
     Raises ConfigError for a missing file, bad YAML, an unknown key or a value out of range.
     """
+    return build_config(kind, read_tree(path, overrides))
+
+
+def read_tree(path: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """What is written in a YAML file and overrides: plain values, their meaning not yet checked.
+
+    Raises ConfigError for a missing file, bad YAML or an override that is none.
+    """
     if not path.is_file():
         raise ConfigError(f"the configuration must be a YAML file, found no file at {path}")
     try:
@@ -46,7 +54,7 @@ def load_config(kind: type[AnyConfig], path: Path, overrides: Iterable[str] = ()
         raise ConfigError(f"{path} must hold a mapping of keys, found {type(tree).__name__}")
     for override in overrides:
         _apply_override(tree, override)
-    return build_config(kind, tree)
+    return tree
 
 
 def build_config(kind: type[AnyConfig], tree: Mapping[str, Any]) -> AnyConfig:

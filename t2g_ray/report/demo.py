@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import t2g_ray
 from t2g_ray.config import ConfigError, GrpoConfig, SftConfig, load_config
+from t2g_ray.run.device.gpus import visible_gpus
 from t2g_ray.run.folder import RunDir, write_json
 
 if TYPE_CHECKING:
     from t2g_ray.report.load import RunData
 
+SFT_ON_GPUS = ("learner.ranks=1", "learner.dtype=float32")
+"""The policy begins with random weights and is tiny: bf16 would gain nothing."""
 MERGED_KEYS = ("before", "after", "records", "seed", "steps", "heldout_names", "interval")
 
 
@@ -42,24 +45,26 @@ def demo_configs(
 ) -> tuple[SftConfig, GrpoConfig]:
     """The configurations of both stages; GRPO starts from the model that SFT writes.
 
-    `overrides` are for GRPO; `resume` counts for both, so that one command line continues a demo
-    wherever it stopped. Raises ConfigError for a wrong override, or outside a checkout.
+    `overrides` are for GRPO; `resume` and `device` count for both, so that one command line
+    continues a demo wherever it stopped. On GPUs the sizes follow their number. Raises
+    ConfigError for a wrong override, or outside a checkout.
     """
     both = [] if seed is None else [f"seed={seed}"]
-    resume = [override for override in overrides if override.startswith("resume=")]
-    sft_model = RunDir(sft_dir(run_dir)).model
+    both += [one for one in overrides if one.partition("=")[0] in ("resume", "device")]
+    sft = [*both, f"run_dir={sft_dir(run_dir)}"]
+    grpo = [*both, f"run_dir={grpo_dir(run_dir)}", f"model={RunDir(sft_dir(run_dir)).model}"]
+    if load_config(GrpoConfig, _shipped("demo_grpo.yaml"), [*grpo, *overrides]).device == "cuda":
+        sft, grpo = [*sft, *SFT_ON_GPUS], [*grpo, *_grpo_on_gpus()]
     return (
-        load_config(
-            SftConfig,
-            _shipped("demo_sft.yaml"),
-            [*both, f"run_dir={sft_dir(run_dir)}", *resume],
-        ),
-        load_config(
-            GrpoConfig,
-            _shipped("demo_grpo.yaml"),
-            [*both, f"run_dir={grpo_dir(run_dir)}", f"model={sft_model}", *overrides],
-        ),
+        load_config(SftConfig, _shipped("demo_sft.yaml"), sft),
+        load_config(GrpoConfig, _shipped("demo_grpo.yaml"), [*grpo, *overrides]),
     )
+
+
+def _grpo_on_gpus() -> list[str]:
+    """One learner rank, and an engine on each GPU that is left, or on the same one."""
+    num_engines = max(1, len(visible_gpus().devices) - 1)
+    return ["learner.ranks=1", f"rollout.actors={num_engines}"]
 
 
 def _shipped(name: str) -> Path:

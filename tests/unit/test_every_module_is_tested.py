@@ -12,8 +12,6 @@ ROOT = Path(__file__).resolve().parents[2]
 UNIT = ROOT / "tests" / "unit"
 
 ELSEWHERE = """
-unit/cli/test_main.py: runs the demo of two stages with stand-ins for its clusters
-    t2g_ray.report.demo
 unit/config/test_stages.py: fields with bounds, and one rule on muon
     t2g_ray.config.learner
 unit/data/generate/test_pipeline.py: whole runs, with teachers that are made up there

@@ -1,1 +1,1 @@
-"""Commands about the machine: what it has, and what it does."""
+"""What this machine has, what a configuration would take of it, and what it does."""

@@ -36,7 +36,7 @@ def selftest_command(
     """
     from benchmarks.selftest.app import SelfTestOptions, run
     from benchmarks.selftest.page import claim_lines, outcome_lines
-    from t2g_ray.cli.doctor import examine
+    from t2g_ray.cli.machine.doctor import examine
 
     options = SelfTestOptions(
         minutes=minutes,

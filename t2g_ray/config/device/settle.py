@@ -82,9 +82,18 @@ def derived(
     """What follows from the device for a configuration of `kind`, without what was written."""
     return {
         key: value
-        for key, value in follows(device, written).items()
-        if key not in written and key.partition(".")[0] in kind.model_fields
+        for key, value in all_that_follow(kind, device, written).items()
+        if key not in written
     }
+
+
+def all_that_follow(
+    kind: type[Section], device: Device, written: Mapping[str, object]
+) -> dict[str, object]:
+    """What follows from the device for a configuration of `kind`, also where it was written."""
+    fields = kind.model_fields
+    given = follows(device, written, has_engines="rollout" in fields)
+    return {key: value for key, value in given.items() if key.partition(".")[0] in fields}
 
 
 def written_settings(tree: Mapping[str, object]) -> dict[str, object]:

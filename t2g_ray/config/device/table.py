@@ -38,13 +38,13 @@ SHARE_OF_ENGINE = 0.4
 and sums of gradients need the rest."""
 
 
-def follows(device: Device, written: Settings) -> dict[str, object]:
+def follows(device: Device, written: Settings, *, has_engines: bool = True) -> dict[str, object]:
     """Dotted keys and the values that `device` gives them, for all stages: a stage takes those that
-    it has and that were not written."""
+    it has and that were not written. `has_engines`: it has engines beside the learner."""
     is_stale = _number(written, "max_staleness") > 0
     if device == "cpu":
         return {"rollout.pass_tokens": STALE_PASS_TOKENS} if is_stale else {}
-    shares = _gpus(written, is_stale)
+    shares = _gpus(written, is_stale) if has_engines else {"learner.gpus": 1}
     return {**ON_CUDA, **_attention(written), **_gpus_of_teachers(written), **shares}
 
 

@@ -1,13 +1,11 @@
 """The command line: what is run with what, exit codes, and what people read."""
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from t2g_ray.cli import doctor
 from t2g_ray.config import GrpoConfig, SftConfig
 from t2g_ray.run.folder import RunDir, write_json
 from tests.unit.cli.parts import Launch, finished_grpo, finished_sft, plain, t2g
@@ -110,13 +108,6 @@ def test_a_run_without_its_result_is_no_success(
     assert "the run must end with" in result.stderr
 
 
-def test_plan_starts_nothing_and_shows_the_sizes(config: Path) -> None:
-    result = t2g("plan", config, "prompts_per_step=4", "group_size=8")
-    assert result.exit_code == 0, result.output
-    assert "32" in result.stdout
-    assert not (config.parent / "run").exists()
-
-
 def test_a_run_without_heldout_records_ends_well(config: Path, launched: dict[str, Launch]) -> None:
     def unevaluated(settings: GrpoConfig) -> RunDir:
         run = finished_grpo(settings)
@@ -127,27 +118,6 @@ def test_a_run_without_heldout_records_ends_well(config: Path, launched: dict[st
     result = t2g("grpo", config, "data.heldout=none")
     assert result.exit_code == 0, result.output
     assert "report:" in result.stdout
-
-
-def test_plan_refuses_at_once_what_does_not_fit_here(
-    config: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    started_s = time.monotonic()
-    result = t2g("plan", config, "rollout.gpus=1000")
-    assert time.monotonic() - started_s < 10
-    assert result.exit_code == 2
-    assert "rollout/0: 1 CPU, 1000 GPU" in result.stdout
-    assert "1001 GPUs asked for" in result.stderr
-
-
-def test_plan_knows_both_stages_and_explains_the_one_that_was_meant(tmp_path: Path) -> None:
-    path = tmp_path / "stage.yaml"
-    path.write_text(f"run_dir: {tmp_path}/run\nepochs: 2\nbatch_size: 4\n")
-    assert "2 learner ranks" in t2g("plan", path, "learner.ranks=2").stdout
-    wrong = t2g("plan", path, "epoch=3")
-    assert wrong.exit_code == 2
-    assert "unknown key epoch: did you mean epochs?" in wrong.stderr
 
 
 def test_the_demo_runs_both_stages_and_merges_the_result(
@@ -216,13 +186,3 @@ def test_a_failed_first_stage_ends_the_demo(tmp_path: Path, launched: dict[str, 
     assert result.exit_code == 1
     assert "the run must end with a model" in result.stderr
     assert not (tmp_path / "d" / "grpo").exists()
-
-
-@pytest.mark.parametrize(("status", "code"), [("good", 0), ("note", 0), ("missing", 1)])
-def test_the_doctor_fails_only_where_something_is_missing(
-    status: Any, code: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(doctor, "examine", lambda: [doctor.Check("vllm", "?", status, "advice")])
-    result = t2g("doctor")
-    assert result.exit_code == code
-    assert "advice" in result.stdout

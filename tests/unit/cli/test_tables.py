@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from t2g_ray.cli.doctor import Check
-from t2g_ray.cli.tables import print_checks, print_evaluation, print_figures, print_graph
+from t2g_ray.cli.tables import print_evaluation, print_figures, print_graph
 from t2g_ray.evaluation.evaluate import evaluate_texts
 from t2g_ray.graph import Entity, Graph, Relation
 from t2g_ray.types import Record
@@ -64,12 +63,4 @@ def test_a_graph_goes_to_standard_error_and_its_text_is_no_markup(
         ["[bold]Ann[/]", "person", ""],
         ["Acme", "company", ""],
         ["[bold]Ann[/]", "works for", "Acme"],
-    ]
-
-
-def test_a_check_shows_its_mark_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
-    print_checks([Check("GPUs", "none", "note", "use [CPUs]"), Check("cores", "2")])
-    assert cells(capsys.readouterr().out)[1:] == [
-        ["note", "GPUs", "none", "use [CPUs]"],
-        ["ok", "cores", "2", ""],
     ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -63,14 +65,44 @@ def test_only_those_count_that_the_environment_leaves(
 
 
 def test_without_package_driver_or_device_there_are_none(
-    driver: Driver, monkeypatch: pytest.MonkeyPatch
+    driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail() -> None:
         raise RuntimeError("Driver/library version mismatch")
 
+    monkeypatch.setenv("PATH", str(tmp_path))
     driver.nvmlInit = fail
     assert visible_gpus() == NO_GPUS
     monkeypatch.setitem(sys.modules, "pynvml", Driver([]))
     assert visible_gpus() == NO_GPUS
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert visible_gpus() == NO_GPUS
+
+
+@pytest.mark.parametrize(
+    ("script", "found"),
+    [
+        (
+            "echo '570.1, 81559, NVIDIA H100'; echo '570.1, [N/A], NVIDIA GB10, a part'",
+            Gpus("570.1", (Gpu("NVIDIA H100", 79.6), Gpu("NVIDIA GB10, a part", 0))),
+        ),
+        ("echo 'no driver' >&2; exit 9", NO_GPUS),
+        ("echo 'No devices were found'", NO_GPUS),
+        ("true", NO_GPUS),
+    ],
+)
+def test_the_cpu_set_asks_nvidia_smi(
+    script: str, found: Gpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    fake = tmp_path / "nvidia-smi"
+    fake.write_text(f"#!/bin/sh\n{script}\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert visible_gpus() == found
+
+
+def test_equal_devices_are_listed_together() -> None:
+    card = Gpu("NVIDIA L40S", 44.5)
+    assert Gpus("1", (card, card, Gpu("A", 2))).listed == "2 x NVIDIA L40S, 44.5 GiB; 1 x A, 2 GiB"

@@ -18,6 +18,9 @@ from pathlib import Path
 from typing import Literal
 
 import t2g_ray
+from t2g_ray.run.device.check import TO_CPU, TO_CUDA
+from t2g_ray.run.device.gpus import Gpus, visible_gpus
+from t2g_ray.run.device.installed import Device, installed_device
 
 GIB = 2**30
 IMPORT_LIMIT_S = 180.0
@@ -29,6 +32,12 @@ IMPORTS = {
     "deepspeed": "import deepspeed",
 }
 """What the product needs from each package: a bare `import vllm` loads next to nothing."""
+SEES_A_GPU = {
+    # Where torch sees none, `init` says why.
+    "torch.cuda": "import torch\nif not torch.cuda.is_available():\n    torch.cuda.init()\n"
+    "    raise SystemExit('torch sees no GPU')",
+}
+MIN_DRIVER = 580
 RAY_PORTS = {6379: "cluster", 8265: "dashboard", 10001: "client"}
 MIN_SHARED_GIB = 1.0
 MIN_MEMORY_GIB = 6.0
@@ -51,16 +60,17 @@ class Check:
 
 def examine() -> list[Check]:
     """All checks; takes some seconds, most of them for imports."""
-    packages = import_checks(IMPORTS)
-    torch_build = next(check.found for check in packages if check.name == "torch")
+    device, gpus = installed_device(), visible_gpus()
+    on_gpus = [driver_check(gpus)] if device == "cuda" else []
     return [
         Check("t2g-ray", t2g_ray.__version__),
         python_check(sys.version_info[:3]),
-        *packages,
+        *import_checks(IMPORTS | (SEES_A_GPU if device == "cuda" else {})),
         Check("CPUs", f"{len(os.sched_getaffinity(0))} ({platform.machine()})"),
         memory_check(memory_gib()),
         shared_memory_check(),
-        gpu_check(torch_build),
+        gpu_check(device, gpus),
+        *on_gpus,
         loopback_check(),
         *(port_check(port, use) for port, use in RAY_PORTS.items()),
     ]
@@ -87,7 +97,7 @@ def import_checks(imports: dict[str, str]) -> list[Check]:
     """Whether each statement works in a fresh interpreter; all at the same time."""
     processes = {
         package: subprocess.Popen(
-            [sys.executable, "-c", _IMPORT.format(statement=statement, package=package)],
+            [sys.executable, "-c", _IMPORT.format(statement, package.partition(".")[0])],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -98,22 +108,23 @@ def import_checks(imports: dict[str, str]) -> list[Check]:
     return [_finish_import(package, process) for package, process in processes.items()]
 
 
-_IMPORT = """{statement}
+_IMPORT = """{}
 from importlib.metadata import version, packages_distributions
-print(version(packages_distributions()["{package}"][0]))"""
+print(version(packages_distributions()["{}"][0]))"""
 
 
 def _finish_import(package: str, process: subprocess.Popen[str]) -> Check:
+    advice = "see GPUs and driver" if package in SEES_A_GPU else "run make setup"
     try:
         output, errors = process.communicate(timeout=IMPORT_LIMIT_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
-        return Check(package, f"no answer in {IMPORT_LIMIT_S:.0f} s", "missing", "run make setup")
+        return Check(package, f"no answer in {IMPORT_LIMIT_S:.0f} s", "missing", advice)
     if process.returncode == 0:
         return Check(package, output.split()[-1])
     reason = errors.strip().rpartition("\n")[2] or f"exit code {process.returncode}"
-    return Check(package, reason, "missing", "run make setup")
+    return Check(package, reason, "missing", advice)
 
 
 def memory_gib() -> float:
@@ -148,25 +159,24 @@ def shared_memory_check(folder: str = "/dev/shm") -> Check:
     )
 
 
-def gpu_check(torch_build: str) -> Check:
-    """NVIDIA GPUs by name; none is fine, and so is one beside a CPU build of torch."""
-    if shutil.which("nvidia-smi") is None:
+def gpu_check(device: Device, gpus: Gpus) -> Check:
+    """NVIDIA GPUs by name. The CUDA set needs one; to the CPU set they are of no use."""
+    if device == "cuda":
+        if not gpus.devices:
+            return Check("GPUs", "none", "missing", f"the CUDA set needs one; for CPUs: {TO_CPU}")
+        return Check("GPUs", gpus.listed)
+    if not gpus.devices:
         return Check("GPUs", "none (everything runs on the CPU)")
-    listing = subprocess.run(
-        ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    names = [line.strip() for line in listing.stdout.splitlines() if line.strip()]
-    if listing.returncode or not names:
-        reason = (listing.stderr or listing.stdout).strip() or "nvidia-smi lists none"
-        return Check("GPUs", reason, "note", "everything runs on the CPU")
-    found = "; ".join(names)
-    if torch_build.endswith("+cpu"):
-        return Check("GPUs", found, "note", "torch is its CPU build: make setup DEVICE=gpu")
-    return Check("GPUs", found)
+    return Check("GPUs", gpus.listed, "note", f"the CPU set does not use them: {TO_CUDA}")
+
+
+def driver_check(gpus: Gpus) -> Check:
+    """Whether the driver is new enough for the CUDA set."""
+    major = gpus.driver.partition(".")[0]
+    if major.isdigit() and int(major) >= MIN_DRIVER:
+        return Check("driver", gpus.driver)
+    needed = f"CUDA 13 needs {MIN_DRIVER} or newer: install it"
+    return Check("driver", gpus.driver or "none", "missing", needed)
 
 
 def loopback_check() -> Check:

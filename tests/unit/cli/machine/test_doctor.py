@@ -1,13 +1,20 @@
 """What the doctor says about machines good and bad."""
 
-import os
+from __future__ import annotations
+
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
-from t2g_ray.cli.doctor import (
+from t2g_ray.cli.machine import doctor
+from t2g_ray.cli.machine.doctor import (
+    SEES_A_GPU,
     Check,
+    driver_check,
+    examine,
     gpu_check,
     import_checks,
     loopback_check,
@@ -18,6 +25,7 @@ from t2g_ray.cli.doctor import (
     shared_memory_check,
     verdict,
 )
+from t2g_ray.run.device.gpus import NO_GPUS, Gpu, Gpus
 
 
 def test_the_verdict_names_what_is_missing() -> None:
@@ -63,30 +71,42 @@ def test_shared_memory_is_measured_and_its_absence_noted(tmp_path: Path) -> None
     assert "GiB" in shared_memory_check(str(tmp_path)).found
 
 
-def test_the_listed_gpus_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = tmp_path / "nvidia-smi"
-    fake.write_text("#!/bin/sh\necho 'NVIDIA H100, 81559 MiB'\necho 'NVIDIA H100, 81559 MiB'\n")
-    fake.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    check = gpu_check("2.13.0")
-    assert check == Check("GPUs", "NVIDIA H100, 81559 MiB; NVIDIA H100, 81559 MiB")
-    assert gpu_check("2.13.0+cpu").status == "note"
+CARDS = Gpus("580.65.06", (Gpu("NVIDIA H100", 79.6),) * 2)
 
 
-def test_a_driver_that_fails_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = tmp_path / "nvidia-smi"
-    fake.write_text("#!/bin/sh\necho 'no driver' >&2\nexit 9\n")
-    fake.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    check = gpu_check("2.13.0")
-    assert (check.status, check.found) == ("note", "no driver")
+def test_the_cuda_set_is_ready_only_with_a_gpu_and_a_driver_that_is_new_enough() -> None:
+    assert gpu_check("cuda", CARDS) == Check("GPUs", "2 x NVIDIA H100, 79.6 GiB")
+    none = gpu_check("cuda", NO_GPUS)
+    assert none.status == "missing"
+    assert "make setup DEVICE=cpu" in none.advice
+    assert driver_check(CARDS) == Check("driver", "580.65.06")
+    for old in (NO_GPUS, replace(CARDS, driver="570.124.06"), replace(CARDS, driver="unknown")):
+        assert driver_check(old).status == "missing"
+        assert "580 or newer" in driver_check(old).advice
 
 
-def test_without_a_driver_everything_runs_on_the_cpu(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert gpu_check("2.13.0+cpu") == Check("GPUs", "none (everything runs on the CPU)")
+def test_to_the_cpu_set_gpus_are_of_no_use_and_not_needed() -> None:
+    assert gpu_check("cpu", NO_GPUS) == Check("GPUs", "none (everything runs on the CPU)")
+    beside = gpu_check("cpu", CARDS)
+    assert beside.status == "note"
+    assert "make setup DEVICE=gpu" in beside.advice
+
+
+def test_torch_must_see_the_gpu_too() -> None:
+    """Asked in a process of its own: here torch sees none, and says why."""
+    (check,) = import_checks(SEES_A_GPU)
+    assert check.status == ("good" if torch.cuda.is_available() else "missing")
+    assert check.status == "good" or check.advice == "see GPUs and driver"
+
+
+def test_the_cuda_set_is_asked_for_more_than_the_cpu_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "IMPORTS", {})
+    monkeypatch.setattr(doctor, "SEES_A_GPU", {"torch.cuda": "raise RuntimeError('no driver')"})
+    monkeypatch.setattr(doctor, "visible_gpus", lambda: NO_GPUS)
+    monkeypatch.setattr(doctor, "installed_device", lambda: "cuda")
+    assert verdict(examine()) == "not ready: torch.cuda, GPUs, driver"
+    monkeypatch.setattr(doctor, "installed_device", lambda: "cpu")
+    assert verdict(examine()).startswith("ready")
 
 
 def test_a_port_in_use_is_noted() -> None:

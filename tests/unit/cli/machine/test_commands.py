@@ -1,0 +1,72 @@
+"""The commands that look at a machine: what is shown, and how they end."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from t2g_ray.cli.machine import doctor
+from t2g_ray.cli.machine.commands import print_checks
+from t2g_ray.cli.machine.doctor import Check
+from tests.unit.cli.parts import t2g
+
+
+def test_plan_starts_nothing_and_shows_the_sizes(config: Path) -> None:
+    result = t2g("plan", config, "prompts_per_step=4", "group_size=8")
+    assert result.exit_code == 0, result.output
+    assert "32" in result.stdout
+    assert not (config.parent / "run").exists()
+
+
+def test_plan_refuses_at_once_what_does_not_fit_here(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    started_s = time.monotonic()
+    result = t2g("plan", config, "rollout.gpus=1000")
+    assert time.monotonic() - started_s < 10
+    assert result.exit_code == 2
+    assert "rollout/0: 1 CPU, 1000 GPU" in result.stdout
+    assert "1001 GPUs asked for" in result.stderr
+
+
+def test_plan_knows_both_stages_and_explains_the_one_that_was_meant(tmp_path: Path) -> None:
+    path = tmp_path / "stage.yaml"
+    path.write_text(f"run_dir: {tmp_path}/run\nepochs: 2\nbatch_size: 4\n")
+    assert "2 learner ranks" in t2g("plan", path, "learner.ranks=2").stdout
+    wrong = t2g("plan", path, "epoch=3")
+    assert wrong.exit_code == 2
+    assert "unknown key epoch: did you mean epochs?" in wrong.stderr
+
+
+@pytest.mark.parametrize(("status", "code"), [("good", 0), ("note", 0), ("missing", 1)])
+def test_the_doctor_fails_only_where_something_is_missing(
+    status: Any, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "examine", lambda: [doctor.Check("vllm", "?", status, "advice")])
+    result = t2g("doctor")
+    assert result.exit_code == code
+    assert "advice" in result.stdout
+
+
+def test_plan_tells_what_follows_from_the_device(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    shown = t2g("plan", config, "learner.gpus=1", "rollout.dtype=float32").stdout
+    assert "device cuda, since GPUs are asked for" in shown
+    assert "derived for cuda: learner.dtype=bfloat16" in shown
+    assert "rollout.dtype=float32 (bfloat16)" in shown
+
+
+def test_a_check_shows_its_mark_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    print_checks([Check("GPUs", "none", "note", "use [CPUs]"), Check("cores", "2")])
+    lines = [
+        [cell.strip() for cell in line.split("\u2502")[1:-1]]
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith("\u2502")
+    ]
+    assert lines == [["note", "GPUs", "none", "use [CPUs]"], ["ok", "cores", "2", ""]]

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 import ray
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.util import get_node_ip_address
 
 from actors.cluster.devices import PlacementError
 from actors.cluster.handles import process_variables
@@ -77,13 +78,23 @@ def _fit(plan: SftPlan) -> None:
 
 def _train(arguments: dict[str, SftPlan]) -> None:
     """What each Ray Train worker runs."""
+    plan = arguments["plan"]
+    try:
+        _run_rank(plan)
+    except Exception as error:
+        # Boundary: the driver sees the error, and not where it was raised.
+        gpus = ",".join(map(str, ray.get_gpu_ids()))
+        error.add_note(f"{f'GPU {gpus} of ' if gpus else ''}node {get_node_ip_address()}")
+        raise
+
+
+def _run_rank(plan: SftPlan) -> None:
     import torch
     from transformers.utils.logging import disable_progress_bar
 
     from t2g_ray.learner.ranks import join_ranks
     from t2g_ray.sft.rank import run_sft_rank
 
-    plan = arguments["plan"]
     context = ray.train.get_context()
     rank, num_ranks = context.get_world_rank(), context.get_world_size()
     torch.set_num_threads(plan.config.learner.threads)
@@ -150,7 +161,10 @@ def _failure(error: Exception) -> Exception:
     for cause in causes.values():
         if isinstance(cause, ValueError):
             return cause
-    words = [f"rank {rank}: {cause}" for rank, cause in sorted(causes.items())]
+    words = []
+    for rank, cause in sorted(causes.items()):
+        where = "".join(f" ({note})" for note in getattr(cause, "__notes__", ()))
+        words.append(f"rank {rank}{where}: {cause}")
     return RuntimeError("SFT failed: " + ("; ".join(words) or str(error)))
 
 

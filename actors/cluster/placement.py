@@ -191,7 +191,8 @@ def cluster_nodes() -> list[Node]:
 
 def _node_of(node: Mapping[str, Any], free: Mapping[str, float]) -> Node:
     resources = dict(node["Resources"])
-    taken = math.ceil(resources.get("GPU", 0.0) - free.get("GPU", 0.0))
+    # Rounded, since shares are added up in floating point.
+    taken = math.ceil(round(resources.get("GPU", 0.0) - free.get("GPU", 0.0), 4))
     return Node(node["NodeManagerAddress"], resources, node["NodeID"], taken)
 
 

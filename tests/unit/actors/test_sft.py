@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 from ray.train.v2.api.exceptions import WorkerGroupError
 from torch.distributed.distributed_c10d import BackendConfig
@@ -58,7 +60,11 @@ def test_bad_input_on_a_rank_is_a_value_error_in_its_own_words() -> None:
 
 
 def test_other_failures_name_every_rank_that_failed() -> None:
-    failures = {1: RuntimeError("no space left"), 0: OSError("connection closed")}
+    full = RuntimeError("out of memory")
+    full.add_note("GPU 3 of node 10.0.0.5")
+    failures = {1: pickle.loads(pickle.dumps(full)), 0: OSError("connection closed")}
     failure = _failure(WorkerGroupError("two failed", dict(failures)))
     assert isinstance(failure, RuntimeError)
-    assert str(failure) == "SFT failed: rank 0: connection closed; rank 1: no space left"
+    assert str(failure) == (
+        "SFT failed: rank 0: connection closed; rank 1 (GPU 3 of node 10.0.0.5): out of memory"
+    )

@@ -54,7 +54,6 @@ integration/test_drafting.py: needs an engine
     t2g_ray.rollout.vllm_drafting
 integration/test_learner.py: needs ranks of DeepSpeed
     t2g_ray.learner.deepspeed_rank
-    t2g_ray.learner.learner
     t2g_ray.learner.ranks
 integration/test_sft.py: needs ranks of DeepSpeed
     t2g_ray.sft.learner

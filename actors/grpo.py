@@ -18,6 +18,7 @@ from actors.stages.groups import RayGroups
 from actors.stages.scaling import RolloutScaler
 from actors.stages.scoring import scored_of
 from actors.stages.trainer import RayTrainer
+from actors.stages.turns import turns_of
 from actors.stages.weights import RayWeights
 from actors.workers.learner import LearnerActor
 from actors.workers.reward import RewardActor
@@ -138,7 +139,8 @@ class _GrpoRun:
             self.groups = RayGroups(
                 config, fleet=fleet, rewards=self.cluster.rewards, prompts=self.prompts
             )
-            self.weights = RayWeights(config, learners=learners, fleet=fleet)
+            self.turns = turns_of(config, learners, fleet)
+            self.weights = RayWeights(config, learners=learners, fleet=fleet, turns=self.turns)
             self.version, self.ledger = self._restore()
         except BaseException:
             self.cluster.close()
@@ -183,7 +185,9 @@ class _GrpoRun:
                 loop = GrpoLoop(
                     self.config,
                     groups=self.groups,
-                    trainer=RayTrainer(self.config, self.cluster.learners, self.groups.attend),
+                    trainer=RayTrainer(
+                        self.config, self.cluster.learners, self.groups.attend, self.turns
+                    ),
                     weights=self.weights,
                     watcher=log,
                     scaler=scaler,

@@ -15,6 +15,7 @@ from actors.cluster.fleet import Fleet
 from actors.cluster.handles import Handle, Parameters, Ref, Result, call_all, process_variables
 from actors.cluster.placement import cluster_nodes, demands_of, place, place_now
 from actors.cluster.reservation import Reservation, Seat, reserve
+from actors.cluster.sequence import begin_with_the_learner, make_room, sized
 from actors.cluster.waiting import result_of, results_of
 from actors.workers.learner import LearnerActor
 from actors.workers.reward import RewardActor, reward_actor_class
@@ -22,8 +23,12 @@ from actors.workers.rollout import RolloutActor
 from t2g_ray.config import DeadlineConfig, GrpoConfig
 from t2g_ray.grpo.stages import LoopError
 from t2g_ray.learner.learner import learner_spec
+from t2g_ray.learner.turns.taking import LearnerMemory
 from t2g_ray.rollout.spec import rollout_spec
 from t2g_ray.run.trace import Span
+
+ROLES = ("learner", "reward", "rollout")
+"""In the order in which their actors are started."""
 
 _ROLLOUT_THREADS = 16
 """Calls that one rollout actor serves at a time: generating, loading weights, questions."""
@@ -98,15 +103,22 @@ def start_cluster(config: GrpoConfig, model: str, tokenizer_path: str) -> Cluste
     reservation = reserve(place_now(demands_of(config)), config.deadlines.start)
     cluster = Cluster(config.deadlines, reservation=reservation)
     try:
-        for seat in reservation.seats:
+        memory: LearnerMemory | None = None
+        for seat in sorted(reservation.seats, key=lambda seat: ROLES.index(seat.role)):
             if seat.role == "learner":
                 cluster.learners.append(_start_learner(config, seat))
-            elif seat.role == "rollout":
-                cluster.fleet.add(_start_rollout(config, seat, model))
-            else:
+            elif seat.role == "reward":
                 cluster.rewards.append(_start_reward(config, seat, tokenizer_path))
-        _join_learners(config, cluster, model)
+            else:
+                if config.colocate != "off" and memory is None:
+                    _join_learners(config, cluster, model)
+                    memory = make_room(config, cluster.learners)
+                cluster.fleet.add(_start_rollout(config, seat, model, memory))
+        if memory is None:
+            _join_learners(config, cluster, model)
         cluster.wait_for_samplers()
+        if config.colocate == "time":
+            begin_with_the_learner(config, cluster.learners, cluster.fleet)
     except BaseException as error:
         cluster.close()
         if isinstance(error, LoopError):
@@ -163,12 +175,15 @@ def _start(
     return Handle(seat.actor, started, seat.where)
 
 
-def _start_rollout(config: GrpoConfig, seat: Seat, model: str) -> Handle[RolloutActor]:
+def _start_rollout(
+    config: GrpoConfig, seat: Seat, model: str, memory: LearnerMemory | None = None
+) -> Handle[RolloutActor]:
+    """`memory` is that of the device where a learner rank is there already."""
     return _start(
         config,
         seat,
         ray.remote(RolloutActor),
-        rollout_spec(config, model, sampler=seat.number),
+        sized(rollout_spec(config, model, sampler=seat.number), memory),
         threads=config.rollout.threads,
         max_concurrency=_ROLLOUT_THREADS,
     )

@@ -9,6 +9,7 @@ from actors.cluster.waiting import Meanwhile, results_of
 from actors.stages.scoring import scored_of
 from actors.workers.learner import LearnerActor
 from t2g_ray.config import GrpoConfig
+from t2g_ray.grpo.sharing.turns import TakingTurns
 from t2g_ray.grpo.stages import TrainGroup
 from t2g_ray.learner.batching import balance
 from t2g_ray.types import TrainReport
@@ -18,13 +19,18 @@ class RayTrainer:
     """Implements `grpo.stages.Trainer`: shares a batch over the learner ranks by tokens."""
 
     def __init__(
-        self, config: GrpoConfig, learners: Sequence[Handle[LearnerActor]], meanwhile: Meanwhile
+        self,
+        config: GrpoConfig,
+        learners: Sequence[Handle[LearnerActor]],
+        meanwhile: Meanwhile,
+        turns: TakingTurns,
     ) -> None:
-        self._deadline = config.deadlines.train
+        self._deadline, self._turns = config.deadlines.train, turns
         self._learners, self._meanwhile = learners, meanwhile
 
     def step(self, groups: Sequence[TrainGroup], *, divisor: float) -> TrainReport:
         """One optimiser step of all ranks; every rank reports the same numbers."""
+        self._turns.to_learner()
         calls = []
         shares = balance([group.num_tokens for group in groups], len(self._learners))
         for learner, share in zip(self._learners, shares, strict=True):

@@ -14,16 +14,24 @@ from actors.stages.transports import sync_results, transport_of
 from actors.workers.learner import LearnerActor
 from actors.workers.rollout import RolloutActor
 from t2g_ray.config import GrpoConfig
+from t2g_ray.grpo.sharing.turns import AtOnce, TakingTurns
 from t2g_ray.types import SyncReport
+from t2g_ray.weights.manifest import Manifest
 
 
 class RayWeights:
     """Implements `grpo.stages.Weights` on Ray actors."""
 
     def __init__(
-        self, config: GrpoConfig, *, learners: Sequence[Handle[LearnerActor]], fleet: Fleet
+        self,
+        config: GrpoConfig,
+        *,
+        learners: Sequence[Handle[LearnerActor]],
+        fleet: Fleet,
+        turns: TakingTurns | None = None,
     ) -> None:
         self._config = config
+        self._turns = turns or AtOnce()
         self._fleet = fleet
         self._transport = transport_of(config, learners, fleet)
         self._served: list[Handle[RolloutActor]] = []
@@ -51,17 +59,21 @@ class RayWeights:
         self._served = list(self._fleet)
         # An engine that sleeps keeps none of its weights.
         is_whole = is_met_first or self._config.colocate == "time"
-        sent = self._transport.send(version, is_whole=is_whole, verify=is_verified)
-        self._loads, self._version = sent.loads, version
+        manifest = self._turns.hand_over(lambda: self._send(version, is_whole, is_verified))
         self._num_published += 1
-        if self._config.max_staleness == 0:
-            self.wait_for_loads()
         return SyncReport(
             seconds=time.perf_counter() - started,
-            num_bytes=sent.manifest.num_bytes,
-            num_buckets=sent.manifest.num_buckets,
+            num_bytes=manifest.num_bytes,
+            num_buckets=manifest.num_buckets,
             is_verified=is_verified,
         )
+
+    def _send(self, version: int, is_whole: bool, is_verified: bool) -> Manifest:
+        sent = self._transport.send(version, is_whole=is_whole, verify=is_verified)
+        self._loads, self._version = sent.loads, version
+        if self._config.max_staleness == 0:
+            self.wait_for_loads()
+        return sent.manifest
 
     def wait_for_loads(self) -> None:
         """Wait until the version sent last is applied everywhere."""

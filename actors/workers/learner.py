@@ -12,6 +12,8 @@ import torch
 from t2g_ray.algorithm.samples import to_samples
 from t2g_ray.learner.learner import Learner, LearnerSpec
 from t2g_ray.learner.ranks import join_ranks
+from t2g_ray.learner.turns.parking import release_memory
+from t2g_ray.learner.turns.taking import LearnerMemory, LearnerTurns
 from t2g_ray.run.trace import Span, Tracer
 from t2g_ray.types import ScoredGroup, TrainReport
 from t2g_ray.weights.channels import (
@@ -63,6 +65,30 @@ class LearnerActor:
             is_cpu=self._is_cpu,
         )
         self._learner = Learner(spec)
+        self._turns = LearnerTurns(self._learner)
+
+    def rehearse(self, prompt_tokens: int, new_tokens: int) -> None:
+        """Compute the largest micro-batch once, so that memory stands where it will stand."""
+        self._turns.rehearse(prompt_tokens=prompt_tokens, new_tokens=new_tokens)
+
+    def memory(self) -> LearnerMemory:
+        """Where the memory of this rank's device stands."""
+        return self._turns.memory()
+
+    def leave(self) -> None:
+        """Move what the optimiser holds off the device, for an engine's turn."""
+        with self._tracer.span("leave", step=self._learner.step_count):
+            self._turns.leave()
+
+    def come_back(self) -> None:
+        """Bring it back to the device."""
+        with self._tracer.span("come back", step=self._learner.step_count):
+            self._turns.come_back()
+
+    def drop_copy(self) -> None:
+        """Give up what `share` copied, once all engines loaded it."""
+        self._kept = []
+        release_memory(self._device())
 
     def step(
         self,
@@ -71,6 +97,7 @@ class LearnerActor:
         divisor: float,
     ) -> TrainReport:
         """Fetch this rank's groups and take one step with the other ranks."""
+        self._turns.check_there("an optimiser step")
         version = self._learner.step_count
         with self._tracer.span("wait", step=version):
             groups: list[ScoredGroup] = ray.get(list(handles))
@@ -127,8 +154,8 @@ class LearnerActor:
     ) -> tuple[Manifest, list[BucketRef]] | None:
         """Copy the weights to memory that samplers on this device open, and describe them.
 
-        The copy stays until the next call. A rank that is no source, since no sampler is on its
-        device, takes part in the gathers and returns None.
+        The copy stays until the next call or `drop_copy`. A rank that is no source, since no
+        sampler is on its device, takes part in the gathers and returns None.
         """
         self._kept = []
         entries: list[TensorEntry] = []
@@ -163,12 +190,13 @@ class LearnerActor:
         return self._learner.device
 
     def save(self, folder: Path) -> None:
-        """Write this rank's share of the training state."""
+        """Write this rank's share of the training state, whoever has the device."""
         with self._tracer.span("checkpoint", step=self._learner.step_count):
-            self._learner.save(folder)
+            self._turns.save(folder)
 
     def load(self, folder: Path) -> None:
         """Restore what `save` wrote."""
+        self._turns.check_there("a restore")
         self._learner.load(folder)
 
     def export(self, folder: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TypeVar
 import ray
 
 from actors.workers.learner import BucketRef
+from t2g_ray.rollout import in_turns
 from t2g_ray.rollout.engine import GenerationEngine
 from t2g_ray.rollout.sampler import SamplerThread
 from t2g_ray.rollout.spec import EngineSpec, Sampling
@@ -24,7 +25,8 @@ class RolloutActor:
     another brings new weights."""
 
     def __init__(self, spec: EngineSpec) -> None:
-        self._sampler = SamplerThread(spec)
+        start = in_turns.EngineInTurns if spec.takes_turns else GenerationEngine
+        self._sampler = SamplerThread(spec, start=start)
 
     def generate(
         self, prompts: Sequence[Prompt], sampling: Sampling, min_version: int
@@ -51,6 +53,18 @@ class RolloutActor:
     def receive(self, version: int, verify: bool) -> float:
         """Apply what the learner sends over the link; returns the seconds it took."""
         return self._sampler.receive(version, verify=verify)
+
+    def sleep(self) -> None:
+        """Give up the device for the learner's turn."""
+        self._sampler.call_traced("sleep", lambda engine: in_turns.of(engine).sleep())
+
+    def take_weights(self) -> None:
+        """Take memory for weights, which a load must follow."""
+        self._sampler.call_traced("wake", lambda engine: in_turns.of(engine).take_weights())
+
+    def take_cache(self) -> None:
+        """Take memory for the cache: prompts may come."""
+        self._sampler.call_traced("wake", lambda engine: in_turns.of(engine).take_cache())
 
     def call(self, function: Callable[[GenerationEngine], Result]) -> Result:
         """Run `function(engine)` between two tokens."""

@@ -60,6 +60,7 @@ class Learner(DeepSpeedRank):
         super().__init__(spec, is_start_kept=algorithm.kl_coef > 0)
         self._algorithm, self._temperature = algorithm, spec.temperature
         self._sampler_dtype, self._seed = spec.sampler_dtype, spec.seed
+        self.token_budget = spec.config.token_budget
         self._reference: ReferencePolicy | None = None
         if algorithm.kl_coef and not spec.config.lora.rank:
             self._reference = ReferencePolicy(

@@ -138,6 +138,15 @@ class SamplerThread:
         """Run `function(engine)` on the engine's thread between two steps."""
         return self._call(function)
 
+    def call_traced(self, name: str, function: Callable[[GenerationEngine], Result]) -> Result:
+        """`call`, as a span of this name."""
+
+        def traced(engine: GenerationEngine) -> Result:
+            with self._tracer.span(name, step=self._version):
+                return function(engine)
+
+        return self._call(traced)
+
     def drain_spans(self) -> list[Span]:
         """Spans since the last call; work that is going on is split in two here."""
         # Asking the engine's thread would wait for its step to end.

@@ -45,6 +45,8 @@ class EngineSpec:
     """Most tokens that one pass of the model computes, those of the oldest groups first."""
     adapters: AdapterSlots | None = None
     """Room for the adapters of several versions; None: whole weights come."""
+    takes_turns: bool = False
+    """The engine sleeps while a learner has its device."""
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -96,7 +98,11 @@ def sampling_parameters(sampling: Sampling, *, seed: int) -> Any:
 def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
     """Sizes and precision of the engine, as vLLM's engine arguments name them."""
     hardware: dict[str, Any] = (
-        {"gpu_memory_utilization": spec.gpu_memory_utilization}
+        {
+            "gpu_memory_utilization": spec.gpu_memory_utilization,
+            # vLLM's build for CPUs refuses it: there is nothing to give up.
+            "enable_sleep_mode": spec.takes_turns,
+        }
         if spec.gpus
         # A prompt is read in one pass: vLLM takes back what a part of one drew, which generators
         # on CPUs cannot do.
@@ -199,6 +205,7 @@ def rollout_spec(
         draft_tokens=rollout.num_guessed,
         pass_tokens=rollout.pass_tokens,
         adapters=None if load_weights else adapter_slots(config),
+        takes_turns=config.colocate == "time",
         more=rollout.engine,
     )
 

@@ -53,6 +53,7 @@ _ENGINE = (
         "vllm.v1.engine.llm_engine:LLMEngine",
         engine_core="leads to the scheduler, and ends the engine",
         output_processor="leads to the unfinished completions",
+        wake_up="takes memory that `sleep` gave up, a part at a time",
     ),
     *_parts(
         "engine",

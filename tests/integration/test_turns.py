@@ -56,7 +56,7 @@ def run(rank: int, port: int, model: Path, out: Path) -> None:
     for case in CASES:
         stays, leaves = learner_of(*case), learner_of(*case)
         turns, found = LearnerTurns(leaves), dict[str, Any]()
-        turns.rehearse(prompt_tokens=64, new_tokens=64, token_budget=256)
+        turns.rehearse(prompt_tokens=64, new_tokens=64)
         for step in range(2):
             stays.step(samples(), divisor=100.0)
             if step:

@@ -11,6 +11,7 @@ pass or a gather reads, the parameters and their shards, stays.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
@@ -119,9 +120,7 @@ class Parking:
         self._wait()
         for parked in self._parked:
             parked.storage.resize_(0)
-        if self._device.type != "cpu":
-            # Back to the driver, for the engine to take.
-            torch.accelerator.empty_cache()
+        release_memory(self._device)
 
     def bring_back(self) -> None:
         """Give every tensor its bytes again."""
@@ -162,6 +161,15 @@ class Parking:
     def _wait(self) -> None:
         if self._device.type != "cpu":
             torch.accelerator.synchronize(self._device)
+
+
+def release_memory(device: torch.device) -> None:
+    """Give memory that no tensor holds back to the device's driver, for another process to take."""
+    gc.collect()
+    if device.type == "cuda":
+        # Memory that another process had opened is kept until that closed it.
+        torch.cuda.ipc_collect()
+        torch.cuda.empty_cache()
 
 
 def _bytes_of(storage: torch.UntypedStorage) -> Tensor:

@@ -35,6 +35,11 @@ class LearnerMemory:
     num_parameters: int
     """Numbers in the whole model."""
 
+    @property
+    def left(self) -> int:
+        """What this rank leaves to others while it trains."""
+        return self.free - max(0, self.peak - self.held)
+
 
 class LearnerTurns:
     """Takes one rank off its device and back. Methods are collective where the learner's are."""
@@ -48,12 +53,11 @@ class LearnerTurns:
         """Whether the optimiser's part is off the device."""
         return self._parking.is_full
 
-    def rehearse(self, *, prompt_tokens: int, new_tokens: int, token_budget: int) -> LearnerMemory:
+    def rehearse(self, *, prompt_tokens: int, new_tokens: int) -> None:
         """Compute the largest micro-batch once, so that memory stands where it will stand."""
         self.check_there("a rehearsal")
-        rows = longest_samples(prompt_tokens, new_tokens, token_budget)
-        self._learner.rehearse(rows)
-        return self.memory()
+        budget = self._learner.token_budget
+        self._learner.rehearse(longest_samples(prompt_tokens, new_tokens, budget))
 
     def leave(self) -> None:
         """Move what the optimiser holds to the host."""

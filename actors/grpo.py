@@ -49,6 +49,7 @@ from t2g_ray.run.resume.start import (
     resume_step,
     tell,
 )
+from t2g_ray.run.scale_request import write_fixed
 from t2g_ray.run.stopping import RunStopped, StopSignal
 
 
@@ -173,13 +174,7 @@ class _GrpoRun:
                 samples=samples,
                 num_samplers=lambda: len(self.cluster.fleet),
             )
-            scaler = RolloutScaler(
-                self.run_dir,
-                cluster=self.cluster,
-                dealer=self.groups.dealer,
-                weights=self.weights,
-                start=partial(start_newcomer, self.cluster, self.config, self.inputs.model),
-            )
+            scaler = self._scaler()
             loop_started = time.time()
             with log, StopSignal() as stop:
                 loop = GrpoLoop(
@@ -203,6 +198,22 @@ class _GrpoRun:
             self._report({**report, "grpo_wall_s": loop_s, "wall_s": time.time() - started})
         finally:
             self.cluster.close()
+
+    def _scaler(self) -> RolloutScaler | None:
+        if self.config.colocate == "time":
+            reason = (
+                "colocate=time, where each engine has the device of a learner rank; stop the run "
+                "and resume it with other rollout.actors and learner.ranks, or colocate=off"
+            )
+            write_fixed(self.run_dir.rollouts_json, len(self.cluster.fleet), reason)
+            return None
+        return RolloutScaler(
+            self.run_dir,
+            cluster=self.cluster,
+            dealer=self.groups.dealer,
+            weights=self.weights,
+            start=partial(start_newcomer, self.cluster, self.config, self.inputs.model),
+        )
 
     def _sample(self, ready: Ready) -> Mapping[str, object]:
         """The best completion of a group, as a line of samples.jsonl."""

@@ -35,11 +35,25 @@ def write_number(path: Path, num_rollouts: int, failure: str = "") -> None:
     write_json(path, {"rollouts": num_rollouts, **({"failure": failure} if failure else {})})
 
 
+def write_fixed(path: Path, num_rollouts: int, reason: str) -> None:
+    """Answer all requests to come: the number stays as it is."""
+    write_json(path, {"rollouts": num_rollouts, "fixed": reason})
+
+
+def _check_changes(path: Path) -> None:
+    answer = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if reason := answer.get("fixed"):
+        raise ValueError(
+            f"a run must be able to change its number of rollout actors, found {reason}"
+        )
+
+
 def request_rollouts(run: RunDir, num_rollouts: int, *, timeout_s: float) -> None:
     """Ask a live run for this many rollout actors and wait until it has them.
 
-    Raises ValueError for a folder that holds no live run, TimeoutError when the run did not answer
-    in time; the request then stays, and the run follows it when it can.
+    Raises ValueError for a folder that holds no live run and for a run whose number is fixed,
+    TimeoutError when the run did not answer in time; the request then stays, and the run follows it
+    when it can.
     """
     if num_rollouts < 1:
         raise ValueError(f"--rollouts must be at least 1, found {num_rollouts}")
@@ -47,6 +61,7 @@ def request_rollouts(run: RunDir, num_rollouts: int, *, timeout_s: float) -> Non
         raise ValueError(f"RUN must be the folder of a run, found no config.yaml in {run.path}")
     if run.report_json.is_file():
         raise ValueError(f"RUN must be a live run, found a finished one in {run.path}")
+    _check_changes(run.rollouts_json)
     write_number(run.scale_request, num_rollouts)
     end_s = time.monotonic() + timeout_s
     with announced_wait(lambda: f"{num_rollouts} rollout actors to work in {run.path}"):

@@ -12,6 +12,7 @@ from t2g_ray.run.scale_request import (
     read_failure,
     read_number,
     request_rollouts,
+    write_fixed,
     write_number,
 )
 
@@ -81,3 +82,14 @@ def test_what_is_no_live_run_is_refused_and_gets_no_request(live: RunDir) -> Non
     with pytest.raises(ValueError, match=r"found no config\.yaml"):
         request_rollouts(live, 1, timeout_s=0)
     assert not live.scale_request.exists()
+
+
+def test_a_run_whose_number_is_fixed_refuses_at_once_and_says_why(live: RunDir) -> None:
+    write_fixed(live.rollouts_json, 1, "colocate=time")
+    assert read_number(live.rollouts_json) == 1
+    with pytest.raises(ValueError, match=r"its number of rollout actors, found colocate=time"):
+        request_rollouts(live, 2, timeout_s=1)
+    assert not live.scale_request.exists()
+    write_number(live.rollouts_json, 1)  # a later life of the run
+    with pytest.raises(TimeoutError):
+        request_rollouts(live, 2, timeout_s=0)

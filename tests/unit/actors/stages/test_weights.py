@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given
@@ -18,6 +20,7 @@ from t2g_ray.config import GrpoConfig
 from t2g_ray.weights.manifest import Manifest
 from tests.integration.parts import grpo_config
 
+Result = TypeVar("Result")
 CONFIG = grpo_config(Path("run"), Path("model"), sync={"verify_every": 1000})
 
 
@@ -88,3 +91,39 @@ def test_no_actor_computes_with_a_first_version_that_was_not_verified(moves: lis
     for actors, is_verified in recorder.sent:
         assert is_verified or actors <= served
         served |= actors
+
+
+class Device:
+    """Whose turn it is, as the transport sees it."""
+
+    def __init__(self) -> None:
+        self.is_handed_over = False
+
+    def to_learner(self) -> None:
+        raise AssertionError("a sync asks for the engines")
+
+    def hand_over(self, send: Callable[[], Result]) -> Result:
+        self.is_handed_over = True
+        sent = send()
+        self.is_handed_over = False
+        return sent
+
+
+def test_weights_are_sent_and_loaded_while_the_device_is_handed_over() -> None:
+    fleet, device = Fleet([Handle("rollout/0", "a")]), Device()
+    seen: list[bool] = []
+
+    class Sender(Recorder):
+        def send(self, version: int, *, verify: bool) -> Sent:
+            seen.append(device.is_handed_over)
+            load: Any = "a load that is under way"
+            return replace(super().send(version, verify=verify), loads=[load])
+
+    def sync_results(calls: list[str], phase: str, deadline: object) -> None:
+        seen.append(device.is_handed_over)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "transport_of", lambda *_: Sender(fleet))
+        patch.setattr(module, "sync_results", sync_results)
+        RayWeights(CONFIG, learners=[], fleet=fleet, turns=device).publish(1)
+    assert seen == [True, True]

@@ -110,6 +110,7 @@ class Parking:
         if self.is_full:
             raise RuntimeError("tensors must be parked once before they return, found them parked")
         self.tensors = list(tensors)
+        _make_resizable(self.tensors)
         storages = {_place(tensor): tensor.untyped_storage() for tensor in self.tensors}
         self._device = self.tensors[0].device
         self._hosts = self._hosts[: len(storages)]
@@ -140,11 +141,7 @@ class Parking:
         hidden = [(tensor, tensor.data) for tensor in self.tensors]
         try:
             for tensor, empty in hidden:
-                tensor.data = (
-                    hosts[_place(empty)]
-                    .view(empty.dtype)
-                    .as_strided(empty.size(), empty.stride(), empty.storage_offset())
-                )
+                tensor.data = _like(empty, hosts[_place(empty)])
             yield
         finally:
             for tensor, empty in hidden:
@@ -170,6 +167,23 @@ def release_memory(device: torch.device) -> None:
         # Memory that another process had opened is kept until that closed it.
         torch.cuda.ipc_collect()
         torch.cuda.empty_cache()
+
+
+def _make_resizable(tensors: Iterable[Tensor]) -> None:
+    """Give what was read from a file, whose memory cannot shrink, memory of its own."""
+    copies: dict[int, Tensor] = {}
+    for tensor in tensors:
+        storage, place = tensor.untyped_storage(), _place(tensor)
+        if not storage.resizable():
+            if place not in copies:
+                copies[place] = _bytes_of(storage).clone()
+            tensor.data = _like(tensor, copies[place])
+
+
+def _like(tensor: Tensor, bytes_of_storage: Tensor) -> Tensor:
+    """What the tensor is of its storage, of other bytes."""
+    typed = bytes_of_storage.view(tensor.dtype)
+    return typed.as_strided(tensor.size(), tensor.stride(), tensor.storage_offset())
 
 
 def _bytes_of(storage: torch.UntypedStorage) -> Tensor:

@@ -71,6 +71,20 @@ def test_parked_tensors_can_be_read_where_they_wait(tmp_path: Path) -> None:
         assert torch.equal(view, expected)
 
 
+def test_tensors_read_from_a_file_are_parked_too(tmp_path: Path) -> None:
+    flat = torch.arange(12.0)
+    torch.save({"flat": flat, "view": flat[2:8]}, tmp_path / "flat.pt")
+    read = torch.load(tmp_path / "flat.pt")
+    assert not read["flat"].untyped_storage().resizable()
+    parking = Parking()
+    parking.park(read.values())
+    assert [t.untyped_storage().nbytes() for t in read.values()] == [0, 0]
+    assert parking.num_bytes == 12 * 4  # still one storage
+    parking.bring_back()
+    assert torch.equal(read["flat"], flat)
+    assert torch.equal(read["view"], flat[2:8])
+
+
 def test_parking_twice_and_returning_twice_are_refused() -> None:
     parking = Parking()
     with pytest.raises(RuntimeError, match="found none parked"):

@@ -70,4 +70,4 @@ def begin_with_the_learner(config: GrpoConfig, learners: Learners, fleet: Fleet)
 
 def _memories(config: GrpoConfig, learners: Learners) -> list[LearnerMemory]:
     phase = "question for the memory of the devices"
-    return results_of(call_all(learners, LearnerActor.memory), phase, config.deadlines.start)
+    return results_of(call_all(learners, LearnerActor.device_memory), phase, config.deadlines.start)

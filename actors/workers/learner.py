@@ -71,7 +71,7 @@ class LearnerActor:
         """Compute the largest micro-batch once, so that memory stands where it will stand."""
         self._turns.rehearse(prompt_tokens=prompt_tokens, new_tokens=new_tokens)
 
-    def memory(self) -> LearnerMemory:
+    def device_memory(self) -> LearnerMemory:
         """Where the memory of this rank's device stands."""
         return self._turns.memory()
 

@@ -68,7 +68,9 @@ class Ranks:
         self, handles: Iterable[Handle[Any]], method: Callable[..., object], *arguments: object
     ) -> list[object]:
         self.calls.append(" ".join([method.__name__, *map(str, arguments)]))
-        return list(self.memories) if method.__name__ == "memory" else [None for _ in handles]
+        return (
+            list(self.memories) if method.__name__ == "device_memory" else [None for _ in handles]
+        )
 
     def results_of(self, calls: list[object], phase: str, deadline: object) -> list[object]:
         return calls
@@ -84,8 +86,8 @@ def with_ranks(monkeypatch: pytest.MonkeyPatch, *memories: LearnerMemory) -> Ran
 @pytest.mark.parametrize(
     ("colocate", "calls"),
     [
-        ("time", ["rehearse 160 48", "leave", "memory"]),
-        ("share", ["rehearse 160 48", "memory"]),
+        ("time", ["rehearse 160 48", "leave", "device_memory"]),
+        ("share", ["rehearse 160 48", "device_memory"]),
     ],
 )
 def test_ranks_rehearse_before_they_are_asked_what_they_leave(
@@ -103,7 +105,7 @@ def test_the_first_turn_is_the_learners_if_it_fits_beside_a_sleeping_engine(
     config = grpo_config(Path("run"), Path("model"), colocate="time")
     ranks = with_ranks(monkeypatch, memory(free=70, held=4, peak=74))
     begin_with_the_learner(config, [], Fleet())
-    assert ranks.calls == ["sleep", "memory", "come_back"]
+    assert ranks.calls == ["sleep", "device_memory", "come_back"]
     with_ranks(monkeypatch, memory(free=70, held=4, peak=75))
     with pytest.raises(NoRoom, match=r"while the engine sleeps, 75\.00 GiB, found 74\.00 GiB"):
         begin_with_the_learner(config, [], Fleet())

@@ -114,10 +114,11 @@ def test_weights_are_sent_and_loaded_while_the_device_is_handed_over() -> None:
     seen: list[bool] = []
 
     class Sender(Recorder):
-        def send(self, version: int, *, verify: bool) -> Sent:
+        def send(self, version: int, *, is_whole: bool, verify: bool) -> Sent:
             seen.append(device.is_handed_over)
             load: Any = "a load that is under way"
-            return replace(super().send(version, verify=verify), loads=[load])
+            sent = super().send(version, is_whole=is_whole, verify=verify)
+            return replace(sent, loads=[load])
 
     def sync_results(calls: list[str], phase: str, deadline: object) -> None:
         seen.append(device.is_handed_over)

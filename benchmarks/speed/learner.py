@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
-from statistics import fmean
 
 from actors.cluster.handles import Handle, call_all, get_all, put, start_alone
 from actors.cluster.placement import connect
@@ -72,10 +71,7 @@ def run(
     finally:
         for learner in (learner for learners in ranks.values() for learner in learners):
             learner.kill()
-    rows = [
-        make_row("matmul_peak", [peak / 1e9 for peak in peaks], "GFLOP/s"),
-        make_row("sequence_tokens", [_mean_length(shares) for shares in rounds[1:]], "tokens"),
-    ]
+    rows = [make_row("matmul_peak", [peak / 1e9 for peak in peaks], "GFLOP/s")]
     for name in layouts:
         works = [_work(config, shares, shape, name) for shares in rounds[1:]]
         rows += rows_of_layout(name, works, seconds[name], peaks)
@@ -138,16 +134,6 @@ def _rounds(
         num_tokens=completion_tokens,
     )
     return [_shares(config, groups[i : i + size]) for i in range(0, count * size, size)]
-
-
-def _mean_length(shares: Sequence[Sequence[Group]]) -> float:
-    """Tokens of a completion with its prompt."""
-    return fmean(
-        len(group.prompt.token_ids) + len(completion.token_ids)
-        for share in shares
-        for group in share
-        for completion in group.completions
-    )
 
 
 def _work(

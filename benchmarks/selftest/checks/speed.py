@@ -59,7 +59,7 @@ def learner_speed(
             f"{peak / 1e12:.3g} TFLOP/s: the device was not waited for, or the peak is wrong"
         )
     return [
-        *_figures(rows),
+        *_figures([row for row in rows if not row.metric.startswith("mfu/")]),
         Figure("mfu", mfu, "share"),
         Figure("peak", peak / 1e12, "TFLOP/s"),
     ]

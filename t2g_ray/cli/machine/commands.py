@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -59,7 +60,27 @@ def plan_command(config: ConfigFile, overrides: Overrides = None) -> None:
 
     typer.echo("\n".join(device_lines(type(settings), tree)))
     typer.echo(plan_table(settings))
+    for line in _memory_lines(settings):
+        typer.echo(line)
     typer.echo(fit_lines(settings, nodes_to_plan_for()))
+
+
+def _memory_lines(config: StageConfig) -> Iterator[str]:
+    """What a learner rank needs of its GPU; none where it computes on the CPU."""
+    from t2g_ray.config import EMBEDDED
+
+    if config.device != "cuda" or config.model == EMBEDDED:
+        return
+    from t2g_ray.model.memory import memory_line, read_shape
+    from t2g_ray.run.device.gpus import visible_gpus
+
+    shape = read_shape(config.model)
+    if shape is None:
+        yield f"memory: not known, since {config.model} is not on this machine"
+        return
+    # Those of a cluster are not known here.
+    cards = () if os.environ.get("RAY_ADDRESS") else visible_gpus().devices
+    yield memory_line(config, shape, min((card.memory_gib for card in cards), default=None))
 
 
 def _as_stage(tree: Mapping[str, Any]) -> StageConfig:

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import Qwen2Config
 
 from t2g_ray.cli.machine import doctor
 from t2g_ray.cli.machine.commands import print_checks
 from t2g_ray.cli.machine.doctor import Check
+from t2g_ray.run.device.gpus import Gpu, Gpus
 from tests.unit.cli.parts import t2g
 
 
@@ -70,3 +72,27 @@ def test_a_check_shows_its_mark_and_what_to_do(capsys: pytest.CaptureFixture[str
         if line.startswith("\u2502")
     ]
     assert lines == [["note", "GPUs", "none", "use [CPUs]"], ["ok", "cores", "2", ""]]
+
+
+def test_plan_refuses_a_budget_whose_activations_do_not_fit_the_gpu(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Qwen2Config(
+        hidden_size=1536,
+        intermediate_size=8960,
+        num_hidden_layers=28,
+        num_attention_heads=12,
+        num_key_value_heads=2,
+        tie_word_embeddings=True,
+    ).save_pretrained(tmp_path / "model")
+    cards = Gpus("580.1", (Gpu("large", 80.0), Gpu("small", 44.5)))
+    monkeypatch.setattr("t2g_ray.run.device.gpus.visible_gpus", lambda: cards)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    here = ("device=cuda", f"model={tmp_path}/model")
+    large = ("learner.token_budget=32768", "learner.zero_stage=2", "learner.ranks=2")
+    kept = t2g("plan", config, *here, *large, "learner.gradient_checkpointing=false")
+    assert kept.exit_code == 2
+    assert "found 44; lower learner.token_budget" in kept.stderr
+    assert ", of 44" in t2g("plan", config, *here, *large).stdout
+    absent = t2g("plan", config, "device=cuda", "model=owner/absent").stdout
+    assert "owner/absent is not on this machine" in absent

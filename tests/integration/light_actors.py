@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 
 import ray
 
@@ -18,6 +19,22 @@ class Light:
 
     def start(self, address: str, port: int, spec: object) -> None:
         """Where ranks would meet."""
+
+    def rehearse(self, prompt_tokens: int, new_tokens: int) -> None:
+        """Where a rank would take the memory that it needs."""
+
+    def device_memory(self) -> SimpleNamespace:
+        """That of a CPU."""
+        return SimpleNamespace(total=0, free=0, peak=0, held=0)
+
+    def leave(self) -> None:
+        """Where a rank would leave its device."""
+
+    def come_back(self) -> None:
+        """Where it would come back."""
+
+    def sleep(self) -> None:
+        """Where an engine would leave its device."""
 
     def node(self) -> str:
         return str(ray.get_runtime_context().get_node_id())

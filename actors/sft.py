@@ -17,7 +17,6 @@ from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, Tr
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util import get_node_ip_address
 
-from actors.cluster.devices import PlacementError
 from actors.cluster.handles import process_variables
 from actors.cluster.placement import connect, demands_of, options_of, place_now
 from actors.cluster.refusal import check_device
@@ -123,18 +122,11 @@ def _torch_config(config: SftConfig) -> TorchConfig:
 
 def _scaling(config: SftConfig) -> ScalingConfig:
     """Resources of each rank. Raises PlacementError where the GPUs do not fit."""
-    learner = config.learner
-    if 0 < learner.gpus < 1 and learner.ranks > 1:
-        raise PlacementError(
-            "each learner rank needs a GPU that no other rank is on (NCCL takes no two), found "
-            f"learner.gpus={learner.gpus:g} with learner.ranks={learner.ranks}, of which Ray Train "
-            "puts several on one; set learner.gpus=1, or learner.ranks=1"
-        )
     rank = place_now(demands_of(config)).demands[0]
     resources = {"CPU": rank.cpus, **({"GPU": rank.gpus} if rank.gpus else {})}
     resources.update(options_of(rank)["resources"])
     return ScalingConfig(
-        num_workers=learner.ranks, use_gpu=rank.gpus > 0, resources_per_worker=resources
+        num_workers=config.learner.ranks, use_gpu=rank.gpus > 0, resources_per_worker=resources
     )
 
 

@@ -107,10 +107,19 @@ def _nothing() -> None:
 
 
 def demands_of(config: StageConfig) -> list[Demand]:
-    """What the configuration asks for, before any sharing."""
+    """What the configuration asks for, before any sharing.
+
+    Raises PlacementError where ranks of the supervised stage would meet on a device.
+    """
     learner = config.learner
     learners = [Demand("learner", i, learner.threads, learner.gpus) for i in range(learner.ranks)]
     if not isinstance(config, GrpoConfig):
+        if 0 < learner.gpus < 1 and learner.ranks > 1:
+            raise PlacementError(
+                "each learner rank needs a GPU that no other rank is on (NCCL takes no two), found "
+                f"learner.gpus={learner.gpus:g} with learner.ranks={learner.ranks}, of which Ray "
+                "Train puts several on one; set learner.gpus=1, or learner.ranks=1"
+            )
         return learners
     rollout, reward = config.rollout, config.reward
     return [

@@ -99,6 +99,15 @@ class LearnerConfig(Section):
     optimizer: OptimizerConfig = OptimizerConfig()
 
     @model_validator(mode="after")
+    def _kernels_take_half_precision(self) -> LearnerConfig:
+        if self.gpus and self.attention == "varlen" and self.dtype == "float32":
+            raise ValueError(
+                "learner.attention=varlen needs learner.dtype=bfloat16 on GPUs, found float32; set "
+                "learner.attention=padded or leave learner.dtype out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _muon_is_whole(self) -> LearnerConfig:
         # DeepSpeed clips Muon's orthogonalised update instead of the gradient once it shards,
         # which changes the result by more than an order of magnitude.

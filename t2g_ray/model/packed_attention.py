@@ -80,10 +80,13 @@ def varlen_attention(
 ) -> tuple[torch.Tensor, None]:
     """As `packed_attention`, without padding, by the kernel for its device.
 
-    Raises NoKernelError for dropout: no kernel here computes it.
+    Raises NoKernelError for dropout, and for values of another size than queries: no kernel here
+    computes them.
     """
     _check_dropout(dropout)
     size = query.shape[-1]
+    if value.shape[-1] != size:
+        raise no_kernel(f"heads of queries have size {size} and those of values {value.shape[-1]}")
     kernel = kernel_for(query.device, query.dtype, size)
     q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
     scale = size**-0.5 if scaling is None else scaling

@@ -24,6 +24,16 @@ def test_muon_needs_whole_matrices() -> None:
         build(learner={"optimizer": muon, "zero_stage": 2})
 
 
+def test_kernels_of_gpus_take_half_precision() -> None:
+    learner = {"attention": "varlen", "gpus": 1}
+    rest = {"device": "cuda", "rollout": {"gpus": 1}}
+    assert build(learner=learner, **rest).learner.dtype == "bfloat16"
+    with pytest.raises(ConfigError, match=r"attention=varlen needs learner.dtype=bfloat16 on GPUs"):
+        build(learner={**learner, "dtype": "float32"}, **rest)
+    derived = build(learner={"dtype": "float32", "gpus": 1}, **rest)
+    assert derived.learner.attention == "padded"
+
+
 @pytest.mark.parametrize("rank", [0, 513])
 def test_adapters_that_are_sent_must_be_there_and_fit_into_a_slot(rank: int) -> None:
     lora = {"sync": "adapter", "rank": 512}

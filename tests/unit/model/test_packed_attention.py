@@ -24,6 +24,7 @@ from t2g_ray.model.packed_attention import (
     NotPackedError,
     enable_packing,
 )
+from t2g_ray.model.packing import Packing, Segment
 from t2g_ray.types import Sample
 
 SIZES: dict[str, Any] = {
@@ -172,6 +173,13 @@ def test_varlen_is_refused_where_the_learner_would_train_without_a_kernel() -> N
 def test_varlen_is_refused_for_a_model_that_drops_out_in_attention() -> None:
     with pytest.raises(NoKernelError, match=r"asks for dropout of 0\.1 in attention"):
         enable_packing(policy_of("Qwen3", {"attention_dropout": 0.1}), "varlen")
+
+
+def test_varlen_is_refused_for_values_of_another_size_than_queries() -> None:
+    q, v = torch.zeros(1, 2, 3, 8), torch.zeros(1, 2, 3, 4)
+    packing = Packing(segments=(Segment(start=0, length=3),))
+    with pytest.raises(NoKernelError, match="of queries have size 8 and those of values 4"):
+        packed_attention.varlen_attention(torch.nn.Module(), q, q, v, None, packing=packing)
 
 
 def test_varlen_computes_with_the_kernel_that_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:

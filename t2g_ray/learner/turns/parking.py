@@ -94,11 +94,8 @@ class Parking:
         self.tensors: list[Tensor] = []
         """Those that are parked."""
         self._device = torch.device("cpu")
-
-    @property
-    def is_full(self) -> bool:
-        """Whether tensors are parked."""
-        return bool(self._parked)
+        self.is_full = False
+        """Whether tensors are parked, if only none: an optimiser may keep all on the host itself."""
 
     @property
     def num_bytes(self) -> int:
@@ -106,13 +103,14 @@ class Parking:
         return sum(parked.host.numel() for parked in self._parked)
 
     def park(self, tensors: Iterable[Tensor]) -> None:
-        """Move the storages of these tensors, at least one, off their device."""
+        """Move the storages of these tensors off their device, which is one for all of them."""
         if self.is_full:
             raise RuntimeError("tensors must be parked once before they return, found them parked")
         self.tensors = list(tensors)
         _make_resizable(self.tensors)
         storages = {_place(tensor): tensor.untyped_storage() for tensor in self.tensors}
-        self._device = self.tensors[0].device
+        self._device = self.tensors[0].device if self.tensors else self._device
+        self.is_full = True
         self._hosts = self._hosts[: len(storages)]
         for number, storage in enumerate(storages.values()):
             host = self._host(number, storage.nbytes())
@@ -131,7 +129,7 @@ class Parking:
             parked.storage.resize_(parked.host.numel())
             _bytes_of(parked.storage).copy_(parked.host, non_blocking=True)
         self._wait()
-        self._parked, self.tensors = [], []
+        self._parked, self.tensors, self.is_full = [], [], False
 
     @contextmanager
     def readable(self) -> Iterator[None]:

@@ -47,6 +47,7 @@ class LearnerTurns:
     def __init__(self, learner: Learner) -> None:
         self._learner = learner
         self._parking = Parking()
+        self._peak = 0
 
     @property
     def is_away(self) -> bool:
@@ -58,6 +59,7 @@ class LearnerTurns:
         self.check_there("a rehearsal")
         budget = self._learner.token_budget
         self._learner.rehearse(longest_samples(prompt_tokens, new_tokens, budget))
+        self._note_peak()
 
     def leave(self) -> None:
         """Move what the optimiser holds to the host."""
@@ -90,19 +92,24 @@ class LearnerTurns:
         if device.type == "cpu":
             return LearnerMemory(total=0, free=0, peak=0, held=0, num_parameters=numbers)
         free, total = torch.accelerator.get_memory_info(device)
-        reserved = torch.accelerator.memory_reserved(device)
-        peak = torch.accelerator.max_memory_reserved(device)
-        # AdamW of torch holds one more tensor of the size of its weights in fp32 while it steps.
-        trained = sum(
-            p.numel() for g in self._learner.engine.optimizer.param_groups for p in g["params"]
-        )
         return LearnerMemory(
             total=total,
             free=free,
-            peak=max(peak, torch.accelerator.memory_allocated(device) + 4 * trained),
-            held=reserved,
+            peak=max(self._peak, torch.accelerator.max_memory_reserved(device)),
+            held=torch.accelerator.memory_reserved(device),
             num_parameters=numbers,
         )
+
+    def _note_peak(self) -> None:
+        """What an optimiser step will take: AdamW of torch holds one more tensor of the size of its
+        weights in fp32, unless it is fused."""
+        device = self._learner.device
+        if device.type == "cpu":
+            return
+        groups = self._learner.engine.optimizer.param_groups
+        updated = [p for group in groups for p in group["params"] if p.device == device]
+        allocated = torch.accelerator.memory_allocated(device)
+        self._peak = allocated + 4 * sum(p.numel() for p in updated)
 
 
 def longest_samples(prompt_tokens: int, new_tokens: int, token_budget: int) -> list[Sample]:

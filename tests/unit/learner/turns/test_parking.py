@@ -43,6 +43,18 @@ def test_storages_of_other_sizes_get_memory_of_their_own_size() -> None:
         assert [t.tolist() for t in tensors] == [[float(size)] * size for size in sizes]
 
 
+def test_an_optimiser_that_holds_nothing_on_the_device_leaves_and_returns_too() -> None:
+    parking = Parking()
+    for _ in range(2):
+        parking.park([])
+        assert parking.is_full
+        assert parking.num_bytes == 0
+        with parking.readable():
+            pass
+        parking.bring_back()
+        assert not parking.is_full
+
+
 def test_what_changed_between_two_turns_is_what_comes_back() -> None:
     tensor, parking = torch.zeros(4), Parking()
     for turn in range(3):

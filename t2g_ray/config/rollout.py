@@ -44,7 +44,8 @@ class RolloutConfig(Section):
     kv_cache_gib: float = Field(default=1.0, gt=0)
     """Size of the KV cache on a CPU; a GPU uses `gpu_memory_utilization`."""
     gpu_memory_utilization: float = Field(default=0.85, gt=0, le=1)
-    """Share of a GPU that one engine may use."""
+    """Share of a GPU that one engine may use. Beside a learner rank it takes what that leaves free,
+    and no more than this."""
     max_sequences: int = Field(default=256, ge=1)
     """Completions that one engine writes at a time."""
     pass_tokens: int = Field(default=4096, ge=1)

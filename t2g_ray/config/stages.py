@@ -157,6 +157,11 @@ class GrpoConfig(StageConfig):
                 f"rollout.actors={self.rollout.actors} and learner.ranks={self.learner.ranks}; "
                 "lower rollout.actors or raise learner.ranks"
             )
+        if self.sync.transport == "broadcast":
+            raise ValueError(
+                f"colocate={self.colocate} needs sync.transport=ipc or store, found broadcast: "
+                "NCCL takes no two processes on one GPU; set sync.transport=ipc"
+            )
         return self
 
     @model_validator(mode="after")

@@ -205,7 +205,7 @@ def rollout_spec(
         draft_tokens=rollout.num_guessed,
         pass_tokens=rollout.pass_tokens,
         adapters=None if load_weights else adapter_slots(config),
-        takes_turns=config.colocate == "time",
+        takes_turns=config.colocate == "time" and not load_weights,
         more=rollout.engine,
     )
 

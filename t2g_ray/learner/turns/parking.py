@@ -95,7 +95,7 @@ class Parking:
         """Those that are parked."""
         self._device = torch.device("cpu")
         self.is_full = False
-        """Whether tensors are parked, if only none: an optimiser may keep all on the host itself."""
+        """Whether tensors are parked, if only none: an optimiser may keep all on the host."""
 
     @property
     def num_bytes(self) -> int:

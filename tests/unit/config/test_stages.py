@@ -109,6 +109,9 @@ def test_a_shared_device_is_shared_by_parts(colocate: str) -> None:
             shared(engine, rank)
     with pytest.raises(ConfigError, match=r"each engine beside a learner rank.*actors=2.*ranks=1"):
         shared(0.5, 0.5, ranks=1)
+    half = {"gpus": 0.5}
+    with pytest.raises(ConfigError, match=r"no two processes on one GPU; set sync\.transport=ipc"):
+        build(colocate=colocate, rollout=half, learner=half, sync={"transport": "broadcast"})
 
 
 def test_parts_of_a_device_are_not_taken_without_saying_how_it_is_shared() -> None:

@@ -56,6 +56,17 @@ def test_cpus_and_gpus_are_asked_for_what_they_have() -> None:
     assert "block_size" not in on_gpu
 
 
+def test_an_engine_is_told_that_it_will_sleep_where_it_takes_turns_on_a_gpu() -> None:
+    in_turns = {"colocate": "time", "rollout": {"gpus": 0.5}, "learner": {"gpus": 0.5}}
+    assert engine_arguments(spec(**in_turns))["enable_sleep_mode"]
+    assert not engine_arguments(spec(**{**in_turns, "colocate": "share"}))["enable_sleep_mode"]
+    on_cpu = spec(colocate="time")
+    assert on_cpu.takes_turns
+    assert "enable_sleep_mode" not in engine_arguments(on_cpu)
+    config = build_config(GrpoConfig, {"run_dir": "x", "colocate": "time"})
+    assert not rollout_spec(config, "model", load_weights=True).takes_turns  # to serve
+
+
 def test_guesses_are_asked_for_only_where_they_are_made() -> None:
     wanted = engine_arguments(spec(rollout={"draft_tokens": 8}))["speculative_config"]
     assert wanted["num_speculative_tokens"] == 8

@@ -124,7 +124,7 @@ def demands_of(config: StageConfig) -> list[Demand]:
     rollout, reward = config.rollout, config.reward
     return [
         *learners,
-        *(Demand("rollout", i, rollout.threads, rollout.gpus) for i in range(rollout.actors)),
+        *(Demand("rollout", i, rollout.cpus, rollout.gpus) for i in range(rollout.actors)),
         *(Demand("reward", i, 1, 0) for i in range(reward.actors)),
     ]
 

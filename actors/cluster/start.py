@@ -145,9 +145,9 @@ def start_newcomer(
             "sync.transport=store or broadcast to give it more"
         )
     rollout, nodes = config.rollout, cluster_nodes()
-    has_room = ray.available_resources().get("CPU", 0.0) >= rollout.threads
+    has_room = ray.available_resources().get("CPU", 0.0) >= rollout.cpus
     # All CPUs of a node with a free device may be reserved, so none of them is asked for.
-    cpus = rollout.threads if has_room and not rollout.gpus else 0.001
+    cpus = rollout.cpus if has_room and not rollout.gpus else 0.001
     demand = Demand("rollout", number, cpus, rollout.gpus)
     own = reserve(place([demand], nodes), config.deadlines.start)
     try:

@@ -134,7 +134,8 @@ def _time_load(engine: Any, manifest: Manifest, buckets: Sequence[Bucket]) -> di
     marks.append(time.perf_counter())
     engine._call("start_weight_update")
     for bucket, entries in zip(buckets, parts, strict=True):
-        engine._call("update_weights", {"bucket": bucket, "entries": entries})
+        update = {"bucket": bucket, "entries": entries, "is_proven": True}
+        engine._call("update_weights", update)
     marks.append(time.perf_counter())
     engine._call("finish_weight_update")
     marks.append(time.perf_counter())

@@ -32,12 +32,13 @@ class RolloutConfig(Section):
     actors: int = Field(default=1, ge=1)
     """Rollout actors, each with an engine of its own."""
     threads: int = Field(default=1, ge=1)
-    """CPU threads of one actor; also the CPUs that its bundle reserves."""
+    """CPU threads of one actor; on CPUs, of each of its `tensor_parallel` processes. Its bundle
+    reserves as many CPUs."""
     gpus: float = Field(default=0, ge=0)
     """GPUs of one actor: its tensor parallel size, or part of one that it shares with a learner
     rank."""
     tensor_parallel: int = Field(default=1, ge=1)
-    """GPUs that one engine spreads its layers over."""
+    """GPUs that one engine spreads its layers over; on CPUs, processes."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Precision of the sampler. With fewer bits than the learner's, each weight is rounded at
     random, right on average."""
@@ -59,6 +60,11 @@ class RolloutConfig(Section):
     """Further engine arguments, passed to vLLM unchanged. Not asynchronous scheduling and not
     pipeline stages: the versions of tokens could not be told. None may make it load code: classes,
     plug-ins, pickles and `trust_remote_code` are refused."""
+
+    @property
+    def cpus(self) -> int:
+        """CPUs of one actor."""
+        return self.threads if self.gpus else self.threads * self.tensor_parallel
 
     @property
     def num_guessed(self) -> int:

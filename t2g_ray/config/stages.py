@@ -189,6 +189,9 @@ class GrpoConfig(StageConfig):
     @model_validator(mode="after")
     def _tensor_parallel_fits(self) -> GrpoConfig:
         rollout = self.rollout
+        if not rollout.gpus:
+            # The ranks of an engine on CPUs are processes of one device.
+            return self
         if rollout.tensor_parallel > max(1, rollout.gpus):
             raise ValueError(
                 "rollout.tensor_parallel must be at most rollout.gpus, got "

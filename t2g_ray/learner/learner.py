@@ -20,6 +20,7 @@ from t2g_ray.learner.batching import PolicyBatch, collate_policy
 from t2g_ray.learner.deepspeed_rank import DeepSpeedRank, RankSpec
 from t2g_ray.learner.reference import ReferencePolicy
 from t2g_ray.learner.totals import Totals
+from t2g_ray.model.checkpoint_names import checkpoint_tensors
 from t2g_ray.model.lora import without_adapters
 from t2g_ray.types import Sample, TrainReport
 from t2g_ray.weights.adapters import adapter_tensors
@@ -74,9 +75,9 @@ class Learner(DeepSpeedRank):
     def sampler_tensors(
         self, version: int, *, is_whole: bool = True
     ) -> Iterator[tuple[str, torch.Tensor]]:
-        """What samplers get as `version`, in their precision, rounded once, and the same for a
-        version on every rank and after a resume: `named_tensors`, or with learner.lora.sync=adapter
-        the frozen weights, where `is_whole`, and the adapters.
+        """What samplers get as `version`, under the names that they know and in their precision,
+        rounded once, and the same for a version on every rank and after a resume: `named_tensors`,
+        or with learner.lora.sync=adapter the frozen weights, where `is_whole`, and the adapters.
 
         Raises WeightSyncError at the end where what adapters learned does not arrive.
         """
@@ -86,7 +87,8 @@ class Learner(DeepSpeedRank):
         else:
             if is_whole:
                 for name, tensor, _ in self.changed_tensors(is_merged=False):
-                    yield name, tensor.to(self._sampled)  # the same in every version
+                    frozen = tensor.to(self._sampled)  # the same in every version
+                    yield from checkpoint_tensors(self.policy, name, frozen)
             yield from self._adapter_tensors(version, arrived)
         arrived.check(version)
 
@@ -112,7 +114,7 @@ class Learner(DeepSpeedRank):
             sent = rounded(tensor, self._sampled, seed=self._seed_of(version, number))
             if change is not None:
                 arrived.add(change, tensor, sent)
-            yield name, sent
+            yield from checkpoint_tensors(self.policy, name, sent)
 
     def _adapter_tensors(
         self, version: int, arrived: ChangeArrived

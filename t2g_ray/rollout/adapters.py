@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from t2g_ray.config import GrpoConfig, LoraConfig
-from t2g_ray.vllm_private.adapters import without_slots
 from t2g_ray.vllm_private.worker import weight_receiver, worker_model
 from t2g_ray.weights.adapters import (
     LayerProduct,
@@ -19,7 +18,7 @@ from t2g_ray.weights.adapters import (
     keep_versions,
     number_of,
 )
-from t2g_ray.weights.manifest import Manifest, WeightSyncError
+from t2g_ray.weights.manifest import WeightSyncError
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks that vLLM has slots of."""
@@ -96,10 +95,6 @@ def verify_adapter(worker: Any, version: int) -> list[LayerProduct]:
 
     Raises WeightSyncError that names the tensor; what is returned is for `check_products`.
     """
-    from t2g_ray.weights.vllm_backend import verify_model
-
     model, receiver = worker_model(worker), weight_receiver(worker)
-    frozen = Manifest(version=version, entries=receiver.frozen, num_buckets=0)
-    with without_slots(model):
-        verify_model(model, frozen)
+    receiver.prove()
     return check_adapter(model, version, receiver.adapter_entries, receiver.adapter)

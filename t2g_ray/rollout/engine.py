@@ -18,6 +18,7 @@ import numpy as np
 from t2g_ray.rollout.adapters import install_adapter, request_of, verify_adapter, versions_in_use
 from t2g_ray.rollout.drafting import Guesser
 from t2g_ray.rollout.spec import EngineSpec, Sampling, sampling_parameters, start_vllm
+from t2g_ray.rollout.worker_calls import check_kinds, on_worker, prove, raise_failure, worker_key
 from t2g_ray.types import Completion, FloatArray, Group, IntArray, Prompt
 from t2g_ray.vllm_private.engine import (
     begun_completions,
@@ -27,9 +28,8 @@ from t2g_ray.vllm_private.engine import (
     shut_down,
     vocabulary_size,
 )
-from t2g_ray.vllm_private.worker import weight_receiver, worker_device, worker_model
 from t2g_ray.weights.adapters import check_products
-from t2g_ray.weights.channels import Rendezvous, SharedBucket, device_key
+from t2g_ray.weights.channels import Rendezvous, SharedBucket
 from t2g_ray.weights.manifest import Bucket, Manifest, WeightSyncError
 
 if TYPE_CHECKING:
@@ -64,6 +64,10 @@ class GenerationEngine:
         self._open: dict[str, _OpenGroup] = {}
         """Open groups by the key of their prompt."""
         self._engine = start_vllm(spec)
+        self._broken = ""
+        """Why the weights are in parts of two versions; empty: they are not."""
+        if not spec.load_weights:
+            self._call(check_kinds)
         if spec.draft_tokens:
             from t2g_ray.rollout.vllm_drafting import install_verifier
 
@@ -82,8 +86,10 @@ class GenerationEngine:
         return list(self._open)
 
     def add(self, prompt: Prompt, sampling: Sampling) -> None:
-        """Start a group. Raises ValueError when the prompt is already open, and vLLM's own error
-        for a prompt or sampling that it refuses; the engine is then as it was."""
+        """Start a group. Raises ValueError when the prompt is already open, WeightSyncError after
+        an update that failed, and vLLM's own error for a prompt or sampling that it refuses; the
+        engine is then as it was."""
+        self._check_whole()
         if prompt.key in self._open:
             raise ValueError(f"prompt {prompt.key} must be started once, it is already open")
         # One request for all completions: vLLM reads and checks the prompt once.
@@ -114,7 +120,11 @@ class GenerationEngine:
         return int(state[0]) >> 2
 
     def step(self) -> list[Group]:
-        """One pass of the model: every running completion grows. Returns the finished groups."""
+        """One pass of the model: every running completion grows. Returns the finished groups.
+
+        Raises WeightSyncError after an update that failed.
+        """
+        self._check_whole()
         groups = [self._close(output) for output in self._engine.step() if output.finished]
         if self.spec.draft_tokens:
             self._guess()
@@ -166,54 +176,67 @@ class GenerationEngine:
     ) -> None:
         """Replace the weights under the running groups and stamp the version afterwards.
 
-        Raises WeightSyncError naming the tensor; the old version then stays stamped and the engine
-        must not be used until a whole sync has succeeded.
+        Raises WeightSyncError naming the tensor, and the worker where there are several. The old
+        version then stays stamped, and the engine neither takes nor continues groups until a whole
+        update with `verify` has succeeded.
         """
         if len(buckets) != manifest.num_buckets:
             raise WeightSyncError(
                 f"version {manifest.version} must come in {manifest.num_buckets} buckets, "
                 f"found {len(buckets)}"
             )
-        in_use = self._versions_in_use(manifest.version)
-        self._call("start_weight_update")
-        for number, bucket in enumerate(buckets):
-            update = {"bucket": bucket, "entries": manifest.of_bucket(number)}
-            self._call("update_weights", update)
-        self._call("finish_weight_update")
-        if in_use is not None:
-            self._use_adapter(manifest.version, in_use, verify=verify)
-        elif verify:
-            self._call(_verify_worker, manifest)
-        self._mark_version(manifest.version)
+        updates = (
+            {"bucket": bucket, "entries": manifest.of_bucket(number), "is_proven": verify}
+            for number, bucket in enumerate(buckets)
+        )
+        self._replace_weights(updates, manifest.version, verify=verify)
 
     def device_key(self) -> str:
         """`channels.device_key` of the first worker."""
-        return str(self._call(_worker_device)[0])
+        return str(self._call(worker_key)[0])
 
     def connect(self, rendezvous: Rendezvous, first_rank: int) -> None:
         """Join the link over which `receive` gets weights."""
-        init = {"rendezvous": rendezvous, "first_rank": first_rank}
-        self._call("init_weight_transfer_engine", init)
+        where = {"rendezvous": rendezvous, "first_rank": first_rank}
+        self._call("init_weight_transfer_engine", where)
 
     def receive(self, version: int, *, verify: bool) -> None:
         """Like `load`, with all buckets that the learner sends over the link as `version`."""
+        self._replace_weights([{"bucket": None, "is_proven": verify}], version, verify=verify)
+
+    def _replace_weights(
+        self, updates: Iterable[dict[str, Any]], version: int, *, verify: bool
+    ) -> None:
+        if not verify:
+            self._check_whole()
         in_use = self._versions_in_use(version)
-        self._call("start_weight_update")
-        self._call("update_weights", {"bucket": None})
-        self._call("finish_weight_update")
-        if in_use is not None:
-            self._use_adapter(version, in_use, verify=verify)
-        elif verify:
-            self._call(_verify_received, version)
+        self._broken = f"the update to version {version} did not end"
+        # Boundary: whatever stops an update leaves weights of two versions behind.
+        try:
+            self._call("start_weight_update")
+            for update in updates:
+                self._call("update_weights", update)
+            self._call("finish_weight_update")
+            if in_use is not None:
+                self._use_adapter(version, in_use, verify=verify)
+            elif verify:
+                self._call(prove)
+        except Exception as error:
+            self._broken = f"the update to version {version} failed: {error}"
+            raise
+        self._broken = ""
         self._mark_version(version)
+
+    def _check_whole(self) -> None:
+        if self._broken:
+            found = f"found that {self._broken}; send a whole version, verified"
+            raise WeightSyncError(f"an engine must hold the weights of one version, {found}")
 
     def _versions_in_use(self, version: int) -> set[int] | None:
         """The versions whose adapters stay when `version` comes; None without adapters."""
         slots = self.spec.adapters
-        return versions_in_use(self._begun_versions(), version, slots) if slots else None
-
-    def _begun_versions(self) -> set[int]:
-        return {group.version_starts[0][0][1] for group in self._open.values()}
+        begun = {group.version_starts[0][0][1] for group in self._open.values()}
+        return versions_in_use(begun, version, slots) if slots else None
 
     def _use_adapter(self, version: int, in_use: set[int], *, verify: bool) -> None:
         self._call(install_adapter, version, in_use)
@@ -239,33 +262,22 @@ class GenerationEngine:
         return f"{purpose} v{self.version}"
 
     def verify(self, manifest: Manifest) -> None:
-        """Check all layers against a manifest; raises WeightSyncError naming the tensor."""
-        self._call(_verify_worker, manifest)
+        """Check that all layers compute with the manifest's tensors, which came with `verify`."""
+        self._check_whole()
+        self._call(prove, manifest)
 
     def _call(self, method: Any, *arguments: Any) -> list[Any]:
-        result: list[Any] = self._engine.collective_rpc(method, args=arguments)
-        return result
+        """What each worker answers; `method` is a function of a worker, or a method's name.
+
+        Raises the WeightSyncError of a worker as such.
+        """
+        results: list[Any] = self._engine.collective_rpc(on_worker, args=(method, arguments))
+        raise_failure(results)
+        return results
 
     def close(self) -> None:
         """Release the engine's memory and child processes."""
         shut_down(self._engine)
-
-
-def _verify_worker(worker: Any, manifest: Manifest) -> int:
-    from t2g_ray.weights.vllm_backend import verify_model
-
-    return verify_model(worker_model(worker), manifest)
-
-
-def _worker_device(worker: Any) -> str:
-    return device_key(worker_device(worker))
-
-
-def _verify_received(worker: Any, version: int) -> int:
-    entries = weight_receiver(worker).received
-    num_buckets = len({entry.bucket for entry in entries})
-    manifest = Manifest(version=version, entries=entries, num_buckets=num_buckets)
-    return _verify_worker(worker, manifest)
 
 
 def _completion(output: CompletionOutput, version_starts: list[tuple[int, int]]) -> Completion:

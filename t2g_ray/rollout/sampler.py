@@ -4,7 +4,8 @@ The thread alternates between its inbox and `engine.step()`, so new weights are 
 two tokens of the running completions: they keep their place and go on with the new policy.
 
 Invariants: a prompt that asks for version v starts under a version of at least v. It is held back
-until then, whatever the order in which calls arrive. A call that fails, fails alone.
+until then, whatever the order in which calls arrive. A call that fails, fails alone; a load that
+fails takes the groups under way with it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from t2g_ray.rollout.spec import EngineSpec, Sampling
 from t2g_ray.run.trace import Span, Tracer
 from t2g_ray.types import Group, Prompt
 from t2g_ray.weights.channels import SharedBucket
-from t2g_ray.weights.manifest import Bucket, Manifest
+from t2g_ray.weights.manifest import Bucket, Manifest, WeightSyncError
 
 
 class SamplerStopped(RuntimeError):
@@ -128,11 +129,27 @@ class SamplerThread:
         def between_tokens(engine: GenerationEngine) -> float:
             started = time.time()
             with self._tracer.span("load", step=version):
-                load(engine)
+                try:
+                    load(engine)
+                except Exception as error:
+                    self._give_up_open(error)
+                    raise
             self._version = engine.version
             return time.time() - started
 
         return self._call(between_tokens)
+
+    def _give_up_open(self, error: Exception) -> None:
+        # What they have was written by the old version, and nothing can continue it.
+        self._engine.abort(list(self._outs))
+        outs, self._outs = self._outs, {}
+        for out in outs.values():
+            out.put(
+                WeightSyncError(
+                    f"the weights of {self._tracer.actor} must be replaced whole while it writes, "
+                    f"found {error}"
+                )
+            )
 
     def call(self, function: Callable[[GenerationEngine], Result]) -> Result:
         """Run `function(engine)` on the engine's thread between two steps."""

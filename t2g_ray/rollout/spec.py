@@ -115,6 +115,8 @@ def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
     drafting: dict[str, Any] = {}
     # A pass that is under way while weights change would be counted as the new weights' work.
     in_turn: dict[str, Any] = {} if spec.load_weights else {"async_scheduling": False}
+    # Inside an actor vLLM would otherwise ask Ray for further ones.
+    ranks = {"distributed_executor_backend": "mp"} if spec.tensor_parallel > 1 else {}
     if spec.draft_tokens:
         drafting["speculative_config"] = {
             "method": "custom_class",
@@ -132,6 +134,7 @@ def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
         "generation_config": "vllm",
         "seed": spec.seed,
         **hardware,
+        **ranks,
         **drafting,
         **in_turn,
         **(adapter_arguments(spec.model, spec.adapters) if spec.adapters else {}),
@@ -157,6 +160,10 @@ def start_vllm(spec: EngineSpec) -> Any:
         os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, round(spec.kv_cache_gib)))
         os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
         os.environ["OMP_NUM_THREADS"] = str(spec.threads)
+    if spec.tensor_parallel > 1:
+        # Ranks beyond the first are processes of their own. A copy of this one would have its
+        # threads' locks without their threads.
+        os.environ["VLLM_WORKER_MULTIPROCESSING_METHOD"] = "spawn"
     check_private_parts("engine")
     if spec.draft_tokens:
         check_private_parts("guesses")
@@ -174,12 +181,24 @@ def start_vllm(spec: EngineSpec) -> Any:
         "weight_transfer_config": WeightTransferConfig(backend=BACKEND),
         "enable_prefix_caching": True,
         "disable_log_stats": True,
+        **_plain_experts(spec, EngineArgs),
         **engine_arguments(spec),
     }
     engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
     if not spec.load_weights:
         check_passes_in_turn(engine)
     return engine
+
+
+def _plain_experts(spec: EngineSpec, arguments: type) -> dict[str, Any]:
+    """On GPUs, kernels for experts that read them as a checkpoint has them, where weights come.
+
+    vLLM's other kernels want them in an order of their own, in which new ones cannot be loaded.
+    Not yet run on a GPU.
+    """
+    # Models without experts take no notice; older releases have no such argument.
+    is_asked = bool(spec.gpus) and not spec.load_weights and hasattr(arguments, "moe_backend")
+    return {"moe_backend": "triton"} if is_asked else {}
 
 
 def rollout_spec(

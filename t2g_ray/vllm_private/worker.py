@@ -1,10 +1,4 @@
-"""vLLM's worker -> its model, its layers and their packed matrices, and its check of guesses.
-
-On a CPU vLLM replaces a layer's matrix by a packed copy and leaves an empty parameter behind.
-
-Invariant: a layer that was packed, restored, loaded and packed again computes as one that was
-loaded first.
-"""
+"""vLLM's worker -> its model, its receiver of weights, and its check of guesses."""
 
 from __future__ import annotations
 
@@ -15,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# Any: the classes of vLLM's workers and layers do not declare these attributes. vLLM is imported
+# Any: the classes of vLLM's workers do not declare these attributes. vLLM is imported
 # inside functions only, because the check for missing parts must come first.
 
 
@@ -34,83 +28,6 @@ def worker_device(worker: Any) -> torch.device:
 def weight_receiver(worker: Any) -> Any:
     """The weight transfer engine that a worker was started with."""
     return worker.weight_transfer_engine
-
-
-def is_linear(layer: nn.Module) -> bool:
-    """Whether the layer is a matrix between hidden states."""
-    from vllm.model_executor.layers.linear import LinearBase
-
-    return isinstance(layer, LinearBase)
-
-
-def is_matrix(layer: nn.Module) -> bool:
-    """Whether the layer has a matrix: a linear one, or an embedding that may be a head too."""
-    from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
-
-    return is_linear(layer) or isinstance(layer, VocabParallelEmbedding)
-
-
-def is_packed(layer: Any) -> bool:
-    """Whether only a packed copy of the matrix is left."""
-    return is_linear(layer) and layer.weight.numel() == 0
-
-
-def layer_name(layer: Any) -> str:
-    """As the model names a linear layer."""
-    return str(layer.prefix)
-
-
-def quantisation_of(layer: Any) -> str | None:
-    """vLLM's name of how a linear layer is quantised; None: it is not."""
-    from vllm.model_executor.layers.linear import UnquantizedLinearMethod
-
-    method = layer.quant_method
-    return None if isinstance(method, UnquantizedLinearMethod) else type(method).__name__
-
-
-def restore_full_parameter(layer: Any) -> None:
-    """Give an unquantised linear layer an empty full matrix again, to load into."""
-    layer.quant_method.create_weights(
-        layer=layer,
-        input_size_per_partition=getattr(layer, "input_size_per_partition", layer.input_size),
-        output_partition_sizes=layer.output_partition_sizes,
-        input_size=layer.input_size,
-        output_size=layer.output_size,
-        params_dtype=layer.params_dtype,
-        weight_loader=_loader(layer),
-    )
-
-
-def _loader(layer: Any) -> Any:
-    from vllm.model_executor.layers.linear import WEIGHT_LOADER_V2_SUPPORTED
-
-    wants_second = type(layer.quant_method).__name__ in WEIGHT_LOADER_V2_SUPPORTED
-    # Layers that every worker holds whole (ReplicatedLinear) have the first loader alone.
-    has_second = hasattr(layer, "weight_loader_v2")
-    return layer.weight_loader_v2 if wants_second and has_second else layer.weight_loader
-
-
-def pack_layer(layer: Any) -> None:
-    """Let a layer with a matrix compute with what was loaded."""
-    if layer.quant_method is not None:
-        layer.quant_method.process_weights_after_loading(layer)
-
-
-def product_of(layer: Any, probe: Tensor) -> Tensor:
-    """Product of a layer's matrix and a vector, without the bias."""
-    product: Tensor = layer.quant_method.apply(layer, probe[None, :], None)[0]
-    return product
-
-
-def sources_of(model: Any, parameter: str) -> list[str]:
-    """Names of the tensors of a checkpoint that are, row after row, one parameter of the model."""
-    if parameter == "lm_head.weight" and model.config.tie_word_embeddings:
-        return ["model.embed_tokens.weight"]
-    # Models that keep every matrix by itself need not have the mapping.
-    for fused, parts in getattr(model, "packed_modules_mapping", {}).items():
-        if f".{fused}." in parameter:
-            return [parameter.replace(f".{fused}.", f".{part}.") for part in parts]
-    return [parameter]
 
 
 @dataclass(frozen=True, slots=True)

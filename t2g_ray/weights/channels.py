@@ -39,7 +39,7 @@ def flat_buckets(
 ) -> Iterator[FlatBucket]:
     """Copies of the tensors, a bucket at a time, on their device.
 
-    The entries have digests and sketches only with `is_proven`, for which all bytes go to the CPU.
+    The entries have digests only with `is_proven`, for which all bytes go to the CPU.
     """
     for number, part in enumerate(in_buckets(tensors, bucket_bytes=bucket_bytes)):
         entries = tuple(

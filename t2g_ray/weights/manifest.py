@@ -1,9 +1,8 @@
 """Named tensors -> buckets of bytes with a manifest -> named tensors, and proof that they agree.
 
-A manifest describes every tensor of one version: which bucket holds it, a digest of its bytes, and
-a sketch. The digest shows that the bytes arrived. The sketch u.(W x) shows what a layer really
-computes: a sampler that still uses a packed copy of an old matrix passes every comparison of bytes
-and fails this one.
+A manifest describes every tensor of one version: which bucket holds it and a digest of its bytes,
+which shows that they arrived. What a sampler makes of them is `proof`'s; the probes are vectors
+whose products with matrices show what is computed.
 
 Invariant: one tensor of the learner is one entry, tied weights appear once, and the number of
 buckets, not of tensors, decides how many objects are sent.
@@ -11,7 +10,6 @@ buckets, not of tensors, decides how many objects are sent.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -41,10 +39,7 @@ class TensorEntry:
     bucket: int
     num_bytes: int
     digest: str = ""
-    """Empty where nothing is compared; there is then no sketch either."""
-    sketch: float = 0.0
-    scale: float = 0.0
-    """|u| |W x|: the sketch's own size, against which a difference is judged."""
+    """Empty where nothing is compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +102,7 @@ def tensor_from_bytes(data: ByteArray, entry: TensorEntry) -> torch.Tensor:
 
 
 def outline(name: str, tensor: torch.Tensor, *, bucket: int) -> TensorEntry:
-    """Entry of one tensor, without digest and sketch."""
+    """Entry of one tensor, without a digest."""
     return TensorEntry(
         name=name,
         dtype=str(tensor.dtype).removeprefix("torch."),
@@ -118,13 +113,8 @@ def outline(name: str, tensor: torch.Tensor, *, bucket: int) -> TensorEntry:
 
 
 def describe(name: str, tensor: torch.Tensor, data: ByteArray, *, bucket: int) -> TensorEntry:
-    """Entry of one tensor, whose bytes are `data`; matrices get a sketch."""
-    sketch, scale = 0.0, 0.0
-    if tensor.ndim == 2:
-        matrix = tensor.detach().to(torch.float32)
-        sketch, scale = sketch_of(matrix @ right_probe(matrix.shape[1]).to(matrix.device))
-    entry = outline(name, tensor, bucket=bucket)
-    return replace(entry, digest=digest_of(data), sketch=sketch, scale=scale)
+    """Entry of one tensor, whose bytes are `data`."""
+    return replace(outline(name, tensor, bucket=bucket), digest=digest_of(data))
 
 
 def in_buckets(
@@ -150,7 +140,7 @@ def in_buckets(
 def pack_buckets(
     tensors: Iterable[tuple[str, torch.Tensor]], *, bucket_bytes: int
 ) -> Iterator[tuple[Bucket, tuple[TensorEntry, ...]]]:
-    """Buckets as bytes on the CPU, with digests and sketches.
+    """Buckets as bytes on the CPU, with digests.
 
     Arrays share the memory of tensors that lie on the CPU: use a bucket before the tensors change.
     """
@@ -177,15 +167,3 @@ def check_received(bucket: Bucket, entries: Sequence[TensorEntry]) -> None:
                 f"tensor {entry.name} must arrive with digest {entry.digest}, found {found}: "
                 "its bytes changed between learner and sampler; the run stops before they are used"
             )
-
-
-def check_sketch(entry: TensorEntry, product: torch.Tensor, *, tolerance: float) -> None:
-    """Compare what a layer computes for the probe, [rows], with the learner's sketch."""
-    found, _ = sketch_of(product)
-    # An all-zero matrix has scale 0 and must give exactly 0.
-    if not math.isclose(found, entry.sketch, rel_tol=0.0, abs_tol=tolerance * entry.scale):
-        raise WeightSyncError(
-            f"the layer of tensor {entry.name} must compute with the weights just sent "
-            f"(sketch {entry.sketch:.8g}), found {found:.8g}: the sampler still uses other "
-            "weights, for instance a packed copy of an older version"
-        )

@@ -5,8 +5,8 @@ backend under BACKEND, with its usual calls start / update / finish. On a CPU, v
 layer's matrix by a packed copy; loading into such a model changes nothing that is used. So every
 packed layer is given a full parameter again before loading and is packed anew afterwards.
 
-Invariant: after `finish_weight_update` every tensor of the manifest was received once, and after
-`verify_model` every layer computes with it.
+Invariant: after `prove` every tensor sent was received, and every layer of this worker computes
+with its share of it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -26,17 +27,15 @@ from vllm.distributed.weight_transfer.base import (
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 
 from t2g_ray.vllm_private.adapters import without_slots
-from t2g_ray.vllm_private.parts import check_private_parts
-from t2g_ray.vllm_private.worker import (
+from t2g_ray.vllm_private.experts import are_experts, pack_experts, restore_experts
+from t2g_ray.vllm_private.layers import (
+    NoRule,
     is_matrix,
     is_packed,
-    layer_name,
     pack_layer,
-    product_of,
-    quantisation_of,
     restore_full_parameter,
-    sources_of,
 )
+from t2g_ray.vllm_private.parts import check_private_parts
 from t2g_ray.weights.adapters import check_slots, is_of_adapter
 from t2g_ray.weights.channels import Link, Rendezvous, SharedBucket, unflatten
 from t2g_ray.weights.manifest import (
@@ -46,16 +45,11 @@ from t2g_ray.weights.manifest import (
     WeightSyncError,
     bytes_of,
     check_received,
-    check_sketch,
-    digest_of,
-    right_probe,
     tensor_from_bytes,
 )
+from t2g_ray.weights.proof import ShardProof
 
 BACKEND = "t2g_buckets"
-
-# Relative to the sketch's own size. fp32 sums of some thousand terms differ by about 1e-6.
-_SKETCH_TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 5e-3}
 
 
 @dataclass
@@ -73,6 +67,8 @@ class BucketUpdateInfo(WeightTransferUpdateInfo):
 
     bucket: Bucket | SharedBucket | None
     entries: Sequence[TensorEntry] = field(default_factory=tuple)
+    is_proven: bool = False
+    """Whether to remember what must hold of each tensor, for `prove`."""
 
 
 class BucketWeightTransferEngine(WeightTransferEngine[BucketInitInfo, BucketUpdateInfo]):
@@ -82,14 +78,13 @@ class BucketWeightTransferEngine(WeightTransferEngine[BucketInitInfo, BucketUpda
     update_info_cls = BucketUpdateInfo
 
     _link: Link | None = None
-    received: tuple[TensorEntry, ...] = ()
-    """What came over the link in this update, or in the last one."""
-    frozen: tuple[TensorEntry, ...] = ()
-    """The model's own tensors, in the last update that brought any."""
     adapter: dict[str, torch.Tensor]
     adapter_entries: tuple[TensorEntry, ...]
     """Tensors of an adapter that came in this update, or in the last one."""
     _is_restored = False
+    """Whether the update under way brought tensors of the model's own, or the last one did."""
+    _is_proven = False
+    """Whether it is to be proven, or was."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         """vLLM makes it. Raises PrivatePartsMissing before any weight is sent."""
@@ -102,18 +97,31 @@ class BucketWeightTransferEngine(WeightTransferEngine[BucketInitInfo, BucketUpda
         rank = init_info.first_rank + self.parallel_config.rank
         self._link = Link(init_info.rendezvous, rank=rank, device=self.device)
 
+    @cached_property
+    def proof(self) -> ShardProof:
+        """What this worker proves. Raises WeightSyncError for a layer of an unknown kind."""
+        try:
+            with without_slots(self.model):
+                return ShardProof(self.model)
+        except NoRule as error:
+            raise WeightSyncError(str(error)) from error
+
     def start_weight_update(self) -> None:
         """Begin with nothing received."""
-        self.received = ()
         self.adapter, self.adapter_entries = {}, ()
-        self._is_restored = False
+        self._is_restored = self._is_proven = False
 
     def _restore(self) -> None:
-        """Give every packed layer a full parameter again."""
-        self._is_restored, self.frozen = True, ()
+        """Give every packed layer full parameters again."""
+        self._is_restored = True
+        self.proof.begin()
         for layer in _layers(self.model):
-            if is_packed(layer):
-                _restore_parameter(layer)
+            if are_experts(layer):
+                # On a GPU they are used as they were loaded.
+                if self.device.type == "cpu":
+                    restore_experts(layer)
+            elif is_packed(layer):
+                restore_full_parameter(layer)
 
     def update_weights(self, update_info: dict[str, Any]) -> None:
         """Check and load one bucket, or all. The base class waits for an accelerator; a CPU has
@@ -125,12 +133,12 @@ class BucketWeightTransferEngine(WeightTransferEngine[BucketInitInfo, BucketUpda
     def receive_weights(self, update_info: BucketUpdateInfo) -> None:
         """Compare digests, then load. Raises WeightSyncError with the tensor's name."""
         bucket, entries = update_info.bucket, update_info.entries
+        self._is_proven = update_info.is_proven
         if bucket is None:
             if self._link is None:
                 raise WeightSyncError("an engine must have a link to the learner, found none")
             for flat, described in self._link.receive():
                 self._load_flat(flat, described)
-                self.received += described
         elif isinstance(bucket, SharedBucket):
             self._load_flat(bucket.open(), entries)
         else:
@@ -146,7 +154,7 @@ class BucketWeightTransferEngine(WeightTransferEngine[BucketInitInfo, BucketUpda
 
     def _load(self, tensors: Sequence[torch.Tensor], entries: Sequence[TensorEntry]) -> None:
         model: Any = self.model  # vLLM models load by a method that nn.Module does not declare
-        own: list[tuple[str, torch.Tensor]] = []
+        own: list[tuple[TensorEntry, torch.Tensor]] = []
         for tensor, entry in zip(tensors, entries, strict=True):
             if is_of_adapter(entry.name):
                 check_slots(model, entry.name)
@@ -154,22 +162,39 @@ class BucketWeightTransferEngine(WeightTransferEngine[BucketInitInfo, BucketUpda
                 self.adapter[entry.name] = tensor.to("cpu", copy=True)
                 self.adapter_entries += (entry,)
             else:
-                own.append((entry.name, tensor))
+                own.append((entry, tensor))
         if not own:
             return
         if not self._is_restored:
             self._restore()
-        self.frozen += tuple(entry for entry in entries if not is_of_adapter(entry.name))
+        if self._is_proven:
+            for entry, tensor in own:
+                self.proof.record(entry, tensor)
         with without_slots(model):
-            model.load_weights(own)
+            model.load_weights([(entry.name, tensor) for entry, tensor in own])
 
     def finish_weight_update(self) -> None:
-        """Pack every layer anew, the tied head and embedding included."""
+        """Pack every layer anew, the tied head and embedding included.
+
+        Raises WeightSyncError where what was loaded is to be proven and lies in another place.
+        """
         if self.device.type != "cpu" or not self._is_restored:
             return
+        if self._is_proven:
+            self.proof.check_loaded()
         for layer in _layers(self.model):
-            if is_matrix(layer):
+            if are_experts(layer):
+                pack_experts(layer)
+            elif is_matrix(layer):
                 pack_layer(layer)
+
+    def prove(self, manifest: Manifest | None = None) -> int:
+        """Check that this worker computes with what the last proven update brought, which was the
+        manifest's tensors where one is given; returns how many there are.
+
+        Raises WeightSyncError that names the first tensor which is missing or differs.
+        """
+        return self.proof.check() if manifest is None else self.proof.check_manifest(manifest)
 
     def shutdown(self) -> None:
         """Leave the link."""
@@ -178,90 +203,6 @@ class BucketWeightTransferEngine(WeightTransferEngine[BucketInitInfo, BucketUpda
 
 def _layers(model: nn.Module) -> Iterator[nn.Module]:
     return model.modules()
-
-
-def _restore_parameter(layer: nn.Module) -> None:
-    quantisation = quantisation_of(layer)
-    if quantisation is not None:
-        raise WeightSyncError(
-            f"layer {layer_name(layer)} must be unquantised to take new weights, found "
-            f"{quantisation}; sample from an unquantised model"
-        )
-    restore_full_parameter(layer)
-
-
-def verify_model(model: Any, manifest: Manifest) -> int:
-    """Check that every layer computes with the manifest's tensors; returns how many were checked.
-
-    Raises WeightSyncError that names the first tensor which is missing or differs. Needs whole
-    tensors: a tensor parallel size above 1 holds shards, whose digests no manifest has.
-    """
-    wanted = {entry.name: entry for entry in manifest.entries}
-    checked: set[str] = set()
-    for path, layer in model.named_modules():
-        for parameter_name in layer._parameters:
-            if layer._parameters[parameter_name] is None:
-                continue
-            entries = _constituents(model, f"{path}.{parameter_name}", wanted)
-            _verify_parameter(layer, parameter_name, entries)
-            checked.update(entry.name for entry in entries)
-    missing = sorted(set(wanted) - checked)
-    if missing:
-        raise WeightSyncError(
-            f"every tensor sent must be used by the sampler, found no use of {missing[0]}"
-        )
-    return len(checked)
-
-
-def _constituents(model: Any, name: str, wanted: dict[str, TensorEntry]) -> tuple[TensorEntry, ...]:
-    if name in wanted:
-        return (wanted[name],)
-    sources = sources_of(model, name)
-    dropped = [source for source in sources if source not in wanted]
-    if dropped:
-        raise WeightSyncError(
-            f"the sampler's parameter {name} must come from tensor {dropped[0]} of the learner, "
-            f"found no such name among the {len(wanted)} sent: the tensor was dropped"
-        )
-    return tuple(wanted[source] for source in sources)
-
-
-def _verify_parameter(layer: Any, parameter_name: str, entries: tuple[TensorEntry, ...]) -> None:
-    parameter = layer._parameters[parameter_name]
-    assert parameter is not None
-    if parameter.numel():
-        _verify_bytes(parameter.data, entries)
-    is_weight = parameter_name == "weight" and all(len(entry.shape) == 2 for entry in entries)
-    if is_weight and is_matrix(layer):
-        _verify_computation(layer, entries)
-
-
-def _verify_bytes(data: torch.Tensor, entries: tuple[TensorEntry, ...]) -> None:
-    for entry, rows in zip(entries, _split_rows(data, entries), strict=True):
-        found = digest_of(bytes_of(rows))
-        if found != entry.digest:
-            raise WeightSyncError(
-                f"the sampler's copy of tensor {entry.name} must have digest {entry.digest}, "
-                f"found {found}: it was not loaded, or loaded in another place"
-            )
-
-
-def _verify_computation(layer: Any, entries: tuple[TensorEntry, ...]) -> None:
-    dtype = getattr(torch, entries[0].dtype)
-    probe = right_probe(entries[0].shape[1]).to(dtype)
-    device = next(iter(layer.parameters())).device
-    with torch.no_grad():
-        product = product_of(layer, probe.to(device))
-    for entry, rows in zip(entries, _split_rows(product, entries), strict=True):
-        check_sketch(entry, rows, tolerance=_SKETCH_TOLERANCE[dtype])
-
-
-def _split_rows(data: torch.Tensor, entries: tuple[TensorEntry, ...]) -> Iterator[torch.Tensor]:
-    # Rows past the last constituent are padding of the vocabulary.
-    start = 0
-    for entry in entries:
-        yield data[start : start + entry.shape[0]]
-        start += entry.shape[0]
 
 
 def register() -> None:

@@ -126,7 +126,7 @@ def test_a_tensor_that_was_never_sent_is_named(engine: GenerationEngine, name: s
 
 def test_a_tensor_that_the_sampler_does_not_have_is_named(engine: GenerationEngine) -> None:
     manifest, _ = pack(first_policy(), 0)
-    extra = TensorEntry("model.extra.weight", "float32", (2,), 0, 8, "", 0.0, 0.0)
+    extra = TensorEntry("model.extra.weight", "float32", (2,), 0, 8, "")
     more = Manifest(version=0, entries=(*manifest.entries, extra), num_buckets=1)
     with pytest.raises(WeightSyncError, match=r"found no use of model\.extra\.weight"):
         engine.verify(more)
@@ -229,7 +229,7 @@ def test_a_packed_copy_of_old_weights_is_silent_and_the_proof_sees_it(
         groups = generate(engine, prompts_of(2, 20), SAMPLING)
         assert differences(next_policy(), groups, 1.0).mean() > 1e-3
         with pytest.raises(WeightSyncError, match=f"the layer of tensor {name} must compute"):
-            engine.verify(manifest)
+            engine.load(manifest, buckets, verify=True)
     finally:
         engine.close()
 

@@ -28,3 +28,10 @@ def tied_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def wavering_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a policy whose rewards differ inside a group."""
     return write_policy(tmp_path_factory.mktemp("wavering") / "model", make_wavering_policy())
+
+
+@pytest.fixture(scope="session")
+def wavering_moe_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with experts."""
+    folder = tmp_path_factory.mktemp("wavering-moe") / "model"
+    return write_policy(folder, make_wavering_policy("moe"))

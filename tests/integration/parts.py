@@ -8,11 +8,18 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
+)
 
 from t2g_ray.config import GrpoConfig, PromptConfig, build_config
 from t2g_ray.graph import Graph
-from t2g_ray.model.policy import build_tiny_policy, save_policy
+from t2g_ray.model.checkpoint_names import checkpoint_tensors
+from t2g_ray.model.policy import EMBEDDING_STD, build_tiny_policy, save_policy
 from t2g_ray.prompts.load import encode_prompts
 from t2g_ray.records.corpus import build_tokenizer, generate_records
 from t2g_ray.rollout.engine import GenerationEngine
@@ -25,9 +32,9 @@ FIRST_WORD = 300
 """Ids from here on are plain words of the embedded tokenizer."""
 
 
-def make_policy(kind: Literal["tied", "untied"], seed: int = 0) -> PreTrainedModel:
+def make_policy(kind: Literal["tied", "untied", "moe"], seed: int = 0) -> PreTrainedModel:
     """An untrained policy with clear preferences: `tied` is the embedded one, `untied` has biases
-    in attention and a head of its own."""
+    in attention and a head of its own, `moe` has four experts, of which a token takes two."""
     tokenizer = build_tokenizer()
     policy: PreTrainedModel = build_tiny_policy(tokenizer, seed=seed)
     if kind == "untied":
@@ -46,7 +53,38 @@ def make_policy(kind: Literal["tied", "untied"], seed: int = 0) -> PreTrainedMod
                 pad_token_id=tokenizer.pad_token_id,
             )
         )
+    elif kind == "moe":
+        policy = make_moe_policy(seed=seed)
     return disturb(policy, seed=seed, scale=0.1)
+
+
+def make_moe_policy(*, seed: int) -> PreTrainedModel:
+    """An untrained mixture of experts of 0.1 M parameters."""
+    tokenizer = build_tokenizer()
+    config = Qwen3MoeConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        moe_intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=32,
+        num_experts=4,
+        num_experts_per_tok=2,
+        decoder_sparse_step=1,
+        norm_topk_prob=True,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        dtype="float32",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        policy = Qwen3MoeForCausalLM(config)
+        torch.nn.init.normal_(policy.model.embed_tokens.weight, std=EMBEDDING_STD)
+    return policy
 
 
 def disturb(policy: PreTrainedModel, *, seed: int, scale: float) -> PreTrainedModel:
@@ -88,7 +126,11 @@ def pack(
     policy: PreTrainedModel, version: int, *, bucket_mib: float = 0.25
 ) -> tuple[Manifest, list[Bucket]]:
     """What the learner would send: several buckets."""
-    tensors = [(name, parameter.detach()) for name, parameter in policy.named_parameters()]
+    tensors = [
+        pair
+        for name, parameter in policy.named_parameters()
+        for pair in checkpoint_tensors(policy, name, parameter.detach())
+    ]
     packed = list(pack_buckets(tensors, bucket_bytes=int(bucket_mib * MIB)))
     entries = tuple(entry for _, part in packed for entry in part)
     return (
@@ -148,14 +190,16 @@ def differences(
 ANSWER = '{"entities":[{"id":0,"text":"Ann","type":"person"}],"relations":[]}'
 
 
-def make_wavering_policy() -> PreTrainedModel:
-    """The embedded policy, taught one answer to all texts until it gets it right half of the time.
+def make_wavering_policy(kind: Literal["tied", "moe"] = "tied") -> PreTrainedModel:
+    """An untrained policy, taught one answer to all texts until it gets it right half of the time.
 
     Its rewards differ inside a group, which an untrained policy's do not.
     """
     tokenizer = build_tokenizer()
     torch.manual_seed(0)
-    policy = build_tiny_policy(tokenizer, seed=0)
+    policy: PreTrainedModel = build_tiny_policy(tokenizer, seed=0)
+    if kind == "moe":
+        policy = make_moe_policy(seed=0)
     records = generate_records("rl", 16, seed=1, level="medium")
     pairs, _ = encode_prompts(tokenizer, records, PromptConfig(style="compact", max_tokens=160))
     answer = [*tokenizer.encode(ANSWER, add_special_tokens=False), tokenizer.eos_token_id]

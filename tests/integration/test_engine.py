@@ -248,6 +248,8 @@ def test_bf16_weights_load_and_verify(tied_model: Path) -> None:
         engine.load(*pack(disturb(policy, seed=8, scale=0.05), 1), verify=True)
         with pytest.raises(WeightSyncError):
             engine.verify(pack(in_bf16(make_policy("tied")), 0)[0])
+        # What comes in fp32 is compared as vLLM's loader rounds it.
+        engine.load(*pack(make_policy("tied"), 2), verify=True)
     finally:
         engine.close()
 

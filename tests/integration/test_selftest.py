@@ -143,13 +143,13 @@ def test_a_copy_that_each_sync_leaves_behind_fails_memory(
 
 def deafen(engine: GenerationEngine) -> None:
     """Let the engine's proof find everything in order."""
-    call = engine._call
+    engine._call(_believe_everything)
 
-    def call_without_proof(method: Any, *arguments: Any) -> list[Any]:
-        is_proof = getattr(method, "__name__", "").startswith("_verify")
-        return [] if is_proof else call(method, *arguments)
 
-    engine._call = call_without_proof  # type: ignore[method-assign]
+def _believe_everything(worker: Any) -> None:
+    proof = weight_receiver(worker).proof
+    proof.check_loaded = lambda: None
+    proof.check = lambda: 0
 
 
 def keep_packed_copies(engine: GenerationEngine) -> None:

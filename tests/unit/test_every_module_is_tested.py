@@ -41,8 +41,13 @@ unit/rewards/test_custom.py: runs in child processes, which that test starts
     t2g_ray.rewards.child
 unit/rewards/test_parts.py: every part is graded through it
     t2g_ray.rewards.completion
-unit/vllm_private/test_parts.py: the layers of a worker; the rest needs an engine
+unit/vllm_private/test_parts.py: a layer that is packed and restored; the rest needs an engine
+    t2g_ray.vllm_private.layers
+    t2g_ray.vllm_private.table
+faults/test_shards.py: needs an engine of several processes, with experts
+    t2g_ray.vllm_private.experts
     t2g_ray.vllm_private.worker
+    t2g_ray.weights.proof
 unit/benchmarks/quality/test_ablations.py: variants and their table
     benchmarks.quality.variants
 integration/test_generate.py: needs an engine and Ray

@@ -21,6 +21,14 @@ def test_tensor_parallelism_must_fit_the_gpus_of_an_actor() -> None:
         build(rollout={"gpus": 2, "tensor_parallel": 4})
 
 
+def test_an_engine_on_cpus_may_have_several_processes_with_threads_of_their_own() -> None:
+    rollout = build(rollout={"tensor_parallel": 2, "threads": 3}, sync={"transport": "ipc"}).rollout
+    assert (rollout.tensor_parallel, rollout.cpus) == (2, 6)
+    assert build(rollout={"gpus": 2, "tensor_parallel": 2, "threads": 3}).rollout.cpus == 3
+    with pytest.raises(ConfigError, match=r"ipc needs rollout\.tensor_parallel=1, found 2"):
+        build(rollout={"gpus": 2, "tensor_parallel": 2}, sync={"transport": "ipc"})
+
+
 def test_guesses_are_made_on_cpus_only() -> None:
     assert build().rollout.num_guessed == 24
     assert build(rollout={"draft_tokens": 0}).rollout.num_guessed == 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -57,6 +57,7 @@ class FakeVllm:
         self.adapters: list[Any] = []
         self.calls: list[tuple[Any, ...]] = []
         self.refused: str | None = None
+        self.num_workers = 1
         self.longest_prompt = 16
         self.has_logprobs = True
         self.is_down = False
@@ -116,11 +117,14 @@ class FakeVllm:
                 del self._states[name]
 
     def collective_rpc(self, method: Any, args: tuple[Any, ...]) -> list[Any]:
-        name = method if isinstance(method, str) else method.__name__
-        self.calls.append((name, *args))
+        asked, arguments = args
+        name = asked if isinstance(asked, str) else asked.__name__
+        self.calls.append((name, *arguments))
+        answers: list[Any] = [None] * self.num_workers
         if name == self.refused:
-            raise WeightSyncError("tensor w")
-        return [None]
+            # As `method` hands it over.
+            answers[-1] = WeightSyncError("tensor w")
+        return answers
 
 
 @pytest.fixture
@@ -333,15 +337,17 @@ def test_a_load_is_start_buckets_finish_and_proof(vllm: FakeVllm) -> None:
     engine = engine_of()
     load(engine, 0, verify=True)
     assert [call[0] for call in vllm.calls] == [
+        "check_kinds",
         "start_weight_update",
         "update_weights",
         "update_weights",
         "finish_weight_update",
-        "_verify_worker",
+        "prove",
     ]
     # Each bucket comes with the part of the manifest that describes it.
-    named = [[entry.name for entry in call[1]["entries"]] for call in vllm.calls[1:3]]
+    named = [[entry.name for entry in call[1]["entries"]] for call in vllm.calls[2:4]]
     assert named == [["a", "b"], ["c"]]
+    assert all(call[1]["is_proven"] for call in vllm.calls[2:4])
 
 
 def test_a_load_without_proof_asks_for_none(vllm: FakeVllm) -> None:
@@ -349,7 +355,7 @@ def test_a_load_without_proof_asks_for_none(vllm: FakeVllm) -> None:
     assert vllm.calls[-1][0] == "finish_weight_update"
 
 
-@pytest.mark.parametrize("refused", ["update_weights", "_verify_worker"])
+@pytest.mark.parametrize("refused", ["update_weights", "prove"])
 def test_a_version_is_stamped_only_after_it_was_applied(vllm: FakeVllm, refused: str) -> None:
     engine = engine_of()
     load(engine, 3)
@@ -364,8 +370,40 @@ def test_a_missing_bucket_is_noticed_before_anything_is_loaded(vllm: FakeVllm) -
     manifest, data = weights(0)
     with pytest.raises(WeightSyncError, match="version 0 must come in 2 buckets, found 1"):
         engine.load(manifest, data[:1], verify=False)
-    assert vllm.calls == []
+    assert [call[0] for call in vllm.calls] == ["check_kinds"]
     assert engine.version == -1
+    engine.add(prompt(0), SAMPLING)
+    assert len(finish(engine)) == 1
+
+
+def test_weights_of_two_versions_write_nothing_until_a_whole_one_is_proven(vllm: FakeVllm) -> None:
+    engine = engine_of()
+    load(engine, 3)
+    engine.add(prompt(0), SAMPLING)
+    vllm.refused = "finish_weight_update"
+    with pytest.raises(WeightSyncError, match="tensor w"):
+        load(engine, 4)
+    vllm.refused = None
+    refusals: list[Callable[[], object]] = [
+        lambda: engine.add(prompt(1), SAMPLING),
+        engine.step,
+        lambda: engine.verify(weights(4)[0]),
+        lambda: load(engine, 5, verify=False),
+        lambda: engine.receive(5, verify=False),
+    ]
+    for refused in refusals:
+        with pytest.raises(WeightSyncError, match=r"one version, .* version 4 failed: tensor w"):
+            refused()
+    load(engine, 5, verify=True)
+    (group,) = finish(engine)
+    assert set(group.completions[0].versions.tolist()) == {5}
+
+
+def test_a_fault_of_one_worker_of_several_names_its_rank(vllm: FakeVllm) -> None:
+    engine = engine_of()
+    vllm.num_workers, vllm.refused = 3, "update_weights"
+    with pytest.raises(WeightSyncError, match="rank 2 of 3: tensor w"):
+        load(engine, 0)
 
 
 def test_closing_releases_vllm(vllm: FakeVllm) -> None:

@@ -241,6 +241,27 @@ def test_a_version_that_failed_to_load_starts_nothing(bench: Bench) -> None:
     assert bench.engine.events == ["load 0"]
 
 
+def test_a_failed_load_fails_the_groups_under_way_by_name_and_the_thread_goes_on(
+    bench: Bench,
+) -> None:
+    bench.load(0).result(WAIT_S)
+    bench.pause()
+    running = bench.generate(prompt(0, 5), prompt(1, 5))
+    bench.wait_for_step()
+    held = bench.generate(prompt(2, 1), min_version=1)
+    bench.engine.load_failure = WeightSyncError("tensor w")
+    loading = bench.load(1)
+    bench.engine.gate.set()
+    with pytest.raises(WeightSyncError, match="tensor w"):
+        loading.result(WAIT_S)
+    with pytest.raises(WeightSyncError, match=r"rollout/2 .* found tensor w"):
+        running.result(WAIT_S)
+    assert not bench.engine.is_busy
+    bench.engine.load_failure = None
+    bench.load(1).result(WAIT_S)
+    assert len(held.result(WAIT_S)) == 1
+
+
 def test_a_prompt_that_the_engine_refuses_fails_its_own_call_and_no_other(bench: Bench) -> None:
     bench.load(0).result(WAIT_S)
     bench.pause()

@@ -12,6 +12,7 @@ from t2g_ray.rollout.spec import (
     CPU_BLOCK_SIZE,
     EngineSpec,
     Sampling,
+    _plain_experts,
     engine_arguments,
     rollout_spec,
     sampling_parameters,
@@ -88,6 +89,23 @@ def test_a_pass_is_never_shorter_than_one_sequence() -> None:
 def test_prompts_are_read_whole_on_cpus() -> None:
     assert engine_arguments(spec())["enable_chunked_prefill"] is False
     assert "enable_chunked_prefill" not in engine_arguments(spec(rollout={"gpus": 1}))
+
+
+def test_an_engine_of_several_ranks_starts_processes_of_its_own() -> None:
+    assert "distributed_executor_backend" not in engine_arguments(spec(rollout={}))
+    several = engine_arguments(spec(rollout={"tensor_parallel": 2}))
+    assert (several["tensor_parallel_size"], several["distributed_executor_backend"]) == (2, "mp")
+
+
+def test_experts_that_take_weights_on_gpus_get_kernels_that_read_them_as_they_are() -> None:
+    class Newer:
+        moe_backend = "auto"
+
+    taking = replace(spec(rollout={}), gpus=1.0)
+    assert _plain_experts(taking, Newer) == {"moe_backend": "triton"}
+    assert _plain_experts(taking, object) == {}
+    assert _plain_experts(replace(taking, gpus=0), Newer) == {}
+    assert _plain_experts(replace(taking, load_weights=True), Newer) == {}
 
 
 def test_engine_arguments_of_the_user_have_the_last_word() -> None:

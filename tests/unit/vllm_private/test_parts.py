@@ -16,14 +16,9 @@ import pytest
 import torch
 
 from t2g_ray.rollout.spec import EngineSpec, start_vllm
-from t2g_ray.vllm_private import worker as private
-from t2g_ray.vllm_private.parts import (
-    PRIVATE_PARTS,
-    PrivatePart,
-    PrivatePartsMissing,
-    Side,
-    check_private_parts,
-)
+from t2g_ray.vllm_private import layers as private
+from t2g_ray.vllm_private.parts import PrivatePartsMissing, check_private_parts
+from t2g_ray.vllm_private.table import PRIVATE_PARTS, PrivatePart, Side
 from tests.unit.test_architecture import PACKAGES, ROOT, SOURCES, imports_of, parse
 
 NAMES = {part.name for part in PRIVATE_PARTS}
@@ -36,12 +31,13 @@ TOO_GENERAL = {
     "config",
     "device",
     "forward",
+    "hidden_size",
     "modules",
+    "num_experts",
     "scheduler",
     "shutdown",
     # Words of the project's own settings and requests.
     "max_tokens",
-    "prefix",
     "requests",
     "temperature",
     "top_k",
@@ -103,7 +99,7 @@ def test_the_package_stands_on_no_other_of_the_project() -> None:
 
 
 @NEEDS_VLLM
-@pytest.mark.parametrize("side", ["engine", "worker", "guesses", "adapters"])
+@pytest.mark.parametrize("side", ["engine", "worker", "experts", "guesses", "adapters"])
 def test_the_installed_vllm_has_all_parts(side: Side) -> None:
     check_private_parts(side)
 

@@ -1,0 +1,38 @@
+"""Answers of workers, and the failure among them."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from t2g_ray.rollout.worker_calls import check_kinds, on_worker, prove, raise_failure, worker_key
+from t2g_ray.weights.manifest import WeightSyncError
+
+
+def test_what_a_worker_finds_wrong_is_returned_and_other_errors_are_raised() -> None:
+    def find(worker: object) -> None:
+        raise WeightSyncError("tensor w")
+
+    assert isinstance(on_worker(object(), find, ()), WeightSyncError)
+    assert on_worker("weights", "upper", ()) == "WEIGHTS"
+    with pytest.raises(AttributeError):
+        on_worker("weights", "update", ())
+
+
+def test_the_first_rank_that_failed_is_named_where_there_are_several() -> None:
+    raise_failure([None, 3])
+    with pytest.raises(WeightSyncError, match=r"^tensor w$"):
+        raise_failure([WeightSyncError("tensor w")])
+    with pytest.raises(WeightSyncError, match=r"^rank 1 of 3: tensor w$"):
+        raise_failure([None, WeightSyncError("tensor w"), WeightSyncError("tensor v")])
+
+
+def test_workers_are_asked_through_their_receiver() -> None:
+    receiver = SimpleNamespace(
+        proof=SimpleNamespace(tensors={"a", "b"}), prove=lambda manifest: manifest or 2
+    )
+    worker: Any = SimpleNamespace(weight_transfer_engine=receiver, device=torch.device("cpu"))
+    assert (check_kinds(worker), prove(worker), worker_key(worker)) == (2, 2, "cpu")

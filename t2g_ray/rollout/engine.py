@@ -18,7 +18,6 @@ import numpy as np
 from t2g_ray.rollout.adapters import install_adapter, request_of, verify_adapter, versions_in_use
 from t2g_ray.rollout.drafting import Guesser
 from t2g_ray.rollout.spec import EngineSpec, Sampling, sampling_parameters, start_vllm
-from t2g_ray.rollout.worker_calls import check_kinds, on_worker, prove, raise_failure, worker_key
 from t2g_ray.types import Completion, FloatArray, Group, IntArray, Prompt
 from t2g_ray.vllm_private.engine import (
     begun_completions,
@@ -31,6 +30,7 @@ from t2g_ray.vllm_private.engine import (
 from t2g_ray.weights.adapters import check_products
 from t2g_ray.weights.channels import Rendezvous, SharedBucket
 from t2g_ray.weights.manifest import Bucket, Manifest, WeightSyncError
+from t2g_ray.weights.worker_calls import check_kinds, on_worker, prove, raise_failure, worker_key
 
 if TYPE_CHECKING:
     from vllm.outputs import CompletionOutput, RequestOutput

@@ -14,13 +14,13 @@ from transformers import PreTrainedModel
 
 from t2g_ray.rollout.engine import GenerationEngine
 from t2g_ray.rollout.spec import Sampling
-from t2g_ray.rollout.worker_calls import check_kinds
 from t2g_ray.vllm_private.experts import are_experts
 from t2g_ray.vllm_private.worker import weight_receiver
 from t2g_ray.weights import vllm_backend
 from t2g_ray.weights.manifest import WeightSyncError
 from t2g_ray.weights.proof import ShardProof
 from t2g_ray.weights.vllm_backend import BucketUpdateInfo, BucketWeightTransferEngine
+from t2g_ray.weights.worker_calls import check_kinds
 from tests.integration.parts import (
     differences,
     disturb,

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from t2g_ray.rollout.worker_calls import check_kinds, on_worker, prove, raise_failure, worker_key
 from t2g_ray.weights.manifest import WeightSyncError
+from t2g_ray.weights.worker_calls import check_kinds, on_worker, prove, raise_failure, worker_key
 
 
 def test_what_a_worker_finds_wrong_is_returned_and_other_errors_are_raised() -> None:

@@ -165,6 +165,17 @@ class GrpoConfig(StageConfig):
         return self
 
     @model_validator(mode="after")
+    def _adapters_have_kernels(self) -> GrpoConfig:
+        rollout = self.rollout
+        if self.learner.lora.sync == "adapter" and rollout.gpus and rollout.dtype == "float32":
+            raise ValueError(
+                "learner.lora.sync=adapter needs rollout.dtype=bfloat16 on GPUs, whose kernels for "
+                "adapters compute nothing else, found float32; set rollout.dtype=bfloat16, or "
+                "learner.lora.sync=merged"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _advantages_keep_the_price(self) -> GrpoConfig:
         if self.reward.level == "batch" and self.algorithm.advantage == "group_std":
             raise ValueError(

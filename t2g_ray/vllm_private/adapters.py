@@ -156,7 +156,7 @@ def probe_products(
         shares = _shares(module, probes)
         row = next(share[0] for share in shares if share is not None)
         slot = module.lora_a_stacked[0]
-        x = row.to(device=slot.device, dtype=slot.dtype)
+        x = row.to(device=slot.device, dtype=slot.dtype).contiguous()
         y = torch.zeros(1, sum(module.output_slices), device=slot.device, dtype=slot.dtype)
         module.punica_wrapper.add_lora_linear(
             y, x, module.lora_a_stacked, module.lora_b_stacked, 1.0, module.output_slices

@@ -42,6 +42,15 @@ def test_adapters_that_are_sent_must_be_there_and_fit_into_a_slot(rank: int) -> 
         build(learner={"lora": {**lora, "rank": rank}})
 
 
+def test_adapters_on_gpus_need_a_format_that_vllms_kernels_have() -> None:
+    learner = {"lora": {"sync": "adapter", "rank": 4}}
+    assert build(learner=learner, rollout={"dtype": "float32"}).rollout.gpus == 0
+    gpus = {"device": "cuda", "learner": learner}
+    assert build(**gpus).rollout.dtype == "bfloat16"
+    with pytest.raises(ConfigError, match=r"needs rollout\.dtype=bfloat16 on GPUs.*found float32"):
+        build(**gpus, rollout={"dtype": "float32"})
+
+
 def test_over_sampling_is_for_synchronous_runs() -> None:
     assert build(prompts_per_step=10, sampling={"over_sample": 1.1}).prompts_begun == 11
     assert build(prompts_per_step=3, sampling={"over_sample": 1.5}).prompts_begun == 5

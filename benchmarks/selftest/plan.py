@@ -245,13 +245,6 @@ ROWS = (
         "train with max_staleness=0 until this passes",
     ),
     Row(
-        "tensor_parallel",
-        45,
-        tensor_parallel,
-        "every worker of an engine on two devices is proved by itself",
-        f"use rollout.tensor_parallel=1: {REPORT_IT}",
-    ),
-    Row(
         "colocation",
         25,
         colocation,
@@ -259,11 +252,11 @@ ROWS = (
         "use colocate=share, or colocate=off with a GPU for each",
     ),
     Row(
-        "sft",
-        15,
-        sft,
-        "the supervised stage trains on this device",
-        "the message says what failed; only the learner is at work here",
+        "learner_speed",
+        20,
+        learner_speed,
+        "the learner trains, and its share of the peak can be one",
+        "t2g bench learner measures it alone",
     ),
     Row(
         "rollout_speed",
@@ -273,10 +266,17 @@ ROWS = (
         "t2g bench rollout measures it alone",
     ),
     Row(
-        "learner_speed",
-        20,
-        learner_speed,
-        "the learner trains, and its share of the peak can be one",
-        "t2g bench learner measures it alone",
+        "tensor_parallel",
+        45,
+        tensor_parallel,
+        "every worker of an engine on two devices is proved by itself",
+        f"use rollout.tensor_parallel=1: {REPORT_IT}",
+    ),
+    Row(
+        "sft",
+        15,
+        sft,
+        "the supervised stage trains on this device",
+        "the message says what failed; only the learner is at work here",
     ),
 )

@@ -13,8 +13,10 @@ from t2g_ray.types import Group
 
 ROUNDS = 2
 """Log-probs are compared before and after a step, so that weights which changed are among them."""
-FIRST_TOKENS = 8
-"""Two completions whose first tokens are equal were drawn with the same chance."""
+FIRST_TOKENS = 4
+"""Two completions whose first tokens are equal were drawn with the same chance. Few of them: in
+bf16 a prompt that comes from the cache moves logits, and now and then the token that is drawn."""
+LEAST_AGAIN, MOST_ELSEWHERE = 0.8, 0.1
 
 
 def parity(pair: Pair, device: str) -> list[Figure]:
@@ -57,7 +59,7 @@ def seeds(pair: Pair) -> list[Figure]:
     pair.ask(lambda engine: _pose_as(engine, sampler + 1))
     other = _equal_share(groups, pair.write(prompts))
     pair.ask(lambda engine: _pose_as(engine, sampler))
-    if again < 0.9 or other > 0.1:
+    if again < LEAST_AGAIN or other > MOST_ELSEWHERE:
         raise CheckFailed(
             "an engine must write the same again to the same prompts, and another engine must "
             f"write something else, found a share of {again:.2f} and {other:.2f} written alike"

@@ -23,9 +23,9 @@ class Lengths:
     """Which queries meet which keys: those of sequence i lie between offsets i and i + 1."""
 
     query_offsets: torch.Tensor
-    """[N + 1] int32, from 0 to Q."""
+    """[sequences + 1] int32, from 0 to Q."""
     key_offsets: torch.Tensor
-    """[N + 1] int32, from 0 to K."""
+    """[sequences + 1] int32, from 0 to J."""
     max_queries: int
     """Of one sequence."""
     max_keys: int
@@ -52,7 +52,7 @@ def _offsets(counts: Sequence[int], device: torch.device) -> torch.Tensor:
 
 
 class Kernel(Protocol):
-    """Attention of Q queries [Q, heads, dim] to K keys and values [K, key heads, dim].
+    """Attention of Q queries [Q, heads, dim] to J keys and values [J, key heads, dim].
 
     Heads are a multiple of key heads; each run of them shares one. Every sequence has a query and a
     key. Scores are multiplied by `scale`.

@@ -23,7 +23,7 @@ class Shared:
     queries: torch.Tensor
     """[Q] places in the row of the tokens that have a prefix, none twice."""
     keys: torch.Tensor
-    """[K] places in the row of the prefixes' tokens."""
+    """[J] places in the row of the prefixes' tokens."""
     lengths: Lengths
 
 

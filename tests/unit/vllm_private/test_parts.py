@@ -34,6 +34,7 @@ TOO_GENERAL = {
     "hidden_size",
     "modules",
     "num_experts",
+    "num_local_experts",
     "scheduler",
     "shutdown",
     # Words of the project's own settings and requests.

@@ -169,6 +169,11 @@ class Learner(DeepSpeedRank):
             seconds=time.perf_counter() - started,
         )
 
+    @property
+    def reference_tensors(self) -> list[torch.Tensor]:
+        """What this rank holds of the reference policy, which steps alone read."""
+        return [] if self._reference is None else self._reference.tensors()
+
     def rehearse(self, samples: Sequence[Sample]) -> None:
         """Forward and backward passes of these samples, which leave a later step as it would be:
         their loss has weight 0, like that of a rank which has no samples left."""

@@ -40,6 +40,10 @@ class ReferencePolicy:
         module = TokenLogProbs(policy, chunk_mib=config.head_chunk_mib)
         self._module = module.requires_grad_(False).to(device)
 
+    def tensors(self) -> list[torch.Tensor]:
+        """What of the policy this rank holds."""
+        return [getattr(p, "ds_tensor", p) for p in self._module.parameters()]
+
     @torch.no_grad()
     def logprobs(self, micro: MicroBatch, temperature: float) -> torch.Tensor:
         """Log-probs of the micro-batch's trained tokens, [K]."""

@@ -99,6 +99,7 @@ def test_a_learner_that_leaves_gives_its_memory_back_and_finds_it_as_it_was() ->
     learner: Any = SimpleNamespace(
         engine=SimpleNamespace(optimizer=optimizer, module=module),
         device=torch.device("cuda", torch.cuda.current_device()),
+        reference_tensors=[],
     )
     turns = LearnerTurns(learner)
     moments = [state["exp_avg"] for state in optimizer.state.values()]

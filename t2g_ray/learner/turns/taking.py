@@ -1,8 +1,8 @@
 """A learner's part in a device that it has in turns with an engine: there, or away.
 
-Away: what the optimiser holds is parked in host memory, and only what a forward pass reads is left
-on the device. Weights are gathered and checkpoints written in either state, steps and restores in
-the first alone. Not yet run on a GPU.
+Away: what the optimiser holds is parked in host memory, and the reference policy with it; only what
+a forward pass of the policy reads is left on the device. Weights are gathered and checkpoints
+written in either state, steps and restores in the first alone. Not yet run on a GPU.
 
 Invariant: a step after `leave` and `come_back`, and after `rehearse`, is bit for bit the step that
 it would have been.
@@ -62,10 +62,11 @@ class LearnerTurns:
         self._note_peak()
 
     def leave(self) -> None:
-        """Move what the optimiser holds to the host."""
+        """Move what the optimiser holds, and the reference policy, to the host."""
         self.check_there("leaving the device")
         engine = self._learner.engine
-        self._parking.park(held_by(engine.optimizer, engine.module))
+        held = held_by(engine.optimizer, engine.module)
+        self._parking.park([*held, *self._learner.reference_tensors])
 
     def come_back(self) -> None:
         """Bring it back to the device."""

@@ -36,7 +36,9 @@ def turns() -> tuple[LearnerTurns, torch.optim.Optimizer]:
     module(torch.ones(3)).sum().backward()
     optimizer.step()
     engine = SimpleNamespace(optimizer=optimizer, module=module)
-    learner: Any = SimpleNamespace(engine=engine, device=torch.device("cpu"))
+    learner: Any = SimpleNamespace(
+        engine=engine, device=torch.device("cpu"), reference_tensors=[torch.ones(5)]
+    )
     return LearnerTurns(learner), optimizer
 
 
@@ -52,7 +54,10 @@ def test_a_learner_that_is_away_refuses_work_and_says_whose_turn_it_is() -> None
         taking.check_there("a step")
     with pytest.raises(RuntimeError, match="leaving the device needs"):
         taking.leave()
+    reference = taking._learner.reference_tensors[0]
+    assert reference.untyped_storage().nbytes() == 0
     taking.come_back()
+    assert reference.tolist() == [1.0] * 5
     assert not taking.is_away
     assert all(map(torch.equal, moments, before))
 

@@ -74,3 +74,20 @@ def test_turns_give_the_same_weights_bit_for_bit_and_go_on_from_their_checkpoint
     written = [move for move in moves(in_turns) if move.name == "generate"]
     for train in trained:
         assert not any(w.start_s < train.end_s and train.start_s < w.end_s for w in written)
+
+
+@pytest.mark.long
+def test_several_engines_and_sharded_ranks_change_together_and_end_what_a_step_gives_up(
+    wavering_model: Path, tmp_path: Path
+) -> None:
+    done = run(
+        tmp_path / "run",
+        wavering_model,
+        "time",
+        rollout={"actors": 2},
+        learner={"ranks": 2, "zero_stage": 3},
+        sampling={"over_sample": 1.7},
+    )
+    assert len(read_metrics(done.metrics)) == 3
+    asleep = [move for move in moves(done) if move.name == "sleep"]
+    assert len(asleep) == 2 * (1 + 3)

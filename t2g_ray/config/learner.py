@@ -83,6 +83,10 @@ class LearnerConfig(Section):
     answer."""
     gradient_checkpointing: bool = False
     """Recompute activations instead of keeping them."""
+    offload: Literal["none", "optimizer", "activations", "both"] = "none"
+    """What is kept in host memory in place of the device's: `optimizer` states, master weights and
+    the step itself (needs zero_stage 1 or more), `activations` of checkpointed layers (needs
+    gradient_checkpointing). Saves memory, costs time."""
     packing: bool = True
     """Pack rows where the model allows it: no padding, and each prompt once for all completions of
     its group. Otherwise padded rows of prompt and completion are computed."""
@@ -97,6 +101,30 @@ class LearnerConfig(Section):
     lora: LoraConfig = LoraConfig()
     """Adapters; the exported model has them merged into its weights."""
     optimizer: OptimizerConfig = OptimizerConfig()
+
+    @property
+    def has_optimizer_on_host(self) -> bool:
+        """Whether optimiser states are kept off the device."""
+        return self.offload in ("optimizer", "both")
+
+    @property
+    def has_activations_on_host(self) -> bool:
+        """Whether inputs of checkpointed layers are kept off the device."""
+        return self.offload in ("activations", "both")
+
+    @model_validator(mode="after")
+    def _offload_has_what_it_needs(self) -> LearnerConfig:
+        if self.has_optimizer_on_host and not self.zero_stage:
+            raise ValueError(
+                f"learner.offload={self.offload} must have an optimiser that DeepSpeed shards, "
+                "found learner.zero_stage=0; set learner.zero_stage=1, which one rank can have too"
+            )
+        if self.has_activations_on_host and not self.gradient_checkpointing:
+            raise ValueError(
+                f"learner.offload={self.offload} must have checkpointed layers, whose inputs are "
+                "few, found learner.gradient_checkpointing=false; set it to true"
+            )
+        return self
 
     @model_validator(mode="after")
     def _kernels_take_half_precision(self) -> LearnerConfig:

@@ -7,7 +7,6 @@ walk one gather schedule, so that no rank waits in a collective that the others 
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -22,17 +21,21 @@ import torch.distributed as dist
 from t2g_ray.config import LearnerConfig
 from t2g_ray.learner.batching import AnyBatch, AnySample, cut
 from t2g_ray.learner.logprobs import TokenLogProbs, check_head
+from t2g_ray.learner.memory.activations import kept_on_host
 from t2g_ray.learner.optim import (
     add_up_in_float32,
     deepspeed_config,
+    forget_first_step,
     lr_share,
     orthogonalise_in_float32,
     tag_for_muon,
 )
 from t2g_ray.learner.reference import digest_of_policy
 from t2g_ray.learner.state import Trained, load_state, save_state, trained_of
+from t2g_ray.model.export import export_policy
 from t2g_ray.model.lora import adapters_of, add_adapters, plain_tensors
 from t2g_ray.model.packed_attention import enable_packing
+from t2g_ray.model.sharded import layer_by_layer, whole
 from t2g_ray.weights.manifest import right_probe
 
 if TYPE_CHECKING:
@@ -83,27 +86,31 @@ class DeepSpeedRank:
         self.step_count = 0
         lora = spec.config.lora
         self.dtype: torch.dtype = getattr(torch, spec.config.dtype)
-        policy, self._tokenizer = load_policy(spec.model, dtype=self.dtype)
+        is_sharded = spec.config.zero_stage == 3
+        policy, self._tokenizer = load_policy(spec.model, self.dtype, is_sharded=is_sharded)
         # What DeepSpeed chooses for LOCAL_RANK 0. Probes then see what training computes.
         self.device = torch.device(get_accelerator().device_name(0))
-        if spec.config.zero_stage < 3:
+        if not is_sharded:
             torch.nn.Module.to(policy, self.device)
-        check_head(policy)
+        with layer_by_layer(policy):
+            check_head(policy)
+            self.is_packed = spec.config.packing and _is_packed(policy, spec.config, self.device)
         self._start = digest_of_policy(policy) if is_start_kept or lora.rank else None
         if spec.config.gradient_checkpointing:
             policy.gradient_checkpointing_enable()
-        self.is_packed = spec.config.packing and _is_packed(policy, spec.config, self.device)
         if lora.rank:
             add_adapters(policy, lora, seed=spec.seed)
         module = TokenLogProbs(policy, chunk_mib=spec.config.head_chunk_mib)
-        tag_for_muon(policy)
+        if spec.config.optimizer.name == "muon":
+            tag_for_muon(policy)
         self.engine: Any = deepspeed.initialize(
             model=module,
             model_parameters=[p for p in module.parameters() if p.requires_grad],
             config=deepspeed_config(spec.config),
             dist_init_required=False,
         )[0]
-        if not spec.config.zero_stage:
+        if self.dtype == torch.bfloat16 and not spec.config.zero_stage:
+            forget_first_step(self.engine.optimizer)
             # Not before: DeepSpeed makes its first gradients in bf16.
             add_up_in_float32(policy)
         self._peak_lrs = [group["lr"] for group in self.engine.optimizer.param_groups]
@@ -140,6 +147,13 @@ class DeepSpeedRank:
 
     def _on_device(self, micro: AnyBatch, weight: float) -> WeightedBatch[AnyBatch]:
         return micro.to(self.device), weight
+
+    def logprobs(self, micro: AnyBatch, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probs and entropies of the micro-batch's trained tokens, [K] each; collective under
+        ZeRO-3."""
+        with kept_on_host() if self._settings.has_activations_on_host else nullcontext():
+            logprobs, entropies = self.engine(micro, temperature)
+        return logprobs, entropies
 
     def start_step(self) -> None:
         """Switch to training mode and set the learning rate of the coming step."""
@@ -198,13 +212,11 @@ class DeepSpeedRank:
     ) -> Iterator[tuple[str, torch.Tensor, torch.Tensor | None]]:
         """`named_tensors`, each with what its adapter adds, where it has one; or as they were
         before there were any adapters."""
-        import deepspeed
-
         for tensor in plain_tensors(self.policy, is_merged=is_merged):
             if self._settings.zero_stage < 3:
                 yield tensor.name, tensor.value(), tensor.change()
                 continue
-            with deepspeed.zero.GatheredParameters(tensor.parts):
+            with whole(tensor.parts):
                 full, change = tensor.value().clone(), tensor.change()
             yield tensor.name, full, change
 
@@ -239,15 +251,14 @@ class DeepSpeedRank:
 
         With adapters in fp32: in fewer bits the model would lack what they learned.
         """
-        tensors = {name: tensor.cpu() for name, tensor in self.named_tensors()}
+        tensors = self.named_tensors()
         if dist.get_rank() == 0:
-            if self._settings.lora.rank:
-                tensors = {name: tensor.float() for name, tensor in tensors.items()}
-            self.policy.save_pretrained(folder, state_dict=tensors)
-            config = copy.deepcopy(self.policy.config)
-            config.dtype = next(iter(tensors.values())).dtype
-            config.save_pretrained(folder)
+            dtype = torch.float32 if self._settings.lora.rank else None
+            export_policy(self.policy, tensors, folder, dtype=dtype)
             self._tokenizer.save_pretrained(folder)
+        else:
+            for _ in tensors:
+                pass  # takes part in the gathers
         dist.barrier()
 
 

@@ -65,11 +65,7 @@ class Learner(DeepSpeedRank):
         self._reference: ReferencePolicy | None = None
         if algorithm.kl_coef and not spec.config.lora.rank:
             self._reference = ReferencePolicy(
-                spec.model,
-                spec.config,
-                dtype=self.dtype,
-                device=self.device,
-                is_packed=self.is_packed,
+                spec.model, spec.config, device=self.device, is_packed=self.is_packed
             )
 
     def sampler_tensors(
@@ -190,7 +186,7 @@ class Learner(DeepSpeedRank):
         # Before the policy's forward pass, because ZeRO-3 gathers for it and its backward pass
         # together.
         reference = self._reference_logprobs(micro) if is_first else None
-        logprobs, entropies = self.engine(micro, self._temperature)
+        logprobs, entropies = self.logprobs(micro, self._temperature)
         if is_first:
             fixed.append((logprobs.detach(), reference))
         tokens = TokenBatch(

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from t2g_ray.learner.batching import MicroBatch
 from t2g_ray.model.probe import TOLERANCE, relative_difference
+from t2g_ray.model.sharded import whole
 
 CHUNK_MIB = 64
 """Logits computed at a time, in fp32."""
@@ -144,7 +145,9 @@ def check_head(policy: PreTrainedModel) -> None:
     ids = torch.arange(8, device=policy.device)[None] % config.vocab_size
     states = policy.base_model(input_ids=ids, use_cache=False).last_hidden_state
     expected = policy(input_ids=ids, use_cache=False).logits.float()
-    found = (states @ policy.get_output_embeddings().weight.T).float()
+    head = policy.get_output_embeddings()
+    with whole(head.parameters()):
+        found = (states @ head.weight.T).float()
     difference = relative_difference(found, expected)
     # A cap shows only in large logits.
     is_capped = getattr(config, "final_logit_softcapping", None) is not None

@@ -63,6 +63,18 @@ def add_up_in_float32(policy: nn.Module) -> None:
             parameter.grad_dtype = torch.float32
 
 
+def forget_first_step(optimizer: Any) -> None:
+    """Undo the step that DeepSpeed takes when it makes an optimiser for bf16 without sharding.
+
+    Its gradients are zero, but it decays the master weights, and it counts: the first true step
+    would be corrected as the second one, which makes it a quarter smaller.
+    """
+    for weights, masters in zip(optimizer.fp16_groups, optimizer.fp32_groups, strict=True):
+        for weight, master in zip(weights, masters, strict=True):
+            master.data.copy_(weight.data)
+    optimizer.optimizer.state.clear()
+
+
 def deepspeed_config(learner: LearnerConfig) -> dict[str, Any]:
     """Configuration for `deepspeed.initialize`.
 
@@ -71,8 +83,8 @@ def deepspeed_config(learner: LearnerConfig) -> dict[str, Any]:
     up in fp32, over micro-batches and over ranks: in bf16 a sum of many loses about 1 %.
     """
     zero: dict[str, Any] = {"stage": learner.zero_stage, "overlap_comm": False}
-    if learner.zero_stage == 3 and learner.optimizer.name == "muon":
-        zero["reduce_scatter"] = False
+    if learner.has_optimizer_on_host:
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": learner.gpus > 0}
     in_float32: dict[str, Any] = {}
     if learner.dtype == "bfloat16":
         in_float32["communication_data_type"] = "fp32"
@@ -86,13 +98,24 @@ def deepspeed_config(learner: LearnerConfig) -> dict[str, Any]:
         "zero_optimization": zero,
         "zero_force_ds_cpu_optimizer": False,
         "bf16": {"enabled": learner.dtype == "bfloat16"},
-        "optimizer": _optimizer_section(learner.optimizer),
+        "optimizer": _optimizer_section(learner),
         "steps_per_print": 1_000_000_000,
         **in_float32,
     }
 
 
-def _optimizer_section(optimizer: OptimizerConfig) -> dict[str, Any]:
+def frozen_config(learner: LearnerConfig) -> dict[str, Any]:
+    """The same for a model that is computed and not trained."""
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        "zero_optimization": {"stage": learner.zero_stage},
+        "bf16": {"enabled": learner.dtype == "bfloat16"},
+        "steps_per_print": 1_000_000_000,
+    }
+
+
+def _optimizer_section(learner: LearnerConfig) -> dict[str, Any]:
+    optimizer = learner.optimizer
     betas = [optimizer.beta1, optimizer.beta2]
     if optimizer.name == "muon":
         parameters = {
@@ -106,12 +129,14 @@ def _optimizer_section(optimizer: OptimizerConfig) -> dict[str, Any]:
             "torch_adam": True,
         }
         return {"type": "Muon", "params": parameters}
-    return {
-        "type": "AdamW",
-        "params": {
-            "lr": optimizer.lr,
-            "betas": betas,
-            "weight_decay": optimizer.weight_decay,
-            "torch_adam": True,
-        },
+    parameters = {
+        "lr": optimizer.lr,
+        "betas": betas,
+        "weight_decay": optimizer.weight_decay,
+        "torch_adam": True,
     }
+    if learner.gpus and not learner.has_optimizer_on_host:
+        # One kernel for all weights; torch brings it compiled. On CPUs it would round otherwise
+        # than in the runs before.
+        parameters["fused"] = True
+    return {"type": "AdamW", "params": parameters}

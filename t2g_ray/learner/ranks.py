@@ -6,6 +6,8 @@ import importlib
 import os
 from collections.abc import Mapping
 
+import torch.distributed as dist
+
 from t2g_ray.run.device.check import check_process
 
 
@@ -44,3 +46,20 @@ def join_ranks(*, rank: int, num_ranks: int, address: str, port: int, is_cpu: bo
         auto_mpi_discovery=False,
         verbose=False,
     )
+    check_group(is_cpu=is_cpu)
+
+
+def check_group(*, is_cpu: bool) -> None:
+    """Raises RuntimeError where the group of all ranks cannot add up what a step adds up.
+
+    The group may be older than `join_ranks`, which then takes it as it is.
+    """
+    found = dist.get_backend_config()
+    reduced = {part.partition(":")[0] for part in found.split(",")}
+    missing = {"cpu"} - reduced if is_cpu else {"cpu", "cuda"} - reduced
+    if missing:
+        raise RuntimeError(
+            f"the ranks must reduce tensors on {' and '.join(sorted(missing))}, found a process "
+            f"group of {found!r}; make it with the backend "
+            f"{backends(is_cpu=is_cpu)!r}"
+        )

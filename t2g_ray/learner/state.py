@@ -18,6 +18,7 @@ from torch import nn
 
 from t2g_ray.config import LearnerConfig
 from t2g_ray.learner.reference import check_same_start
+from t2g_ray.model.sharded import whole_shape
 from t2g_ray.run.folder import write_json
 from t2g_ray.run.resume.meaning import ResumeError
 
@@ -59,7 +60,7 @@ def trained_of(
         start=start,
         layout=layout_of(config),
         dtype=",".join(sorted({str(p.dtype).removeprefix("torch.") for _, p in named})),
-        tensors={name: list(getattr(p, "ds_shape", p.shape)) for name, p in named},
+        tensors={name: list(whole_shape(p)) for name, p in named},
         scalings={
             name: float(scaling)
             for name, module in policy.named_modules()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from t2g_ray.config import StageConfig
+from t2g_ray.model.sharded import read_sharded
 from t2g_ray.model.source import is_embedded, reading
 from t2g_ray.run.folder import RunDir
 
@@ -62,19 +63,23 @@ def save_policy(
 
 
 def load_policy(
-    path_or_name: str | Path, dtype: torch.dtype | None = None
+    path_or_name: str | Path, dtype: torch.dtype | None = None, *, is_sharded: bool = False
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Read a causal language model and its tokenizer, from a folder or by its hub name.
 
-    Without `dtype` the weights keep the one they were saved in. Code that comes with a model is
-    never run. Raises ValueError where nothing loadable is found.
+    Without `dtype` the weights keep the one they were saved in. `is_sharded`: each rank keeps a
+    part of each parameter (`sharded.py`); collective, and needs `dtype`. Code that comes with a
+    model is never run. Raises ValueError where nothing loadable is found.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     with reading(str(path_or_name)):
-        model = AutoModelForCausalLM.from_pretrained(
-            path_or_name, dtype=dtype or "auto", trust_remote_code=False
-        )
+        if is_sharded and dtype is not None:
+            model = read_sharded(path_or_name, dtype=dtype)
+        else:
+            model = AutoModelForCausalLM.from_pretrained(
+                path_or_name, dtype=dtype or "auto", trust_remote_code=False
+            )
         tokenizer = AutoTokenizer.from_pretrained(path_or_name, trust_remote_code=False)
     return model, tokenizer
 

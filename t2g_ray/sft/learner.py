@@ -82,7 +82,7 @@ class SftLearner(DeepSpeedRank):
         return float(total.loss / total.num_tokens)
 
     def _sums(self, micro: MicroBatch) -> LikelihoodSums:
-        logprobs, entropies = self.engine(micro, _TEMPERATURE)
+        logprobs, entropies = self.logprobs(micro, _TEMPERATURE)
         return LikelihoodSums(
             loss=-logprobs.sum(),
             entropy=entropies.detach().sum(),

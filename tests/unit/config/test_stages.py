@@ -17,6 +17,18 @@ def build(**tree: object) -> GrpoConfig:
     return build_config(GrpoConfig, {"run_dir": "runs/x", **tree})
 
 
+def test_what_is_kept_on_the_host_must_be_there() -> None:
+    with pytest.raises(ConfigError, match=r"offload=both .*zero_stage=0; set learner.zero_stage=1"):
+        build(learner={"offload": "both", "gradient_checkpointing": True})
+    with pytest.raises(ConfigError, match=r"offload=activations .*gradient_checkpointing=false"):
+        build(learner={"offload": "activations"})
+    learner = build(
+        learner={"offload": "both", "gradient_checkpointing": True, "zero_stage": 1}
+    ).learner
+    assert learner.has_optimizer_on_host and learner.has_activations_on_host
+    assert build(learner={"offload": "optimizer", "zero_stage": 3}).learner.has_optimizer_on_host
+
+
 def test_muon_needs_whole_matrices() -> None:
     muon = {"name": "muon"}
     assert build(learner={"optimizer": muon}).learner.optimizer.name == "muon"

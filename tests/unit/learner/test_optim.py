@@ -11,6 +11,8 @@ from t2g_ray.config import LearnerConfig, OptimizerConfig
 from t2g_ray.learner.optim import (
     add_up_in_float32,
     deepspeed_config,
+    forget_first_step,
+    frozen_config,
     lr_share,
     orthogonalise_in_float32,
     tag_for_muon,
@@ -82,6 +84,53 @@ def test_deepspeed_gets_the_learners_settings() -> None:
     assert told["optimizer"]["type"] == "AdamW"
     assert told["optimizer"]["params"]["lr"] == 3e-4
     assert told["optimizer"]["params"]["weight_decay"] == 0.1
+
+
+def test_adamw_is_one_kernel_on_gpus_and_as_ever_on_cpus_and_on_the_host() -> None:
+    plain = {"lr": 1e-6, "betas": [0.9, 0.99], "weight_decay": 0.0, "torch_adam": True}
+
+    def told(**fields: object) -> object:
+        learner = LearnerConfig.model_validate(fields)
+        return deepspeed_config(learner)["optimizer"]["params"]
+
+    assert told() == told(gpus=1, zero_stage=1, offload="optimizer") == plain
+    assert told(gpus=1) == told(gpus=0.5, zero_stage=3) == {**plain, "fused": True}
+    torch.optim.AdamW([nn.Parameter(torch.ones(1))], fused=True)  # torch knows the word
+
+
+def test_only_the_optimiser_is_offloaded_and_never_by_a_kernel_of_deepspeed() -> None:
+    def told(**fields: object) -> dict[str, object]:
+        return deepspeed_config(LearnerConfig.model_validate({"zero_stage": 2, **fields}))
+
+    host = told(offload="optimizer", gpus=1)
+    assert host["zero_optimization"]["offload_optimizer"] == {"device": "cpu", "pin_memory": True}  # type: ignore[index]
+    assert host["zero_force_ds_cpu_optimizer"] is False
+    kept = told(offload="activations", gradient_checkpointing=True)
+    for section in (told(), kept):
+        assert "offload_optimizer" not in section["zero_optimization"]  # type: ignore[operator]
+
+
+def test_a_frozen_model_is_sharded_like_the_policy_and_has_no_optimiser() -> None:
+    told = frozen_config(LearnerConfig(zero_stage=3, dtype="bfloat16"))
+    assert told["zero_optimization"] == {"stage": 3}
+    assert told["bf16"] == {"enabled": True}
+    assert "optimizer" not in told
+
+
+def test_what_deepspeed_did_to_a_new_optimiser_is_undone() -> None:
+    from types import SimpleNamespace
+
+    weight = torch.rand(4).bfloat16()
+    master = nn.Parameter(weight.float())
+    inner = torch.optim.AdamW([master], lr=0.1, weight_decay=0.5)
+    master.grad = torch.zeros(4)
+    inner.step()  # as DeepSpeed does
+    assert not torch.equal(master, weight.float())
+    forget_first_step(
+        SimpleNamespace(fp16_groups=[[weight]], fp32_groups=[[master]], optimizer=inner)
+    )
+    assert torch.equal(master, weight.float())
+    assert not inner.state
 
 
 def test_muon_gets_both_of_its_rates() -> None:

@@ -23,9 +23,7 @@ CPU = torch.device("cpu")
 def reference_of(folder: Path, *, seed: int) -> ReferencePolicy:
     tokenizer = build_tokenizer()
     save_policy(build_tiny_policy(tokenizer, seed=seed), tokenizer, folder)
-    return ReferencePolicy(
-        str(folder), LearnerConfig(), dtype=torch.float32, device=CPU, is_packed=True
-    )
+    return ReferencePolicy(str(folder), LearnerConfig(), device=CPU, is_packed=True)
 
 
 def test_a_reference_gives_the_log_probs_of_its_policy_without_gradient(tmp_path: Path) -> None:

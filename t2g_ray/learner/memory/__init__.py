@@ -1,0 +1,1 @@
+"""What a learner keeps in host memory beside its device's."""

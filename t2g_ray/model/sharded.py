@@ -53,7 +53,8 @@ def read_sharded(model: str | Path, *, dtype: torch.dtype) -> PreTrainedModel:
 
     transformers' own loader reads it, so names, ties and conversions are those of any other model;
     each parameter is split over the ranks when the loader sets it. Raises OSError without
-    safetensors, whose tensors alone can be read one at a time.
+    safetensors, whose tensors alone can be read one at a time, and ValueError where the model ties
+    tensors that differ.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
@@ -61,11 +62,13 @@ def read_sharded(model: str | Path, *, dtype: torch.dtype) -> PreTrainedModel:
         empty = AutoModelForCausalLM.from_config(
             AutoConfig.from_pretrained(model, trust_remote_code=False), trust_remote_code=False
         )
+    slices = _slices(model)
+    _check_ties(empty, slices)
     # Otherwise the loader reads ahead, as many tensors as the disk gives before one is split.
     one_at_a_time = mock.patch.dict(os.environ, {"HF_DEACTIVATE_ASYNC_LOAD": "1"})
     with one_at_a_time, _splitting():
         policy: PreTrainedModel = type(empty).from_pretrained(
-            None, config=empty.config, state_dict=_slices(model), dtype=dtype
+            None, config=empty.config, state_dict=slices, dtype=dtype
         )
     with suppress(OSError):  # a model that comes without one has that of its class
         policy.generation_config = GenerationConfig.from_pretrained(model)
@@ -108,6 +111,19 @@ def _slices(model: str | Path) -> Mapping[str, Any]:
 
     files: list[Any] = [safe_open(p, framework="pt", backend="pread") for p in _files(model)]
     return {name: file.get_slice(name) for file in files for name in file.offset_keys()}
+
+
+def _check_ties(empty: PreTrainedModel, slices: Mapping[str, Any]) -> None:
+    # transformers compares what it ties and leaves apart what differs. Parts cannot be compared.
+    for target, source in empty.all_tied_weights_keys.items():
+        if not {target, source} <= slices.keys():
+            continue
+        if not torch.equal(slices[target][:], slices[source][:]):
+            raise ValueError(
+                f"a model that ties {target} to {source} must hold the same values in both, found "
+                "two sets of values; set tie_word_embeddings to false in its config.json, or "
+                "choose a learner.zero_stage below 3"
+            )
 
 
 def _files(model: str | Path) -> list[Path]:

@@ -60,8 +60,6 @@ integration/test_drafting.py: needs an engine
 integration/test_learner.py: needs ranks of DeepSpeed
     t2g_ray.learner.deepspeed_rank
     t2g_ray.learner.learner
-integration/test_sharded.py: needs ranks of DeepSpeed
-    t2g_ray.model.sharded
 integration/test_sft.py: needs ranks of DeepSpeed
     t2g_ray.sft.learner
     t2g_ray.sft.rank

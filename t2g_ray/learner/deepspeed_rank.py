@@ -222,11 +222,8 @@ class DeepSpeedRank:
 
     def gathered_adapters(self) -> Iterator[GatheredAdapter]:
         """Every adapter, whole, in one fixed order; collective under ZeRO-3."""
-        import deepspeed
-
         for adapter in adapters_of(self.policy):
-            parts = adapter.parts if self._settings.zero_stage == 3 else []
-            with deepspeed.zero.GatheredParameters(parts) if parts else nullcontext():
+            with whole(adapter.parts):
                 a, b = adapter.factors()
                 product = adapter.product(right_probe(a.shape[1]))
             yield GatheredAdapter(adapter.layer, a, b, product)

@@ -108,7 +108,6 @@ def test_losses_over_twenty_steps_are_those_of_fp32(
     exact, losses = found["float32", 0].losses, found["bfloat16", stage].losses
     assert len(losses) == STEPS
     assert exact[-1] < 0.8 * exact[0]
-    print(stage, max(abs(a - b) / b for a, b in zip(losses, exact, strict=True)))
     assert losses == pytest.approx(exact, rel=2e-2)
 
 
@@ -118,7 +117,6 @@ def test_eight_micro_batches_give_the_gradient_of_one(
 ) -> None:
     once, often = found["bfloat16", stage].norms
     few, many = found["bfloat16", stage].num_micros
-    print(stage, once, often, few, many, found["float32", 0].norms)
     assert few == 1 and many >= 8
     assert often == pytest.approx(once, rel=1e-3)
     assert once == pytest.approx(found["float32", 0].norms[0], rel=2e-2)
@@ -129,6 +127,5 @@ def test_the_first_step_is_corrected_as_the_first(
     found: dict[tuple[str, int], Found], stage: int
 ) -> None:
     # Adam's first step moves a weight by the learning rate, its second by a quarter less.
-    print(stage, found["bfloat16", stage].first_move)
     assert found["float32", 0].first_move == pytest.approx(1, rel=1e-3)
     assert found["bfloat16", stage].first_move == pytest.approx(1, rel=2e-2)

@@ -32,10 +32,10 @@ from t2g_ray.learner.optim import (
 )
 from t2g_ray.learner.reference import digest_of_policy
 from t2g_ray.learner.state import Trained, load_state, save_state, trained_of
-from t2g_ray.model.export import export_policy
+from t2g_ray.model.files.export import export_policy
+from t2g_ray.model.files.sharded import layer_by_layer, whole
 from t2g_ray.model.lora import adapters_of, add_adapters, plain_tensors
 from t2g_ray.model.packed_attention import enable_packing
-from t2g_ray.model.sharded import layer_by_layer, whole
 from t2g_ray.weights.manifest import right_probe
 
 if TYPE_CHECKING:

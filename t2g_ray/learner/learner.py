@@ -20,7 +20,7 @@ from t2g_ray.learner.batching import PolicyBatch, collate_policy
 from t2g_ray.learner.deepspeed_rank import DeepSpeedRank, RankSpec
 from t2g_ray.learner.reference import ReferencePolicy
 from t2g_ray.learner.totals import Totals
-from t2g_ray.model.checkpoint_names import checkpoint_tensors
+from t2g_ray.model.files.names import checkpoint_tensors
 from t2g_ray.model.lora import without_adapters
 from t2g_ray.types import Sample, TrainReport
 from t2g_ray.weights.adapters import adapter_tensors

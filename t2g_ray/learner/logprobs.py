@@ -14,8 +14,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from t2g_ray.learner.batching import MicroBatch
+from t2g_ray.model.files.sharded import whole
 from t2g_ray.model.probe import TOLERANCE, relative_difference
-from t2g_ray.model.sharded import whole
 
 CHUNK_MIB = 64
 """Logits computed at a time, in fp32."""

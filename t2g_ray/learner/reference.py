@@ -14,8 +14,8 @@ from t2g_ray.config import LearnerConfig
 from t2g_ray.learner.batching import MicroBatch
 from t2g_ray.learner.logprobs import TokenLogProbs
 from t2g_ray.learner.optim import frozen_config
+from t2g_ray.model.files.sharded import layer_by_layer, whole
 from t2g_ray.model.packed_attention import enable_packing
-from t2g_ray.model.sharded import layer_by_layer, whole
 from t2g_ray.weights.manifest import bytes_of, digest_of
 
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from t2g_ray.config import LearnerConfig
 from t2g_ray.learner.reference import check_same_start
-from t2g_ray.model.sharded import whole_shape
+from t2g_ray.model.files.sharded import whole_shape
 from t2g_ray.run.folder import write_json
 from t2g_ray.run.resume.meaning import ResumeError
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from t2g_ray.config import StageConfig
-from t2g_ray.model.sharded import read_sharded
+from t2g_ray.model.files.sharded import read_sharded
 from t2g_ray.model.source import is_embedded, reading
 from t2g_ray.run.folder import RunDir
 

@@ -18,7 +18,7 @@ from transformers import (
 
 from t2g_ray.config import GrpoConfig, PromptConfig, build_config
 from t2g_ray.graph import Graph
-from t2g_ray.model.checkpoint_names import checkpoint_tensors
+from t2g_ray.model.files.names import checkpoint_tensors
 from t2g_ray.model.policy import EMBEDDING_STD, build_tiny_policy, save_policy
 from t2g_ray.prompts.load import encode_prompts
 from t2g_ray.records.corpus import build_tokenizer, generate_records

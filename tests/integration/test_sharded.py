@@ -75,7 +75,7 @@ def write_experts(folder: Path) -> Path:
 @torch.no_grad()
 def is_read_alike(folder: Path) -> bool:
     """Whether a split model is the one that transformers reads, and computes what it computes."""
-    from t2g_ray.model.sharded import is_split, layer_by_layer, read_sharded, whole
+    from t2g_ray.model.files.sharded import is_split, layer_by_layer, read_sharded, whole
 
     expected = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     found, ids = read_sharded(folder, dtype=torch.float32), torch.arange(3, 15)[None]
@@ -146,8 +146,8 @@ def run_rank(rank: int, port: int, tied: Path, experts: Path, model: Path, out: 
     torch.set_num_threads(1)
     from t2g_ray.learner.learner import Learner, LearnerSpec
     from t2g_ray.learner.ranks import join_ranks
+    from t2g_ray.model.files.sharded import whole_shape
     from t2g_ray.model.policy import load_policy
-    from t2g_ray.model.sharded import whole_shape
 
     join_ranks(rank=rank, num_ranks=RANKS, address="127.0.0.1", port=port, is_cpu=True)
 

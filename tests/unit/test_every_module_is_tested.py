@@ -59,7 +59,8 @@ integration/test_drafting.py: needs an engine
     t2g_ray.rollout.vllm_drafting
 integration/test_learner.py: needs ranks of DeepSpeed
     t2g_ray.learner.deepspeed_rank
-    t2g_ray.learner.learner
+integration/test_sharded.py: needs ranks of DeepSpeed
+    t2g_ray.model.files.sharded
 integration/test_sft.py: needs ranks of DeepSpeed
     t2g_ray.sft.learner
     t2g_ray.sft.rank

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
+from t2g_ray.model.files.sharded import INDEX, WEIGHTS, is_split, layer_by_layer, whole, whole_shape
 from t2g_ray.model.policy import build_tiny_policy, load_policy, save_policy
-from t2g_ray.model.sharded import INDEX, WEIGHTS, is_split, layer_by_layer, whole, whole_shape
 from t2g_ray.records.corpus import build_tokenizer
 
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from t2g_ray.model.checkpoint_names import checkpoint_tensors
+from t2g_ray.model.files.names import checkpoint_tensors
 from tests.integration.parts import make_policy
 
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import torch
 
+from t2g_ray.model.files.sharded import INDEX, whole_shape
 from t2g_ray.model.lora import plain_tensors
-from t2g_ray.model.sharded import INDEX, whole_shape
 from t2g_ray.weights.manifest import bytes_of
 
 if TYPE_CHECKING:

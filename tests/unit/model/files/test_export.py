@@ -18,7 +18,7 @@ from transformers import (
     Qwen3MoeForCausalLM,
 )
 
-from t2g_ray.model.export import export_policy
+from t2g_ray.model.files.export import export_policy
 from t2g_ray.model.lora import plain_tensors
 from t2g_ray.model.policy import build_tiny_policy
 from t2g_ray.records.corpus import build_tokenizer

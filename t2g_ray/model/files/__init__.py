@@ -1,0 +1,1 @@
+"""Models <-> their files, a tensor at a time."""

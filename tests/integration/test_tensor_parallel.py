@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ import pytest
 import ray
 import torch
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
 from actors.grpo import run_grpo
+from t2g_ray.rollout.engine import GenerationEngine
+from t2g_ray.rollout.spec import Sampling
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.metrics import read_metrics
-from tests.integration.parts import grpo_config
+from tests.integration.parts import differences, generate, grpo_config, prompts_of, spec_of
 
 STEPS = 6
 
@@ -64,6 +68,15 @@ def test_two_processes_train_a_dense_policy_like_one(wavering_model: Path, tmp_p
 def test_two_processes_train_experts_like_one(wavering_moe_model: Path, tmp_path: Path) -> None:
     alone = run(tmp_path / "one", wavering_moe_model, 1)
     assert_alike(alone, run(tmp_path / "two", wavering_moe_model, 2))
+    # The exported policy is one that others read.
+    policy = AutoModelForCausalLM.from_pretrained(alone.model)
+    engine = GenerationEngine(replace(spec_of(alone.model), load_weights=True))
+    try:
+        sampling = Sampling(group_size=2, temperature=1.0, max_new_tokens=16)
+        groups = generate(engine, prompts_of(2, 20), sampling)
+        assert differences(policy, groups, 1.0).mean() < 1e-5
+    finally:
+        engine.close()
 
 
 @pytest.mark.long

@@ -25,6 +25,9 @@ from t2g_ray.weights.shards import ExpertPieces, Piece
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 5e-3}
 """Of a product's length. fp32 sums of some thousand terms differ by about 1e-6."""
 
+CHUNK = 2**24
+"""Numbers of a matrix that are multiplied at a time."""
+
 
 class Expectation(Protocol):
     """What must hold of some pieces."""
@@ -84,9 +87,14 @@ class _Product:
 
 
 def _product(matrix: Tensor, x: Tensor) -> _Product:
-    matrix = matrix.float()
-    value = matrix @ x
-    typical = float(matrix.norm() * x.norm()) / max(1, len(x)) ** 0.5
+    values, squares = list[Tensor](), 0.0
+    # An engine leaves little memory: never the whole matrix in fp32.
+    for rows in matrix.split(max(1, CHUNK // max(1, len(x)))):
+        part = rows.float()
+        values.append(part @ x)
+        squares += float(part.square().sum())
+    value = torch.cat(values)
+    typical = squares**0.5 * float(x.norm()) / max(1, len(x)) ** 0.5
     return _Product(value.cpu(), max(float(value.norm()), typical), len(x))
 
 

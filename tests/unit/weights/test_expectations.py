@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from t2g_ray.weights import expectations
 from t2g_ray.weights.expectations import ExpertProducts, HeldBytes, MatrixProduct, probe
 from t2g_ray.weights.manifest import WeightSyncError
 from t2g_ray.weights.shards import ExpertPieces, Piece
@@ -114,6 +115,23 @@ def test_a_zero_matrix_must_compute_exactly_zero() -> None:
     layer.quant_method.matrix[0, 0] = 1e-6
     with pytest.raises(WeightSyncError):
         expected.check()
+
+
+def test_a_matrix_is_multiplied_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expectations, "CHUNK", 48 * 4)
+    layer, expected = product_of(random(10, 48))
+    expected.check()
+    layer.quant_method.matrix[9, 0] += 1
+    with pytest.raises(WeightSyncError):
+        expected.check()
+
+
+def test_a_rank_of_nothing_but_padding_has_nothing_to_compute() -> None:
+    layer = layer_of(random(4, 8))
+    piece = Piece(tensor="embed", dim=0, start=6, length=0, full=6)
+    expected = MatrixProduct(layer, (piece,))
+    expected.record(piece, piece.of_tensor(random(6, 8)), "")
+    expected.check()
 
 
 def test_products_of_a_matrix_that_cancel_are_judged_by_its_size() -> None:

@@ -97,7 +97,7 @@ class LearnerConfig(Section):
     head_chunk_mib: int = Field(default=64, ge=1)
     """MiB of logits (fp32) computed at a time. The gradient of the vocabulary matrix is read and
     written once for each such chunk, so larger ones are faster on GPUs; peak memory takes
-    three to four times a chunk."""
+    three to four times a chunk, six times with an entropy bonus."""
     lora: LoraConfig = LoraConfig()
     """Adapters; the exported model has them merged into its weights."""
     optimizer: OptimizerConfig = OptimizerConfig()

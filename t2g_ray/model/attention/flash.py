@@ -1,9 +1,9 @@
 """Flash attention's kernels on CUDA devices, as `Kernel`s. Not yet run on a GPU.
 
-Two sources of the same kernels: torch's own (read in 2.11 and 2.13: torch/nn/attention/varlen.py
-and aten/src/ATen/native/transformers/cuda), and the package flash-attn (read in 2.7 and later:
-flash_attn/flash_attn_interface.py). Both read key heads where they are, take queries and keys whose
-last axis is contiguous, and give the log-sum-exp as [heads, Q] in fp32.
+Two sources of the same kernels: torch's own (read in 2.13: torch/nn/attention/varlen.py), and the
+package flash-attn from 2.7 on (flash_attn/flash_attn_interface.py). Both read key heads where they
+are, take queries and keys whose last axis is contiguous, and give the log-sum-exp as [heads, Q] in
+fp32.
 """
 
 from __future__ import annotations

@@ -190,7 +190,7 @@ def test_an_actor_that_fails_at_its_start_is_named_with_its_device(
     monkeypatch.setattr(module, "LearnerActor", Broken)
     wait_until(is_all_free)
     config = grpo(tmp_path, learner={"ranks": 2, "gpus": 1})
-    with pytest.raises(LoopError, match=r"learner/1 \(GPU 1 of node .*no CUDA-capable device"):
+    with pytest.raises(LoopError, match=r"(?s)learner/1 \(GPU 1 of node .*no CUDA-capable device"):
         start_cluster(config, "none", "none")
     wait_until(is_all_free)
 

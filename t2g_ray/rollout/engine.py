@@ -17,7 +17,7 @@ import numpy as np
 
 from t2g_ray.rollout.adapters import install_adapter, request_of, verify_adapter, versions_in_use
 from t2g_ray.rollout.drafting import Guesser
-from t2g_ray.rollout.spec import EngineSpec, Sampling, sampling_parameters, start_vllm
+from t2g_ray.rollout.spec import EngineSpec, Sampling, sampling_parameters, seed_of, start_vllm
 from t2g_ray.types import Completion, FloatArray, Group, IntArray, Prompt
 from t2g_ray.vllm_private.engine import (
     begun_completions,
@@ -30,7 +30,14 @@ from t2g_ray.vllm_private.engine import (
 from t2g_ray.weights.adapters import check_products
 from t2g_ray.weights.channels import Rendezvous, SharedBucket
 from t2g_ray.weights.manifest import Bucket, Manifest, WeightSyncError
-from t2g_ray.weights.worker_calls import check_kinds, on_worker, prove, raise_failure, worker_key
+from t2g_ray.weights.worker_calls import (
+    check_kinds,
+    close_failed_update,
+    on_worker,
+    prove,
+    raise_failure,
+    worker_key,
+)
 
 if TYPE_CHECKING:
     from vllm.outputs import CompletionOutput, RequestOutput
@@ -92,32 +99,18 @@ class GenerationEngine:
         self._check_whole()
         if prompt.key in self._open:
             raise ValueError(f"prompt {prompt.key} must be started once, it is already open")
+        seed = seed_of(self.spec, sampling, prompt, version=self.version)
         # One request for all completions: vLLM reads and checks the prompt once.
         request = self._engine.add_request(
             prompt.key,
             {"prompt_token_ids": list(prompt.token_ids), "cache_salt": self._salt(prompt.purpose)},
-            sampling_parameters(sampling, seed=self._seed_of(prompt, sampling)),
+            sampling_parameters(sampling, seed=seed),
             **({"lora_request": request_of(self.version)} if self.spec.adapters else {}),
         )
         version_starts = [[(0, self.version)] for _ in range(sampling.group_size)]
         self._open[prompt.key] = _OpenGroup(
             prompt, time.time(), request, version_starts, Guesser(prompt.likely_ids)
         )
-
-    def _seed_of(self, prompt: Prompt, sampling: Sampling) -> int:
-        """Seed of a group's first completion.
-
-        A function of (seed, engine, version, prompt) alone: a resumed run repeats it bit for bit,
-        what is written beside a group changes nothing in it, and no two engines draw alike.
-        """
-        if sampling.seed is not None:
-            return sampling.seed
-        key = [self.spec.seed, self.spec.sampler, self.version + 1, prompt.index]
-        if prompt.purpose == "eval":
-            key.append(1)
-        state = np.random.SeedSequence(key).generate_state(1, np.uint64)
-        # vLLM adds the number of the completion, and takes what fits into 63 bits.
-        return int(state[0]) >> 2
 
     def step(self) -> list[Group]:
         """One pass of the model: every running completion grows. Returns the finished groups.
@@ -209,10 +202,12 @@ class GenerationEngine:
     ) -> None:
         if not verify:
             self._check_whole()
-        in_use = self._versions_in_use(version)
+        in_use, had_failed = self._versions_in_use(version), bool(self._broken)
         self._broken = f"the update to version {version} did not end"
         # Boundary: whatever stops an update leaves weights of two versions behind.
         try:
+            if had_failed:
+                self._call(close_failed_update)
             self._call("start_weight_update")
             for update in updates:
                 self._call("update_weights", update)

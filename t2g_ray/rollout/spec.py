@@ -10,9 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from t2g_ray.config import GrpoConfig
 from t2g_ray.rollout.adapters import AdapterSlots, adapter_arguments, adapter_slots
 from t2g_ray.run.device.check import check_process
+from t2g_ray.types import Prompt
 from t2g_ray.vllm_private.engine import check_passes_in_turn
 from t2g_ray.vllm_private.parts import check_private_parts
 
@@ -65,6 +68,22 @@ class Sampling:
     """Restrict the output to this grammar (EBNF as xgrammar reads it)."""
     ignore_eos: bool = False
     """Continue past the end token, so that every completion has `max_new_tokens`."""
+
+
+def seed_of(spec: EngineSpec, sampling: Sampling, prompt: Prompt, *, version: int) -> int:
+    """Seed of a group's first completion.
+
+    A function of (seed, engine, version, prompt) alone: a resumed run repeats it bit for bit, what
+    is written beside a group changes nothing in it, and no two engines draw alike.
+    """
+    if sampling.seed is not None:
+        return sampling.seed
+    key = [spec.seed, spec.sampler, version + 1, prompt.index]
+    if prompt.purpose == "eval":
+        key.append(1)
+    state = np.random.SeedSequence(key).generate_state(1, np.uint64)
+    # vLLM adds the number of the completion, and takes what fits into 63 bits.
+    return int(state[0]) >> 2
 
 
 def sampling_parameters(sampling: Sampling, *, seed: int) -> Any:

@@ -109,6 +109,10 @@ class BucketWeightTransferEngine(WeightTransferEngine[BucketInitInfo, BucketUpda
     def start_weight_update(self) -> None:
         """Begin with nothing received."""
         self.adapter, self.adapter_entries = {}, ()
+        self.give_up()
+
+    def give_up(self) -> None:
+        """Let the end of an update that failed do nothing."""
         self._is_restored = self._is_proven = False
 
     def _restore(self) -> None:

@@ -7,6 +7,7 @@ there are several.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from t2g_ray.vllm_private.worker import weight_receiver, worker_device
@@ -42,6 +43,16 @@ def raise_failure(results: Sequence[Any]) -> None:
 def check_kinds(worker: Any) -> int:
     """In a worker: how many tensors it wants; raises WeightSyncError for a layer without a rule."""
     return len(weight_receiver(worker).proof.tensors)
+
+
+def close_failed_update(worker: Any) -> None:
+    """In a worker: end an update that failed at its end, or on another worker.
+
+    vLLM ends one where it fails to take a bucket; otherwise it goes on, and no other can begin.
+    """
+    weight_receiver(worker).give_up()
+    with suppress(RuntimeError):  # vLLM's: none is under way
+        worker.finish_weight_update()
 
 
 def prove(worker: Any, manifest: Manifest | None = None) -> int:

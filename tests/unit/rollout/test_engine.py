@@ -395,8 +395,13 @@ def test_weights_of_two_versions_write_nothing_until_a_whole_one_is_proven(vllm:
         with pytest.raises(WeightSyncError, match=r"one version, .* version 4 failed: tensor w"):
             refused()
     load(engine, 5, verify=True)
+    # An update that did not end would let no other begin.
+    names = [call[0] for call in vllm.calls]
+    assert names[names.index("close_failed_update") + 1] == "start_weight_update"
     (group,) = finish(engine)
     assert set(group.completions[0].versions.tolist()) == {5}
+    load(engine, 6)
+    assert [call[0] for call in vllm.calls].count("close_failed_update") == 1
 
 
 def test_a_fault_of_one_worker_of_several_names_its_rank(vllm: FakeVllm) -> None:

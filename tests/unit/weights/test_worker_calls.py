@@ -9,7 +9,14 @@ import pytest
 import torch
 
 from t2g_ray.weights.manifest import WeightSyncError
-from t2g_ray.weights.worker_calls import check_kinds, on_worker, prove, raise_failure, worker_key
+from t2g_ray.weights.worker_calls import (
+    check_kinds,
+    close_failed_update,
+    on_worker,
+    prove,
+    raise_failure,
+    worker_key,
+)
 
 
 def test_what_a_worker_finds_wrong_is_returned_and_other_errors_are_raised() -> None:
@@ -36,3 +43,20 @@ def test_workers_are_asked_through_their_receiver() -> None:
     )
     worker: Any = SimpleNamespace(weight_transfer_engine=receiver, device=torch.device("cpu"))
     assert (check_kinds(worker), prove(worker), worker_key(worker)) == (2, 2, "cpu")
+
+
+@pytest.mark.parametrize("is_under_way", [False, True])
+def test_an_update_that_failed_is_ended_whether_or_not_vllm_thinks_that_it_goes_on(
+    is_under_way: bool,
+) -> None:
+    done: list[str] = []
+
+    def finish() -> None:
+        done.append("finish")
+        if not is_under_way:
+            raise RuntimeError("finish_weight_update called without a matching start")
+
+    receiver = SimpleNamespace(give_up=lambda: done.append("give up"))
+    worker: Any = SimpleNamespace(weight_transfer_engine=receiver, finish_weight_update=finish)
+    close_failed_update(worker)
+    assert done == ["give up", "finish"]

@@ -11,6 +11,11 @@ with its share of it.
 
 from __future__ import annotations
 
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -50,6 +55,8 @@ from t2g_ray.weights.manifest import (
 from t2g_ray.weights.proof import ShardProof
 
 BACKEND = "t2g_buckets"
+_PR_SET_PDEATHSIG = 1
+"""Of Linux's prctl(2)."""
 
 
 @dataclass
@@ -209,7 +216,22 @@ def _layers(model: nn.Module) -> Iterator[nn.Module]:
     return model.modules()
 
 
+def _end_with_parent() -> None:
+    """Let a process of an engine that is killed end as well: the kernel sends it SIGKILL.
+
+    vLLM's own watch is a thread that asks the process to stop; one that waits in a collective for a
+    rank that is gone never hears it, and goes on using a whole core or GPU.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None or not sys.platform.startswith("linux"):
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent.pid:  # it was killed before
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def register() -> None:
     """Offer the backend to vLLM; called by vLLM in each of its processes, maybe twice."""
+    _end_with_parent()
     with suppress(ValueError):  # the second time; the name is this project's own
         WeightTransferEngineFactory.register_engine(BACKEND, BucketWeightTransferEngine)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from t2g_ray.vllm_private.worker import weight_receiver, worker_device
@@ -15,29 +16,33 @@ from t2g_ray.weights.channels import device_key
 from t2g_ray.weights.manifest import Manifest, WeightSyncError
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What a WeightSyncError of a worker said."""
+
+    message: str
+
+
 def on_worker(worker: Any, method: Any, arguments: Sequence[Any]) -> Any:
     """In a worker: call a function of it, or its method of that name.
 
-    Returns a WeightSyncError, and raises all others.
+    Returns a WeightSyncError as a `Failure`, and raises all others.
     """
-    # Boundary: vLLM turns an exception of another process into a RuntimeError.
+    # Boundary: vLLM turns an exception of another process, returned or raised, into a RuntimeError.
     try:
         if isinstance(method, str):
             return getattr(worker, method)(*arguments)
         return method(worker, *arguments)
     except WeightSyncError as error:
-        return error
+        return Failure(str(error))
 
 
 def raise_failure(results: Sequence[Any]) -> None:
-    """Raise the WeightSyncError that one of the workers returned, in the order of their ranks."""
+    """Raise the WeightSyncError of a worker, of the first rank that has one."""
     for rank, result in enumerate(results):
-        if isinstance(result, WeightSyncError):
-            raise (
-                result
-                if len(results) == 1
-                else WeightSyncError(f"rank {rank} of {len(results)}: {result}")
-            )
+        if isinstance(result, Failure):
+            place = f"rank {rank} of {len(results)}: " if len(results) > 1 else ""
+            raise WeightSyncError(place + result.message)
 
 
 def check_kinds(worker: Any) -> int:

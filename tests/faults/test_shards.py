@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from transformers import PreTrainedModel
@@ -252,3 +258,44 @@ def test_a_layer_without_a_rule_is_refused_before_anything_is_loaded(
             engine._call(check_kinds)
     finally:
         engine._call(take_it_back)
+
+
+WRITES_FOR_EVER = """
+import sys
+from dataclasses import replace
+from tests.integration.parts import generate, prompts_of, spec_of
+from t2g_ray.rollout.engine import GenerationEngine
+from t2g_ray.rollout.spec import Sampling
+
+if __name__ == "__main__":
+    engine = GenerationEngine(replace(spec_of(sys.argv[1]), tensor_parallel=2, load_weights=True))
+    print("started", flush=True)
+    while True:
+        sampling = Sampling(group_size=2, temperature=1.0, max_new_tokens=200, ignore_eos=True)
+        generate(engine, prompts_of(8, 20), sampling)
+"""
+
+
+def test_processes_of_an_engine_that_is_killed_end_with_it(tmp_path: Path) -> None:
+    model = write_policy(tmp_path / "model", policy_of(0))
+    program = tmp_path / "writes.py"
+    program.write_text(WRITES_FOR_EVER)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([os.getcwd(), *sys.path])}
+    with subprocess.Popen(
+        [sys.executable, str(program), str(model)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=environment,
+    ) as engine:
+        assert engine.stdout is not None
+        assert any(line == "started\n" for line in engine.stdout)
+        workers = psutil.Process(engine.pid).children(recursive=True)
+        ranks = [one for one in workers if "Worker_TP" in one.name()]
+        assert len(ranks) == 2
+        # While the second one stands still the first waits in a collective, where it hears nothing.
+        ranks[1].suspend()
+        time.sleep(1)
+        engine.kill()
+    _, alive = psutil.wait_procs(ranks, timeout=10)
+    assert alive == []

@@ -64,7 +64,7 @@ def make_moe_policy(*, seed: int) -> PreTrainedModel:
     config = Qwen3MoeConfig(
         vocab_size=len(tokenizer),
         hidden_size=64,
-        moe_intermediate_size=24,
+        moe_intermediate_size=64,
         num_hidden_layers=2,
         num_attention_heads=2,
         num_key_value_heads=2,

@@ -19,6 +19,7 @@ from t2g_ray.rollout.engine import GenerationEngine
 from t2g_ray.rollout.spec import EngineSpec, Sampling
 from t2g_ray.types import Group, Prompt, Purpose, Record
 from t2g_ray.weights.manifest import Manifest, WeightSyncError, pack_buckets
+from t2g_ray.weights.worker_calls import Failure
 
 RECORD = Record(text="Ann.", entity_types=("person",), relation_types=(), graph=Graph((), ()))
 SAMPLING = Sampling(group_size=2, temperature=1.0, max_new_tokens=8)
@@ -123,7 +124,7 @@ class FakeVllm:
         answers: list[Any] = [None] * self.num_workers
         if name == self.refused:
             # As `method` hands it over.
-            answers[-1] = WeightSyncError("tensor w")
+            answers[-1] = Failure("tensor w")
         return answers
 
 

@@ -15,6 +15,7 @@ from t2g_ray.weights.adapters import (
     LayerProduct,
     check_adapter,
     install,
+    is_installed,
     keep_versions,
     number_of,
 )
@@ -84,10 +85,15 @@ def versions_in_use(open_versions: Collection[int], version: int, slots: Adapter
 
 def install_adapter(worker: Any, version: int, in_use: Collection[int]) -> None:
     """In a worker: what arrived last becomes the adapter of `version`; those of versions that are
-    not in use leave. Raises WeightSyncError."""
-    model = worker_model(worker)
+    not in use leave, and the others stay. Raises WeightSyncError."""
+    model, receiver = worker_model(worker), weight_receiver(worker)
     keep_versions(model, in_use)
-    install(model, version, weight_receiver(worker).adapter)
+    held = {one: tensors for one, tensors in receiver.adapters.items() if one in in_use}
+    receiver.adapters = held | {version: receiver.adapter}
+    # vLLM (0.32) empties all slots at the end of an update: the weights beneath may be others.
+    for one, tensors in receiver.adapters.items():
+        if one == version or not is_installed(model, one):
+            install(model, one, tensors)
 
 
 def verify_adapter(worker: Any, version: int) -> list[LayerProduct]:

@@ -75,6 +75,11 @@ def keep_versions(model: Any, versions: Collection[int]) -> None:
     remove_adapters(model, keep=[number_of(version) for version in versions])
 
 
+def is_installed(model: Any, version: int) -> bool:
+    """Whether the engine holds the adapter of a version."""
+    return number_of(version) in installed(model)
+
+
 def check_slots(model: Any, name: str) -> None:
     """Raises WeightSyncError where the engine has no slots for the tensor `name` of an adapter."""
     if not holds_adapters(model):

@@ -86,6 +86,8 @@ class BucketWeightTransferEngine(WeightTransferEngine[BucketInitInfo, BucketUpda
 
     _link: Link | None = None
     adapter: dict[str, torch.Tensor]
+    adapters: dict[int, dict[str, torch.Tensor]]
+    """Those that the engine holds, by version."""
     adapter_entries: tuple[TensorEntry, ...]
     """Tensors of an adapter that came in this update, or in the last one."""
     _is_restored = False
@@ -97,6 +99,7 @@ class BucketWeightTransferEngine(WeightTransferEngine[BucketInitInfo, BucketUpda
         """vLLM makes it. Raises PrivatePartsMissing before any weight is sent."""
         check_private_parts("worker")
         super().__init__(*arguments, **named)
+        self.adapters = {}
 
     def init_transfer_engine(self, init_info: BucketInitInfo) -> None:
         """Join a link with the learner and the other samplers, which replaces an earlier link."""

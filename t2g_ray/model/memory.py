@@ -127,8 +127,8 @@ def memory_line(config: StageConfig, shape: ModelShape, card_gib: float | None) 
     if needed.total > free:
         raise ValueError(
             f"{line}, found {free:.0f}; lower learner.token_budget, set "
-            "learner.gradient_checkpointing=true, raise learner.zero_stage and learner.ranks, or "
-            "train adapters (learner.lora.rank)"
+            "learner.gradient_checkpointing=true, raise learner.zero_stage and learner.ranks, keep "
+            "a part on the host (learner.offload), or train adapters (learner.lora.rank)"
         )
     return f"{line}, of {free:.0f}"
 
@@ -151,7 +151,7 @@ def _states(learner: LearnerConfig, shape: ModelShape, width: int, has_reference
     stage, ranks = learner.zero_stage, learner.ranks
     trained = shape.adapters(learner.lora.rank) if learner.lora.rank else shape.parameters
     weights = shape.parameters * width * (2 if has_reference and not learner.lora.rank else 1)
-    optimizer = trained * (8 if width == 4 else 12)
+    optimizer = 0 if learner.has_optimizer_on_host else trained * (8 if width == 4 else 12)
     gradients = trained * 4
     return (
         weights / (ranks if stage == 3 else 1)
@@ -164,5 +164,6 @@ def _kept_of_a_token(learner: LearnerConfig, shape: ModelShape, width: int) -> i
     """Bytes of activations: of all layers, or the input of each and all of the one recomputed."""
     layer, ends = shape.kept_by_layer(width), 3 * width * shape.hidden
     if learner.gradient_checkpointing:
-        return shape.layers * width * shape.hidden + layer + ends
+        inputs = 0 if learner.has_activations_on_host else shape.layers * width * shape.hidden
+        return inputs + layer + ends
     return shape.layers * layer + ends

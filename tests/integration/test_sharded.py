@@ -67,7 +67,7 @@ def write_experts(folder: Path) -> Path:
     torch.manual_seed(0)
     build_tokenizer().save_pretrained(folder)
     policy = Qwen3MoeForCausalLM(config).to(torch.bfloat16)
-    policy.generation_config.update(do_sample=True, temperature=0.25)
+    policy.generation_config.max_new_tokens = 7
     policy.save_pretrained(folder, max_shard_size="20KB")
     return folder
 

@@ -2,6 +2,7 @@
 
 Invariant: the files are those that `save_pretrained` writes, byte for byte, though one tensor is
 held at a time: where each lies in its file is known from the shapes, before the first one comes.
+Only where there are several files may the experts of a layer lie in others of them.
 """
 
 from __future__ import annotations

@@ -91,6 +91,16 @@ def test_a_bf16_learner_keeps_18_bytes_a_parameter_and_sharding_divides_them() -
     assert [states(stage) for stage in range(4)] == pytest.approx(shares)
     assert states(0, dtype="float32") == pytest.approx(4 + 4 + 8)
     assert states(0, lora={"rank": 8}) < 2.2
+    assert states(3, offload="optimizer") == pytest.approx(0.5 + 1)
+
+
+def test_inputs_of_layers_that_are_kept_on_the_host_are_not_counted() -> None:
+    def activations(offload: str) -> float:
+        tree = {"gradient_checkpointing": True, "offload": offload, "token_budget": 4096}
+        return learner_memory(LearnerConfig.model_validate(tree), HALF_B).activations * GIB
+
+    inputs = 4096 * 4 * HALF_B.layers * HALF_B.hidden
+    assert activations("none") - activations("activations") == pytest.approx(inputs)
 
 
 def test_the_shapes_are_those_of_the_models_named() -> None:

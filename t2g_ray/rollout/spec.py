@@ -136,6 +136,8 @@ def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
     in_turn: dict[str, Any] = {} if spec.load_weights else {"async_scheduling": False}
     # Inside an actor vLLM would otherwise ask Ray for further ones.
     ranks = {"distributed_executor_backend": "mp"} if spec.tensor_parallel > 1 else {}
+    # With adapters vLLM wants room for the guesses of all sequences in one pass.
+    checked = spec.max_sequences * (spec.draft_tokens + 1) if spec.adapters else 0
     if spec.draft_tokens:
         drafting["speculative_config"] = {
             "method": "custom_class",
@@ -147,7 +149,7 @@ def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
         "dtype": spec.dtype,
         "max_model_len": spec.max_model_len,
         "max_num_seqs": spec.max_sequences,
-        "max_num_batched_tokens": max(spec.pass_tokens, spec.max_model_len),
+        "max_num_batched_tokens": max(spec.pass_tokens, spec.max_model_len, checked),
         "tensor_parallel_size": spec.tensor_parallel,
         "logprobs_mode": "processed_logprobs",
         "generation_config": "vllm",

@@ -86,6 +86,13 @@ def test_a_pass_is_never_shorter_than_one_sequence() -> None:
     assert engine_arguments(spec(**long))["max_num_batched_tokens"] == 6000
 
 
+def test_with_adapters_a_pass_has_room_for_all_guesses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("t2g_ray.rollout.spec.adapter_arguments", lambda model, slots: {})
+    lora = {"learner": {"lora": {"rank": 4, "sync": "adapter"}}}
+    assert engine_arguments(spec(**lora))["max_num_batched_tokens"] == 256 * 25
+    assert engine_arguments(spec())["max_num_batched_tokens"] == 4096
+
+
 def test_prompts_are_read_whole_on_cpus() -> None:
     assert engine_arguments(spec())["enable_chunked_prefill"] is False
     assert "enable_chunked_prefill" not in engine_arguments(spec(rollout={"gpus": 1}))

@@ -42,9 +42,12 @@ class BrokenLearner(TestedLearner):
     _leaked: list[object]
 
     def break_down(self, fault: str) -> None:
-        """Shift its log-probs, keep what it sends, or forget a tensor; "" mends all but shifts."""
+        """Shift its log-probs, keep what it sends, forget a tensor, or, which is none, learn."""
         self._fault, self._leaked = fault, []
         self._learner._temperature = 1.5 if fault == "shift" else 1.0
+        if fault == "learn":
+            for parameter in self._learner.policy.parameters():
+                parameter.data.mul_(1.25)
 
     def publish(
         self, version: int, bucket_mib: float, is_whole: bool
@@ -176,6 +179,8 @@ def test_an_engine_that_proves_nothing_or_uses_old_weights_fails_the_sync(
 ) -> None:
     broken.pair().publish("store")
     broken.pair().ask(break_engine)
+    # Copies of weights that did not change would be right.
+    ray.get(broken.pair().learner.actor.break_down.remote("learn"))
     try:
         with pytest.raises((CheckFailed, WeightSyncError), match=words):
             plan.sync("store", broken)

@@ -106,7 +106,8 @@ def test_loop(tmp_path: Path, wavering_model: Path) -> None:
         "loop",
         *("--steps", "2", "--staleness", "1", "--f1-steps", "0", "--no-fixed"),
         *with_model(tmp_path, wavering_model),
-        small=(*LONGER, "reward.preset=default"),  # its rewards differ in their json part alone
+        # Its rewards differ in their json part alone; large steps leave stale weights far behind.
+        small=(*LONGER, "reward.preset=default", "algorithm.stale_parity_tolerance=2"),
     )
     for mode in ("sync", "async_1"):
         assert_positive(rows, [f"wall_s_per_step/{mode}", f"step_over_max/{mode}"])

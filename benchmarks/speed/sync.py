@@ -182,7 +182,7 @@ def _rows_of_size(size: str, figures: Timings) -> list[ResultRow]:
         "messages": "count",
         "driver_peak_growth_mib": "MiB",
         "mib": "MiB",
-        "share_of_merged": "ratio",
+        "share_of_merged": "share",
     }
     return [
         make_row(f"{name}/{size}", values, units.get(name, "ms"))

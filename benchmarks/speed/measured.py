@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from actors.workers.learner import LearnerActor
+from t2g_ray.model.heads import heads_of
 
 MATMUL_SIZES = {"cpu": 2048, "cuda": 8192}
 """Rows of the square matrices whose product gives the peak: a GPU needs large ones to be busy."""
@@ -37,6 +38,7 @@ class MeasuredLearner(LearnerActor):
         head = config.vocab_size * config.hidden_size
         num_tied = head if config.tie_word_embeddings else 2 * head
         num_all = sum(getattr(p, "ds_numel", p.numel()) for p in self._learner.policy.parameters())
-        head_size = getattr(config, "head_dim", config.hidden_size // config.num_attention_heads)
-        width = config.num_hidden_layers * config.num_attention_heads * head_size
+        heads = heads_of(config)
+        assert heads is not None  # of decoders that a learner trains
+        width = config.num_hidden_layers * heads.queries * heads.size
         return num_all - num_tied, head, width

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from t2g_ray.config import GrpoConfig, LearnerConfig, StageConfig
+from t2g_ray.model.heads import heads_of
 
 GIB = 2**30
 OVERHEAD_GIB = 2.0
@@ -90,17 +91,15 @@ def shape_of(config: Any) -> ModelShape | None:
     inner = getattr(config, "moe_intermediate_size", None) or getattr(
         config, "intermediate_size", None
     )
-    heads = getattr(config, "num_attention_heads", None)
-    if not (inner and heads and getattr(config, "hidden_size", None)):
+    if not (inner and getattr(config, "hidden_size", None)) or (heads := heads_of(config)) is None:
         return None
-    width = getattr(config, "head_dim", None) or config.hidden_size // heads
     experts = getattr(config, "num_experts", None) or getattr(config, "num_local_experts", None)
     return ModelShape(
         layers=config.num_hidden_layers,
         hidden=config.hidden_size,
         inner=inner,
-        queries=heads * width,
-        keys=(getattr(config, "num_key_value_heads", None) or heads) * width,
+        queries=heads.queries * heads.size,
+        keys=heads.keys * heads.size,
         vocab=config.vocab_size,
         is_tied=bool(getattr(config, "tie_word_embeddings", False)),
         experts=experts or 1,

@@ -21,6 +21,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from t2g_ray.model.attention.choice import kernel_for, no_kernel
 from t2g_ray.model.attention.merged import merged_attention
 from t2g_ray.model.attention.proof import check_kernel
+from t2g_ray.model.heads import heads_of
 from t2g_ray.model.packing import Packing, Segment
 from t2g_ray.model.probe import TOLERANCE, relative_difference
 
@@ -166,11 +167,12 @@ def _check_kernel(policy: PreTrainedModel, device: torch.device) -> None:
     config = policy.config.get_text_config()
     for name in ("attention_dropout", "attn_pdrop"):
         _check_dropout(getattr(config, name, 0.0))
-    num_heads = config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // num_heads
-    key_heads = getattr(config, "num_key_value_heads", None) or num_heads
-    kernel = kernel_for(device, policy.dtype, size)
-    check_kernel(kernel, device, policy.dtype, heads=(num_heads, key_heads), size=size)
+    heads = heads_of(config)
+    if heads is None:
+        raise no_kernel(f"{type(config).__name__} does not say how many heads attention has")
+    kernel = kernel_for(device, policy.dtype, heads.size)
+    numbers = heads.queries, heads.keys
+    check_kernel(kernel, device, policy.dtype, heads=numbers, size=heads.size)
 
 
 def _known_obstacle(policy: PreTrainedModel) -> str | None:

@@ -12,6 +12,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from t2g_ray.model.heads import heads_of
+
 GIB = 1 << 30
 
 HEADROOM = GIB
@@ -66,12 +68,10 @@ def sequence_bytes(model_config: Any, *, tokens: int, number_bytes: int) -> int:
     0 for a model that keeps something else, such as compressed keys: vLLM then says what it needs.
     """
     text = model_config.get_text_config()
-    heads = getattr(text, "num_attention_heads", None)
-    if getattr(text, "kv_lora_rank", None) or not heads:
+    heads = heads_of(text)
+    if getattr(text, "kv_lora_rank", None) or heads is None:
         return 0
-    kv_heads = getattr(text, "num_key_value_heads", None) or heads
-    width = getattr(text, "head_dim", None) or text.hidden_size // heads
-    return int(2 * text.num_hidden_layers * kv_heads * width * tokens * number_bytes)
+    return int(2 * text.num_hidden_layers * heads.keys * heads.size * tokens * number_bytes)
 
 
 def _gib(num_bytes: int) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import torch
 
+from t2g_ray.model.files.names import as_saved
 from t2g_ray.model.files.sharded import INDEX, whole_shape
 from t2g_ray.model.lora import plain_tensors
 from t2g_ray.weights.manifest import bytes_of
@@ -59,13 +60,13 @@ def export_policy(
     shapes = _shapes(policy, dtype) | {name: b.to("meta") for name, b in buffers.items()}
     is_each_for_itself = _is_each_for_itself(policy, shapes)
     waiting: dict[str, torch.Tensor] = {}
-    with _Files(folder, _named_as_saved(policy, shapes), shard_size) as files:
+    with _Files(folder, as_saved(policy, shapes), shard_size) as files:
         for name, tensor in _chained(tensors, buffers):
             waiting[name] = tensor.detach().to("cpu", shapes[name].dtype)
             if is_each_for_itself:
-                files.write(_named_as_saved(policy, waiting))
+                files.write(as_saved(policy, waiting))
                 waiting.clear()
-        files.write(_named_as_saved(policy, waiting))
+        files.write(as_saved(policy, waiting))
     _write_settings(policy, folder, next(iter(shapes.values())).dtype)
 
 
@@ -92,18 +93,10 @@ def _chained(
     yield from buffers.items()
 
 
-def _named_as_saved(policy: PreTrainedModel, tensors: Tensors) -> Tensors:
-    """Names and shapes of the files, which for some models are not those of the parameters."""
-    from transformers.core_model_loading import revert_weight_conversion
-
-    saved: Tensors = revert_weight_conversion(policy, dict(tensors)) if tensors else {}
-    return saved
-
-
 def _is_each_for_itself(policy: PreTrainedModel, shapes: Tensors) -> bool:
     """False where a tensor of the files is made from several parameters."""
-    alone = [_named_as_saved(policy, {name: shape}).items() for name, shape in shapes.items()]
-    together = _named_as_saved(policy, shapes)
+    alone = [as_saved(policy, {name: shape}).items() for name, shape in shapes.items()]
+    together = as_saved(policy, shapes)
     found = {name: shape.shape for items in alone for name, shape in items}
     return found == {name: shape.shape for name, shape in together.items()}
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from t2g_ray.config import GrpoConfig, LoraConfig
+from t2g_ray.config.learner import MAX_SLOT_RANK
 from t2g_ray.vllm_private.worker import weight_receiver, worker_model
 from t2g_ray.weights.adapters import (
     LayerProduct,
@@ -21,7 +22,7 @@ from t2g_ray.weights.adapters import (
 )
 from t2g_ray.weights.manifest import WeightSyncError
 
-RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, MAX_SLOT_RANK)
 """Ranks that vLLM has slots of."""
 
 

@@ -31,6 +31,7 @@ from t2g_ray.vllm_private.adapters import (
     probe_products,
     remove_adapters,
 )
+from t2g_ray.weights.expectations import TOLERANCE
 from t2g_ray.weights.manifest import (
     TensorEntry,
     WeightSyncError,
@@ -42,9 +43,6 @@ from t2g_ray.weights.manifest import (
 )
 
 _A, _B, _SKETCH = ".lora_A.weight", ".lora_B.weight", ".lora_sketch"
-
-# As for whole matrices: relative to the sketch's own size.
-_TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 5e-3}
 
 
 def adapter_tensors(
@@ -162,7 +160,7 @@ def check_adapter(
             found=found[layer],
             sketch=float(tensors[layer + _SKETCH][0]),
             scale=float(tensors[layer + _SKETCH][1]),
-            tolerance=_TOLERANCE[held[layer].slot[0].dtype],
+            tolerance=TOLERANCE[held[layer].slot[0].dtype],
         )
         for layer in layers
     ]

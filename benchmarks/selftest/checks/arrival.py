@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from benchmarks.selftest.outcome import Figure
 from benchmarks.selftest.running import CheckFailed
-from benchmarks.selftest.subjects.memory import MIB
 from benchmarks.selftest.subjects.pair import Pair
 from t2g_ray.types import SyncReport
+from t2g_ray.weights.manifest import MIB
 
 SLACK_MIB = {"cpu": 24.0, "cuda": 2.0}
 """What a process may take beside its weights: resident memory moves, torch's own count does not."""

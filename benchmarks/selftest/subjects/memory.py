@@ -6,7 +6,7 @@ import resource
 from dataclasses import dataclass
 from pathlib import Path
 
-MIB = 2**20
+from t2g_ray.weights.manifest import MIB
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from t2g_ray.config import GrpoConfig, SftConfig, build_config
+from t2g_ray.config.device.told import shown
 from t2g_ray.data.generate.config import GenerateConfig
 from t2g_ray.run.resume.meaning import flat
 
@@ -104,9 +105,7 @@ def _plain(field: Any) -> str:
 
 
 def _shown(value: object) -> str:
-    return (
-        "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    )
+    return "none" if value is None else shown(value)
 
 
 def _values(annotation: Any) -> str:

@@ -27,10 +27,10 @@ def device_lines(kind: type[Section], tree: Mapping[str, object]) -> list[str]:
         return []
     lines = [f"device {device}, {_reason(written)}"]
     if given := derived(kind, device, written):
-        shown = ", ".join(f"{key}={_text(value)}" for key, value in given.items())
-        lines.append(f"derived for {device}: {shown}")
+        settings = ", ".join(f"{key}={shown(value)}" for key, value in given.items())
+        lines.append(f"derived for {device}: {settings}")
     other = [
-        f"{key}={_text(written[key])} ({_text(value)})"
+        f"{key}={shown(written[key])} ({shown(value)})"
         for key, value in all_that_follow(kind, device, written).items()
         if key in written and written[key] != value
     ]
@@ -48,6 +48,6 @@ def _reason(written: Mapping[str, object]) -> str:
     return "since GPUs are asked for" if any(asked) else "since gpus is set to 0"
 
 
-def _text(value: object) -> str:
+def shown(value: object) -> str:
     """As YAML writes it."""
     return str(value).lower() if isinstance(value, bool) else str(value)

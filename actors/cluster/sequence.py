@@ -19,14 +19,14 @@ from actors.cluster.waiting import results_of
 from actors.workers.learner import LearnerActor
 from actors.workers.rollout import RolloutActor
 from t2g_ray.config import GrpoConfig
-from t2g_ray.learner.turns.taking import LearnerMemory
+from t2g_ray.learner.turns.taking import DeviceMemory
 from t2g_ray.rollout.sizing import check_learner_fits, engine_share, sequence_bytes
 from t2g_ray.rollout.spec import EngineSpec
 
 Learners = Sequence[Handle[LearnerActor]]
 
 
-def make_room(config: GrpoConfig, learners: Learners) -> LearnerMemory:
+def make_room(config: GrpoConfig, learners: Learners) -> DeviceMemory:
     """Rehearse the largest micro-batch, and leave where the devices are used in turns. Returns the
     memory of the rank with the least left."""
     deadline, rehearsal = config.deadlines.start, "rehearsal of the learner's largest micro-batch"
@@ -38,7 +38,7 @@ def make_room(config: GrpoConfig, learners: Learners) -> LearnerMemory:
     return min(_memories(config, learners), key=lambda memory: memory.free)
 
 
-def sized(spec: EngineSpec, memory: LearnerMemory | None) -> EngineSpec:
+def sized(spec: EngineSpec, memory: DeviceMemory | None) -> EngineSpec:
     """The engine with the share of its device that the ranks leave, those that are away for good
     or for its turn. Raises NoRoom where that is too little."""
     if memory is None or not memory.total:
@@ -68,6 +68,6 @@ def begin_with_the_learner(config: GrpoConfig, learners: Learners, fleet: Fleet)
     results_of(call_all(learners, LearnerActor.come_back), phase, deadline)
 
 
-def _memories(config: GrpoConfig, learners: Learners) -> list[LearnerMemory]:
+def _memories(config: GrpoConfig, learners: Learners) -> list[DeviceMemory]:
     phase = "question for the memory of the devices"
     return results_of(call_all(learners, LearnerActor.device_memory), phase, config.deadlines.start)

@@ -23,7 +23,7 @@ from actors.workers.rollout import RolloutActor
 from t2g_ray.config import DeadlineConfig, GrpoConfig
 from t2g_ray.grpo.stages import LoopError
 from t2g_ray.learner.learner import learner_spec
-from t2g_ray.learner.turns.taking import LearnerMemory
+from t2g_ray.learner.turns.taking import DeviceMemory
 from t2g_ray.rollout.spec import rollout_spec
 from t2g_ray.run.trace import Span
 
@@ -103,7 +103,7 @@ def start_cluster(config: GrpoConfig, model: str, tokenizer_path: str) -> Cluste
     reservation = reserve(place_now(demands_of(config)), config.deadlines.start)
     cluster = Cluster(config.deadlines, reservation=reservation)
     try:
-        memory: LearnerMemory | None = None
+        memory: DeviceMemory | None = None
         for seat in sorted(reservation.seats, key=lambda seat: ROLES.index(seat.role)):
             if seat.role == "learner":
                 cluster.learners.append(_start_learner(config, seat))
@@ -176,7 +176,7 @@ def _start(
 
 
 def _start_rollout(
-    config: GrpoConfig, seat: Seat, model: str, memory: LearnerMemory | None = None
+    config: GrpoConfig, seat: Seat, model: str, memory: DeviceMemory | None = None
 ) -> Handle[RolloutActor]:
     """`memory` is that of the device where a learner rank is there already."""
     return _start(

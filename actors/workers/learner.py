@@ -13,7 +13,7 @@ from t2g_ray.algorithm.samples import to_samples
 from t2g_ray.learner.learner import Learner, LearnerSpec
 from t2g_ray.learner.ranks import join_ranks
 from t2g_ray.learner.turns.parking import release_memory
-from t2g_ray.learner.turns.taking import LearnerMemory, LearnerTurns
+from t2g_ray.learner.turns.taking import DeviceMemory, LearnerTurns
 from t2g_ray.run.trace import Span, Tracer
 from t2g_ray.types import ScoredGroup, TrainReport
 from t2g_ray.weights.channels import (
@@ -71,7 +71,7 @@ class LearnerActor:
         """Compute the largest micro-batch once, so that memory stands where it will stand."""
         self._turns.rehearse(prompt_tokens=prompt_tokens, new_tokens=new_tokens)
 
-    def device_memory(self) -> LearnerMemory:
+    def device_memory(self) -> DeviceMemory:
         """Where the memory of this rank's device stands."""
         return self._turns.memory()
 

@@ -22,7 +22,7 @@ from t2g_ray.types import Sample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LearnerMemory:
+class DeviceMemory:
     """Bytes of a rank's device, as its driver counts them; all 0 on a CPU."""
 
     total: int
@@ -85,15 +85,15 @@ class LearnerTurns:
         with self._parking.readable():
             self._learner.save(folder)
 
-    def memory(self) -> LearnerMemory:
+    def memory(self) -> DeviceMemory:
         """Where the device's memory stands now."""
         module = self._learner.engine.module
         numbers = sum(int(getattr(p, "ds_numel", p.numel())) for p in module.parameters())
         device = self._learner.device
         if device.type == "cpu":
-            return LearnerMemory(total=0, free=0, peak=0, held=0, num_parameters=numbers)
+            return DeviceMemory(total=0, free=0, peak=0, held=0, num_parameters=numbers)
         free, total = torch.accelerator.get_memory_info(device)
-        return LearnerMemory(
+        return DeviceMemory(
             total=total,
             free=free,
             peak=max(self._peak, torch.accelerator.max_memory_reserved(device)),

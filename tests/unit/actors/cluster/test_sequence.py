@@ -12,14 +12,14 @@ from actors.cluster import sequence as module
 from actors.cluster.fleet import Fleet
 from actors.cluster.handles import Handle
 from actors.cluster.sequence import begin_with_the_learner, make_room, sized
-from t2g_ray.learner.turns.taking import LearnerMemory
+from t2g_ray.learner.turns.taking import DeviceMemory
 from t2g_ray.rollout.sizing import GIB, NoRoom
 from t2g_ray.rollout.spec import rollout_spec
 from tests.integration.parts import grpo_config, make_policy, write_policy
 
 
-def memory(*, free: int, peak: int = 0, held: int = 0, total: int = 80) -> LearnerMemory:
-    return LearnerMemory(
+def memory(*, free: int, peak: int = 0, held: int = 0, total: int = 80) -> DeviceMemory:
+    return DeviceMemory(
         total=total * GIB,
         free=free * GIB,
         peak=peak * GIB,
@@ -33,7 +33,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_policy(tmp_path_factory.mktemp("model"), make_policy("tied"))
 
 
-def share(model: Path, colocate: str, found: LearnerMemory | None) -> float:
+def share(model: Path, colocate: str, found: DeviceMemory | None) -> float:
     config = grpo_config(model, model, colocate=colocate)
     return sized(rollout_spec(config, str(model)), found).gpu_memory_utilization
 
@@ -61,7 +61,7 @@ def test_a_device_without_room_for_the_weights_is_refused(model: Path) -> None:
 class Ranks:
     """Learner ranks and engines that note what they are asked for."""
 
-    def __init__(self, *memories: LearnerMemory) -> None:
+    def __init__(self, *memories: DeviceMemory) -> None:
         self.memories, self.calls = memories, list[str]()
 
     def call_all(
@@ -76,7 +76,7 @@ class Ranks:
         return calls
 
 
-def with_ranks(monkeypatch: pytest.MonkeyPatch, *memories: LearnerMemory) -> Ranks:
+def with_ranks(monkeypatch: pytest.MonkeyPatch, *memories: DeviceMemory) -> Ranks:
     ranks = Ranks(*memories)
     monkeypatch.setattr(module, "call_all", ranks.call_all)
     monkeypatch.setattr(module, "results_of", ranks.results_of)

@@ -18,23 +18,27 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 
-def _in_words(actor: str, where: str) -> str:
-    return f"{actor} ({where})" if where else actor
-
-
 @dataclass(frozen=True)
-class Ref(Generic[Result]):
-    """A result to come, and the actor that makes it."""
+class _FromActor:
+    """What an actor is making."""
 
     actor: str
-    reference: ray.ObjectRef[Result]
+    reference: Any
+    """What `waiting.ready` takes."""
     where: str = ""
     """The actor's device, as in "GPU 1 of node 10.0.0.5"; empty where it has none."""
 
     @property
     def who(self) -> str:
         """The actor in words, for errors."""
-        return _in_words(self.actor, self.where)
+        return f"{self.actor} ({self.where})" if self.where else self.actor
+
+
+@dataclass(frozen=True)
+class Ref(_FromActor, Generic[Result]):
+    """A result to come, and the actor that makes it."""
+
+    reference: ray.ObjectRef[Result]
 
     def as_argument(self) -> Result:
         """To be passed to another call: Ray waits for the value and hands it over."""
@@ -47,19 +51,11 @@ def put(value: Result) -> Ref[Result]:
 
 
 @dataclass(frozen=True)
-class Stream(Generic[Result]):
+class Stream(_FromActor, Generic[Result]):
     """Results that come one by one, each an object of its own."""
 
-    actor: str
     reference: Any
     """What `waiting.ready` takes: it is ready when the next result, or the end, has come."""
-    where: str = ""
-    """The actor's device; empty where it has none."""
-
-    @property
-    def who(self) -> str:
-        """The actor in words, for errors."""
-        return _in_words(self.actor, self.where)
 
     def next(self) -> Ref[Result] | None:
         """The next result, waited for; None at the end."""

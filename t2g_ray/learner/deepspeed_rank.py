@@ -254,9 +254,14 @@ class DeepSpeedRank:
             export_policy(self.policy, tensors, folder, dtype=dtype)
             self._tokenizer.save_pretrained(folder)
         else:
-            for _ in tensors:
-                pass  # takes part in the gathers
+            take_part(tensors)
         dist.barrier()
+
+
+def take_part(gathers: Iterator[object]) -> None:
+    """Gather what another rank needs, and keep nothing of it."""
+    for _ in gathers:
+        pass
 
 
 def _is_packed(policy: PreTrainedModel, config: LearnerConfig, device: torch.device) -> bool:

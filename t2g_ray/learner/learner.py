@@ -17,7 +17,7 @@ import torch
 from t2g_ray.algorithm.loss import LossSums, TokenBatch, policy_loss
 from t2g_ray.config import AlgorithmConfig, GrpoConfig
 from t2g_ray.learner.batching import PolicyBatch, collate_policy
-from t2g_ray.learner.deepspeed_rank import DeepSpeedRank, RankSpec
+from t2g_ray.learner.deepspeed_rank import DeepSpeedRank, RankSpec, take_part
 from t2g_ray.learner.reference import ReferencePolicy
 from t2g_ray.learner.totals import Totals
 from t2g_ray.model.files.names import checkpoint_tensors
@@ -92,11 +92,9 @@ class Learner(DeepSpeedRank):
         """What the other ranks do while one of them walks `sampler_tensors`."""
         is_merged = self._settings.lora.sync == "merged"
         if is_merged or is_whole:
-            for _ in self.changed_tensors(is_merged=is_merged):
-                pass
+            take_part(self.changed_tensors(is_merged=is_merged))
         if not is_merged:
-            for _ in self.gathered_adapters():
-                pass
+            take_part(self.gathered_adapters())
 
     @property
     def _sampled(self) -> torch.dtype:

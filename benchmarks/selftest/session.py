@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from benchmarks.selftest.running import CheckSkipped
 from benchmarks.selftest.settings import Hardware, selftest_config
-from t2g_ray.config import ConfigError, GrpoConfig
+from t2g_ray.config import GrpoConfig
 
 if TYPE_CHECKING:
     from benchmarks.selftest.subjects.pair import Actors, Pair
@@ -64,10 +64,7 @@ class Session:
         """An engine on two devices; raises CheckSkipped where there are none."""
         if self.hardware.device == "cuda":
             self.needs_gpus(3, "two for the engine and one for the learner")
-        try:
-            return self.apart(rollout={"tensor_parallel": 2})
-        except ConfigError as refused:
-            raise CheckSkipped(f"refused by the configuration: {refused}") from refused
+        return self.apart(rollout={"tensor_parallel": 2})
 
     def needs_gpus(self, count: int, reason: str) -> None:
         """Raises CheckSkipped where there are fewer."""

@@ -21,7 +21,7 @@ from benchmarks.selftest.outcome import read_report
 from benchmarks.selftest.running import CheckFailed
 from benchmarks.selftest.session import Session
 from benchmarks.selftest.settings import Hardware, model_folder
-from benchmarks.selftest.subjects.pair import Actors, TestedLearner
+from benchmarks.selftest.subjects.pair import Actors, SpoilingLearner
 from t2g_ray.cli.main import app
 from t2g_ray.rollout.engine import GenerationEngine
 from t2g_ray.vllm_private.worker import weight_receiver
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-class BrokenLearner(TestedLearner):
+class BrokenLearner(SpoilingLearner):
     """Breaks in the way that it is told to."""
 
     _fault = ""

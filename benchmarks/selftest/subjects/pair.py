@@ -34,7 +34,7 @@ _ENGINE_CALLS = 4
 """Calls that the rollout actor serves at a time: generating, loading, questions."""
 
 
-class TestedLearner(LearnerActor):
+class SpoilingLearner(LearnerActor):
     """A learner rank that can spoil one tensor of what it sends next."""
 
     _victim: str | None = None
@@ -90,7 +90,7 @@ class TestedLearner(LearnerActor):
 class Actors:
     """The classes that a pair is made of: what a test of the checks replaces by broken ones."""
 
-    learner: type[TestedLearner] = TestedLearner
+    learner: type[SpoilingLearner] = SpoilingLearner
     rollout: type[RolloutActor] = RolloutActor
 
 
@@ -107,7 +107,7 @@ class Pair:
         ]
         self._num_asked = 0
         self._weights: dict[str, RayWeights] = {}
-        self.learner: Handle[TestedLearner] = start_alone(
+        self.learner: Handle[SpoilingLearner] = start_alone(
             actors.learner,
             *(0, 1, learner.threads, not learner.gpus),
             name="learner/0",
@@ -123,9 +123,9 @@ class Pair:
 
     def _start(self, actors: Actors) -> None:
         config, rollout = self.config, self.config.rollout
-        address, port = get_all([self.learner.call(TestedLearner.address)])[0]
+        address, port = get_all([self.learner.call(SpoilingLearner.address)])[0]
         spec = learner_spec(config, config.model)
-        joined = self.learner.call(TestedLearner.start, address, port, spec)
+        joined = self.learner.call(SpoilingLearner.start, address, port, spec)
         if config.learner.gpus:
             # The engine measures what is free when it starts.
             get_all([joined])
@@ -180,20 +180,20 @@ class Pair:
         handles = [put(ungraded(group)).reference for group in groups]
         lengths = [len(one.token_ids) for group in groups for one in group.completions]
         divisor = loss_divisor(lengths, self.config.algorithm, self.config.sampling.max_new_tokens)
-        step = self.learner.call(TestedLearner.step, handles, advantages, divisor)
+        step = self.learner.call(SpoilingLearner.step, handles, advantages, divisor)
         report = get_all([step])[0]
         self.version += 1
         return report
 
     def tensor_to_spoil(self) -> str:
         """A matrix that engines keep under the learner's own name, fused with no other."""
-        names = get_all([self.learner.call(TestedLearner.names)])[0]
+        names = get_all([self.learner.call(SpoilingLearner.names)])[0]
         ends = ("down_proj.weight", "o_proj.weight", "norm.weight", "")
         return next(name for end in ends for name in names[::-1] if name.endswith(end))
 
     def spoil_in_transit(self, tensor: str) -> None:
         """Let one byte of the tensor change on its way in the next sync."""
-        get_all([self.learner.call(TestedLearner.spoil, tensor)])
+        get_all([self.learner.call(SpoilingLearner.spoil, tensor)])
 
     def spoil_after_load(self, tensor: str, rank: int = 0) -> None:
         """Let one worker of the engine lose the tensor's values in the next sync."""
@@ -209,14 +209,14 @@ class Pair:
 
     def devices(self) -> tuple[str, str]:
         """Kinds of the devices that learner and engine compute on."""
-        learner = get_all([self.learner.call(TestedLearner.device_type)])[0]
+        learner = get_all([self.learner.call(SpoilingLearner.device_type)])[0]
         engine = str(self.ask(GenerationEngine.device_key))
         return learner, "cpu" if engine == "cpu" else "cuda"
 
     def memory(self) -> dict[str, MemoryUse]:
         """Actor -> its memory."""
         return {
-            "learner": get_all([self.learner.call(TestedLearner.memory)])[0],
+            "learner": get_all([self.learner.call(SpoilingLearner.memory)])[0],
             "rollout": self.ask(memory_use),
         }
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from t2g_ray.graph.counts import Counts, GraphCounts
+from t2g_ray.rollout.spec import EngineSpec
 from t2g_ray.types import GroupSummary, SyncReport, TrainReport
 
 FOUND = GraphCounts(Counts(1, 0, 0), Counts())
@@ -61,3 +62,21 @@ def train_report(**fields: Any) -> TrainReport:
 def sync_report(seconds: float = 0.25) -> SyncReport:
     """A verified sync of one bucket."""
     return SyncReport(seconds=seconds, num_bytes=2**20, num_buckets=1, is_verified=True)
+
+
+def engine_spec(**fields: Any) -> EngineSpec:
+    """An engine that nobody starts."""
+    values: dict[str, Any] = {
+        "model": "none",
+        "dtype": "float32",
+        "max_model_len": 16,
+        "max_sequences": 4,
+        "threads": 1,
+        "gpus": 0,
+        "tensor_parallel": 1,
+        "kv_cache_gib": 1,
+        "gpu_memory_utilization": 0.5,
+        "seed": 0,
+        "sampler": 0,
+    }
+    return EngineSpec(**values | fields)

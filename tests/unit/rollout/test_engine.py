@@ -16,10 +16,11 @@ from t2g_ray.graph import Graph
 from t2g_ray.rollout import engine as engine_module
 from t2g_ray.rollout.adapters import AdapterSlots
 from t2g_ray.rollout.engine import GenerationEngine
-from t2g_ray.rollout.spec import EngineSpec, Sampling
+from t2g_ray.rollout.spec import Sampling
 from t2g_ray.types import Group, Prompt, Purpose, Record
 from t2g_ray.weights.manifest import Manifest, WeightSyncError, pack_buckets
 from t2g_ray.weights.worker_calls import Failure
+from tests.unit.parts import engine_spec
 
 RECORD = Record(text="Ann.", entity_types=("person",), relation_types=(), graph=Graph((), ()))
 SAMPLING = Sampling(group_size=2, temperature=1.0, max_new_tokens=8)
@@ -141,22 +142,7 @@ def vllm(monkeypatch: pytest.MonkeyPatch) -> FakeVllm:
 def engine_of(
     *, seed: int = 0, sampler: int = 0, adapters: AdapterSlots | None = None
 ) -> GenerationEngine:
-    return GenerationEngine(
-        EngineSpec(
-            model="none",
-            dtype="float32",
-            max_model_len=16,
-            max_sequences=4,
-            threads=1,
-            gpus=0,
-            tensor_parallel=1,
-            kv_cache_gib=1,
-            gpu_memory_utilization=0.5,
-            seed=seed,
-            sampler=sampler,
-            adapters=adapters,
-        )
-    )
+    return GenerationEngine(engine_spec(seed=seed, sampler=sampler, adapters=adapters))
 
 
 def prompt(index: int) -> Prompt:

@@ -11,22 +11,10 @@ from t2g_ray.rollout import engine as engine_module
 from t2g_ray.rollout import in_turns
 from t2g_ray.rollout.engine import GenerationEngine
 from t2g_ray.rollout.in_turns import EngineInTurns, EngineOutOfTurn, Wakefulness
-from t2g_ray.rollout.spec import EngineSpec
+from tests.unit.parts import engine_spec
 from tests.unit.rollout.test_engine import SAMPLING, FakeVllm, finish, load, prompt, weights
 
-SPEC = EngineSpec(
-    model="none",
-    dtype="float32",
-    max_model_len=16,
-    max_sequences=4,
-    threads=1,
-    gpus=0,
-    tensor_parallel=1,
-    kv_cache_gib=1,
-    gpu_memory_utilization=0.5,
-    seed=0,
-    sampler=0,
-)
+SPEC = engine_spec()
 
 
 class SleepingVllm(FakeVllm):

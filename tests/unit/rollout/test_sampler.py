@@ -17,22 +17,11 @@ from t2g_ray.rollout.sampler import PromptRefused, SamplerStopped, SamplerThread
 from t2g_ray.rollout.spec import EngineSpec, Sampling
 from t2g_ray.types import Completion, Group, Prompt, Record
 from t2g_ray.weights.manifest import Manifest, WeightSyncError
+from tests.unit.parts import engine_spec
 
 RECORD = Record(text="Ann.", entity_types=("person",), relation_types=(), graph=Graph((), ()))
 SAMPLING = Sampling(group_size=1, temperature=1.0, max_new_tokens=8)
-SPEC = EngineSpec(
-    model="none",
-    dtype="float32",
-    max_model_len=16,
-    max_sequences=4,
-    threads=1,
-    gpus=0,
-    tensor_parallel=1,
-    kv_cache_gib=1,
-    gpu_memory_utilization=0.5,
-    seed=0,
-    sampler=2,
-)
+SPEC = engine_spec(sampler=2)
 WAIT_S = 10.0
 
 

@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 import torch
 
-from t2g_ray.rollout.spec import EngineSpec, start_vllm
+from t2g_ray.rollout.spec import start_vllm
 from t2g_ray.vllm_private import layers as private
 from t2g_ray.vllm_private.parts import PrivatePartsMissing, check_private_parts
 from t2g_ray.vllm_private.table import PRIVATE_PARTS, PrivatePart, Side
+from tests.unit.parts import engine_spec
 from tests.unit.test_architecture import PACKAGES, ROOT, SOURCES, imports_of, parse
 
 NAMES = {part.name for part in PRIVATE_PARTS}
@@ -155,23 +156,6 @@ def test_a_module_that_is_gone_is_named_by_its_parts(monkeypatch: pytest.MonkeyP
         check_private_parts("guesses")
 
 
-def spec_of(draft_tokens: int) -> EngineSpec:
-    return EngineSpec(
-        model="none",
-        dtype="float32",
-        max_model_len=16,
-        max_sequences=4,
-        threads=1,
-        gpus=0,
-        tensor_parallel=1,
-        kv_cache_gib=1,
-        gpu_memory_utilization=0.5,
-        seed=0,
-        sampler=0,
-        draft_tokens=draft_tokens,
-    )
-
-
 @NEEDS_VLLM
 @pytest.mark.parametrize(
     ("owner", "name", "draft_tokens"),
@@ -190,7 +174,7 @@ def test_an_engine_does_not_start_where_a_part_is_missing(
     monkeypatch.delattr(f"{owner}.{name}")
     # There is no such model: nothing was loaded before the check.
     with pytest.raises(PrivatePartsMissing, match=f"without {re.escape(owner)}.{name} "):
-        start_vllm(spec_of(draft_tokens))
+        start_vllm(engine_spec(draft_tokens=draft_tokens))
 
 
 @NEEDS_VLLM

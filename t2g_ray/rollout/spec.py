@@ -132,24 +132,28 @@ def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
         }
     )
     drafting: dict[str, Any] = {}
+    pass_tokens = max(spec.pass_tokens, spec.max_model_len)
     # A pass that is under way while weights change would be counted as the new weights' work.
     in_turn: dict[str, Any] = {} if spec.load_weights else {"async_scheduling": False}
     # Inside an actor vLLM would otherwise ask Ray for further ones.
     ranks = {"distributed_executor_backend": "mp"} if spec.tensor_parallel > 1 else {}
-    # With adapters vLLM wants room for the guesses of all sequences in one pass.
-    checked = spec.max_sequences * (spec.draft_tokens + 1) if spec.adapters else 0
     if spec.draft_tokens:
         drafting["speculative_config"] = {
             "method": "custom_class",
             "model": "t2g_ray.rollout.vllm_drafting.NoDrafts",
             "num_speculative_tokens": spec.draft_tokens,
         }
+    if spec.draft_tokens and spec.adapters:
+        # With adapters vLLM wants room for a whole guess of every completion in one pass.
+        room = spec.max_sequences * (spec.draft_tokens + 1)
+        drafting["max_num_batched_tokens"] = max(pass_tokens, room)
+        drafting["max_num_scheduled_tokens"] = pass_tokens
     return {
         "model": spec.model,
         "dtype": spec.dtype,
         "max_model_len": spec.max_model_len,
         "max_num_seqs": spec.max_sequences,
-        "max_num_batched_tokens": max(spec.pass_tokens, spec.max_model_len, checked),
+        "max_num_batched_tokens": pass_tokens,
         "tensor_parallel_size": spec.tensor_parallel,
         "logprobs_mode": "processed_logprobs",
         "generation_config": "vllm",

@@ -68,6 +68,18 @@ def test_an_engine_is_told_that_it_will_sleep_where_it_takes_turns_on_a_gpu() ->
     assert not rollout_spec(config, "model", load_weights=True).takes_turns  # to serve
 
 
+def test_guesses_under_adapters_have_the_room_that_vllm_asks_for_in_passes_as_small_as_before() -> (
+    None
+):
+    lora = {"rank": 4, "sync": "adapter", "targets": ["q_proj"]}
+    tree = {"rollout": {"draft_tokens": 8, "max_sequences": 1000}, "learner": {"lora": lora}}
+    found = engine_arguments(spec(**tree))
+    assert found["max_num_batched_tokens"] == 1000 * 9
+    alone = engine_arguments(spec(**{**tree, "learner": {}}))
+    assert found["max_num_scheduled_tokens"] == alone["max_num_batched_tokens"] < 9000
+    assert "max_num_scheduled_tokens" not in alone
+
+
 def test_guesses_are_asked_for_only_where_they_are_made() -> None:
     wanted = engine_arguments(spec(rollout={"draft_tokens": 8}))["speculative_config"]
     assert wanted["num_speculative_tokens"] == 8

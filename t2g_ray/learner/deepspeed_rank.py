@@ -103,10 +103,12 @@ class DeepSpeedRank:
         module = TokenLogProbs(policy, chunk_mib=spec.config.head_chunk_mib)
         if spec.config.optimizer.name == "muon":
             tag_for_muon(policy)
+        trained = [p for p in module.parameters() if p.requires_grad]
+        numbers = sum(int(getattr(p, "ds_numel", p.numel())) for p in trained)
         self.engine: Any = deepspeed.initialize(
             model=module,
-            model_parameters=[p for p in module.parameters() if p.requires_grad],
-            config=deepspeed_config(spec.config),
+            model_parameters=trained,
+            config=deepspeed_config(spec.config, trained_numbers=numbers),
             dist_init_required=False,
         )[0]
         if self.dtype == torch.bfloat16 and not spec.config.zero_stage:

@@ -14,6 +14,9 @@ from torch import nn
 
 from t2g_ray.config import LearnerConfig, OptimizerConfig
 
+MAX_BUCKET_NUMBERS = 500_000_000
+"""Gradients that ZeRO reduces at once; DeepSpeed's own size."""
+
 
 def lr_share(optimizer: OptimizerConfig, step: int, total_steps: int) -> float:
     """Share of the peak learning rate at `step` (from 0): linear warm-up, then the schedule."""
@@ -75,14 +78,19 @@ def forget_first_step(optimizer: Any) -> None:
     optimizer.optimizer.state.clear()
 
 
-def deepspeed_config(learner: LearnerConfig) -> dict[str, Any]:
-    """Configuration for `deepspeed.initialize`.
+def deepspeed_config(learner: LearnerConfig, *, trained_numbers: int) -> dict[str, Any]:
+    """Configuration for `deepspeed.initialize` of a policy with so many numbers to train.
 
     Accumulation is driven by hand, because its length differs from step to step, so DeepSpeed is
     told 1; gradients are clipped by DeepSpeed over all ranks. Those of a policy in bf16 are added
     up in fp32, over micro-batches and over ranks: in bf16 a sum of many loses about 1 %.
     """
-    zero: dict[str, Any] = {"stage": learner.zero_stage, "overlap_comm": False}
+    zero: dict[str, Any] = {
+        "stage": learner.zero_stage,
+        "overlap_comm": False,
+        # DeepSpeed reserves a bucket of this size on each rank, however small the policy is.
+        "reduce_bucket_size": min(MAX_BUCKET_NUMBERS, trained_numbers),
+    }
     if learner.has_optimizer_on_host:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": learner.gpus > 0}
     in_float32: dict[str, Any] = {}

@@ -107,6 +107,8 @@ def test_a_step_after_leaving_and_coming_back_is_the_same_bit_for_bit(
     # The reference policy of the KL; with adapters it is the policy without them.
     states += 0 if case[2] else 4 if case[1] == "float32" else 2
     assert found["parked"] >= states * found["trained"]
+    # No buckets of a size that has nothing to do with the policy's.
+    assert found["parked"] <= 64 * found["trained"] + 2**20
     assert found["empty"]
     assert not any(found["empty"])
     stayed, left = found["weights"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -75,7 +77,9 @@ def test_a_module_without_a_head_can_be_tagged() -> None:
 
 def test_deepspeed_gets_the_learners_settings() -> None:
     optimizer = OptimizerConfig(lr=3e-4, max_grad_norm=0.5, weight_decay=0.1)
-    told = deepspeed_config(LearnerConfig(zero_stage=2, dtype="bfloat16", optimizer=optimizer))
+    told = deepspeed_config(
+        LearnerConfig(zero_stage=2, dtype="bfloat16", optimizer=optimizer), trained_numbers=1000
+    )
     assert told["zero_optimization"]["stage"] == 2
     assert told["gradient_clipping"] == 0.5
     assert told["bf16"] == {"enabled": True}
@@ -86,12 +90,22 @@ def test_deepspeed_gets_the_learners_settings() -> None:
     assert told["optimizer"]["params"]["weight_decay"] == 0.1
 
 
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_a_bucket_is_not_larger_than_what_is_trained(stage: Any) -> None:
+    def size(numbers: int) -> Any:
+        told = deepspeed_config(LearnerConfig(zero_stage=stage), trained_numbers=numbers)
+        return told["zero_optimization"]["reduce_bucket_size"]
+
+    assert size(1000) == 1000
+    assert size(10**10) == 500_000_000
+
+
 def test_adamw_is_one_kernel_on_gpus_and_as_ever_on_cpus_and_on_the_host() -> None:
     plain = {"lr": 1e-6, "betas": [0.9, 0.99], "weight_decay": 0.0, "torch_adam": True}
 
     def told(**fields: object) -> object:
         learner = LearnerConfig.model_validate(fields)
-        return deepspeed_config(learner)["optimizer"]["params"]
+        return deepspeed_config(learner, trained_numbers=1000)["optimizer"]["params"]
 
     assert told() == told(gpus=1, zero_stage=1, offload="optimizer") == plain
     assert told(gpus=1) == told(gpus=0.5, zero_stage=3) == {**plain, "fused": True}
@@ -100,7 +114,9 @@ def test_adamw_is_one_kernel_on_gpus_and_as_ever_on_cpus_and_on_the_host() -> No
 
 def test_only_the_optimiser_is_offloaded_and_never_by_a_kernel_of_deepspeed() -> None:
     def told(**fields: object) -> dict[str, object]:
-        return deepspeed_config(LearnerConfig.model_validate({"zero_stage": 2, **fields}))
+        return deepspeed_config(
+            LearnerConfig.model_validate({"zero_stage": 2, **fields}), trained_numbers=1000
+        )
 
     host = told(offload="optimizer", gpus=1)
     assert host["zero_optimization"]["offload_optimizer"] == {"device": "cpu", "pin_memory": True}  # type: ignore[index]
@@ -135,7 +151,9 @@ def test_what_deepspeed_did_to_a_new_optimiser_is_undone() -> None:
 
 def test_muon_gets_both_of_its_rates() -> None:
     optimizer = OptimizerConfig(name="muon", lr=5e-3, muon_lr=0.02, muon_momentum=0.9)
-    section = deepspeed_config(LearnerConfig(optimizer=optimizer))["optimizer"]
+    section = deepspeed_config(LearnerConfig(optimizer=optimizer), trained_numbers=1000)[
+        "optimizer"
+    ]
     assert section["type"] == "Muon"
     assert (section["params"]["muon_lr"], section["params"]["adam_lr"]) == (0.02, 5e-3)
     assert section["params"]["momentum"] == 0.9
@@ -171,9 +189,9 @@ def test_gradients_of_bf16_are_added_up_in_fp32(count: int) -> None:
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_deepspeed_adds_up_and_sends_gradients_of_bf16_in_fp32(stage: int) -> None:
-    told = deepspeed_config(LearnerConfig(dtype="bfloat16", zero_stage=stage))  # type: ignore[arg-type]
+    told = deepspeed_config(LearnerConfig(dtype="bfloat16", zero_stage=stage), trained_numbers=1000)  # type: ignore[arg-type]
     assert told["communication_data_type"] == "fp32"
     # Without sharding it refuses the other setting.
     assert ("data_types" in told) == (stage > 0)
-    plain = deepspeed_config(LearnerConfig(zero_stage=stage))  # type: ignore[arg-type]
+    plain = deepspeed_config(LearnerConfig(zero_stage=stage), trained_numbers=1000)  # type: ignore[arg-type]
     assert not {"communication_data_type", "data_types"} & plain.keys()

@@ -1,7 +1,6 @@
 """The `t2g` command: argument lists -> runs. Exit codes and messages are those of `exits`.
 
-This is the one module that reaches into `actors`, and only inside the commands that launch, so that
---help responds at once.
+Commands reach into `actors` and `benchmarks` only when they run, so that --help responds at once.
 """
 
 from __future__ import annotations
@@ -16,6 +15,8 @@ import typer
 from t2g_ray import __version__
 from t2g_ray.cli import model_commands
 from t2g_ray.cli.arguments import ConfigFile, Overrides
+from t2g_ray.cli.cluster.scale_command import scale_command
+from t2g_ray.cli.cluster.submit_command import submit_command
 from t2g_ray.cli.data_commands import data_app
 from t2g_ray.cli.exits import CommandGroup, notes_on_failure
 from t2g_ray.cli.machine.commands import doctor_command, plan_command
@@ -36,6 +37,8 @@ app.command("score")(model_commands.score_command)
 app.command("report")(report_command)
 app.command("selftest")(selftest_command)
 app.command("plan")(plan_command)
+app.command("submit", context_settings={"ignore_unknown_options": True})(submit_command)
+app.command("scale")(scale_command)
 app.command("doctor")(doctor_command)
 app.add_typer(data_app, name="data")
 
@@ -107,44 +110,6 @@ def grpo(config: ConfigFile, overrides: Overrides = None) -> None:
         result = read_result(run)
     print_result(result)
     typer.echo(f"model: {run.model}\nreport: {run.report_html}")
-
-
-@app.command()
-def scale(
-    run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a live GRPO run.")],
-    rollouts: Annotated[int, typer.Option(min=1, help="How many rollout actors it should have.")],
-    timeout_s: Annotated[float, typer.Option(help="Seconds to wait until it has that many.")] = 600,
-) -> None:
-    """Give a live run more or fewer rollout actors, and wait until they work.
-
-    Example: t2g scale runs/grpo --rollouts 4
-    """
-    from t2g_ray.run.folder import RunDir
-    from t2g_ray.run.scale_request import request_rollouts
-
-    request_rollouts(RunDir(run_dir), rollouts, timeout_s=timeout_s)
-    typer.echo(f"{rollouts} rollout actors work for {run_dir}")
-
-
-@app.command(context_settings={"ignore_unknown_options": True})
-def submit(
-    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="What to run.")],
-    address: Annotated[str, typer.Option(help="Job API of the cluster, http://HEAD:8265.")],
-    is_awaited: Annotated[
-        bool, typer.Option("--wait/--no-wait", help="Show the log until the job ends.")
-    ] = True,
-) -> None:
-    """Run a command as a job on a Ray cluster: tracked files travel, nothing else does.
-
-    Example: t2g submit --address http://head:8265 -- t2g grpo configs/cluster_8x.yaml
-    """
-    from actors.submit import follow
-    from actors.submit import submit as send
-
-    sent = send(command, address=address, checkout=Path.cwd())
-    typer.echo(sent.summary)
-    if is_awaited and (status := follow(sent.job, address=address)) != "SUCCEEDED":
-        raise RuntimeError(f"job {sent.job} ended as {status}; its log is above")
 
 
 @data_app.command("generate")

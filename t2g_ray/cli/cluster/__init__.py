@@ -1,0 +1,1 @@
+"""Jobs on a cluster, and runs that are live on one."""

@@ -51,6 +51,7 @@ from t2g_ray.run.resume.start import (
 )
 from t2g_ray.run.scale_request import write_fixed
 from t2g_ray.run.stopping import RunStopped, StopSignal
+from t2g_ray.run.trace import Tracer
 
 
 def run_grpo(config: GrpoConfig) -> RunDir:
@@ -163,11 +164,12 @@ class _GrpoRun:
             # Restore, then a verified sync, then rollouts: samplers hold random weights so far.
             self.weights.publish(version)
             evaluator.before(version)
+            tracer = Tracer("loop")
             log = RunLog(
                 self.config,
                 self.run_dir,
                 resume_step=resume_step,
-                drain_spans=self.cluster.drain_spans,
+                drain_spans=lambda: [*self.cluster.drain_spans(), *tracer.drain()],
                 evaluate=evaluator.during,
                 checkpoint=self._checkpoint,
                 sample=self._sample,
@@ -186,6 +188,7 @@ class _GrpoRun:
                     weights=self.weights,
                     watcher=log,
                     scaler=scaler,
+                    tracer=tracer,
                     ledger=ledger,
                     version=version,
                     elapsed_s=last_time_s(self.run_dir.metrics),

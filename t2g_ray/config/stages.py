@@ -80,8 +80,12 @@ class GrpoConfig(StageConfig):
     @property
     def num_devices(self) -> int:
         """GPUs of the run; on CPUs, the processes that hold a model."""
-        gpus = self.rollout.actors * self.rollout.gpus + self.learner.ranks * self.learner.gpus
-        return math.ceil(gpus) or self.rollout.actors + self.learner.ranks
+        return self.devices_with(self.rollout.actors)
+
+    def devices_with(self, rollouts: int) -> int:
+        """`num_devices` where this many rollout actors work for the run."""
+        gpus = rollouts * self.rollout.gpus + self.learner.ranks * self.learner.gpus
+        return math.ceil(gpus) or rollouts + self.learner.ranks
 
     @property
     def reward_spec(self) -> RewardSpec:

@@ -26,10 +26,20 @@ from t2g_ray.algorithm.micro_f1 import price_batch
 from t2g_ray.config import GrpoConfig
 from t2g_ray.grpo.books import Books, Surplus
 from t2g_ray.grpo.guards import Guards
-from t2g_ray.grpo.stages import Groups, Ready, Scaler, Trainer, TrainGroup, Watcher, Weights
+from t2g_ray.grpo.stages import (
+    WAITING,
+    Groups,
+    Ready,
+    Scaler,
+    Trainer,
+    TrainGroup,
+    Watcher,
+    Weights,
+)
 from t2g_ray.grpo.staleness import Due, dues_of
 from t2g_ray.grpo.step_line import FinishedStep, step_line
 from t2g_ray.prompts.ledger import Ledger
+from t2g_ray.run.trace import Tracer
 from t2g_ray.types import StepReport, TrainReport
 
 
@@ -46,6 +56,7 @@ class GrpoLoop:
         watcher: Watcher,
         ledger: Ledger,
         scaler: Scaler | None = None,
+        tracer: Tracer | None = None,
         version: int = 0,
         elapsed_s: float = 0.0,
         should_stop: Callable[[], bool] = lambda: False,
@@ -57,6 +68,7 @@ class GrpoLoop:
         self._weights = weights
         self._watcher = watcher
         self._scaler = scaler
+        self._tracer = tracer or Tracer("loop")
         self._ledger = ledger
         self._should_stop = should_stop
         self._admitted: dict[int, int] = {}
@@ -153,7 +165,8 @@ class GrpoLoop:
         return surplus
 
     def _take(self, count: int) -> list[Ready]:
-        taken = self._groups.take(count, dues=self._dues(count), should_stop=self._should_stop)
+        with self._tracer.span(WAITING, step=self.version):
+            taken = self._groups.take(count, dues=self._dues(count), should_stop=self._should_stop)
         for ready in taken:
             admitted = self._admitted.pop(ready.summary.index)
             oldest = min(admitted, ready.summary.min_version)

@@ -41,10 +41,13 @@ tokens/per_pass | tokens | growth of a completion in a pass of the model; guesse
 throughput/tokens_per_s | tokens/s | tokens/prompt + tokens/trained over wall-clock, waits included
 throughput/generated_tokens_per_s | tokens/s | tokens/trained over wall-clock, waiting included
 throughput/tokens_per_s_per_device | tokens/s | throughput/tokens_per_s over all devices of the run
+rollout/actors | actors | rollout actors that work for the run
 time/generate_s | s | time in which at least one sampler generated
 time/reward_s | s | time in which at least one reward actor scored
 time/train_s | s | time of the learner's step
 time/sync_s | s | time of the weight sync
+time/rollout_wait_s | s | time in which the learner waited for groups
+time/backpressure_s | s | time in which samplers were held back: no work, no group waited for
 idle/learner | share | share of wall-clock in which the learner did not train or sync
 idle/samplers | share | share of wall-clock in which samplers did not generate, mean over them
 staleness/mean | versions | age of the trained tokens' weights, mean over tokens

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from t2g_ray.config import GrpoConfig
-from t2g_ray.grpo.stages import Ready
+from t2g_ray.grpo.stages import WAITING, Ready
 from t2g_ray.prompts.ledger import Ledger
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.jsonlines import JsonLinesWriter
@@ -17,6 +18,9 @@ from t2g_ray.run.trace import Span, TraceFile, busy_share
 GENERATING = ("generate",)
 SCORING = ("score",)
 TRAINING = ("train", "gather", "checkpoint")
+WANTED = (*GENERATING, "load", WAITING)
+"""Work of a sampler, and times in which it is not held back though it has none: its share of the
+groups that the loop waits for came early."""
 
 
 class RunLog:
@@ -99,12 +103,15 @@ class RunLog:
         # A span kept from the step before may reach into this window, and counts for that part.
         self._spans = [s for s in self._spans if s.end_s > window[0]] + spans
         wall_s = line["time/step_s"]
-        config = self._config
+        config, num_samplers = self._config, self._num_samplers()
         learner = busy_share(
             self._spans, "learner/", TRAINING, window, num_actors=config.learner.ranks
         )
-        samplers = busy_share(
-            self._spans, "rollout/", GENERATING, window, num_actors=self._num_samplers()
+        samplers = busy_share(self._spans, "rollout/", GENERATING, window, num_actors=num_samplers)
+        waits = [span for span in self._spans if span.name == WAITING]
+        shared = [replace(s, actor=f"rollout/{n}") for n in range(num_samplers) for s in waits]
+        wanted = busy_share(
+            [*self._spans, *shared], "rollout/", WANTED, window, num_actors=num_samplers
         )
         merged = [
             Span(name=s.name, start_s=s.start_s, end_s=s.end_s, actor=s.actor.split("/")[0], step=0)
@@ -115,8 +122,14 @@ class RunLog:
             "time/generate_s": wall_s * busy_share(merged, "rollout", GENERATING, window),
             "time/reward_s": wall_s * busy_share(merged, "reward", SCORING, window),
             "time/train_s": wall_s * busy_share(merged, "learner", ("train",), window),
+            "time/rollout_wait_s": wall_s * busy_share(waits, "", (WAITING,), window),
+            "time/backpressure_s": wall_s * (1 - wanted),
             "idle/learner": 1 - learner,
             "idle/samplers": 1 - samplers,
+            "rollout/actors": num_samplers,
+            # Of the devices that the run has now, which `t2g scale` changes.
+            "throughput/tokens_per_s_per_device": line["throughput/tokens_per_s"]
+            / config.devices_with(num_samplers),
         }
 
 

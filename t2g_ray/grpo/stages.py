@@ -11,6 +11,9 @@ from t2g_ray.grpo.staleness import Due
 from t2g_ray.prompts.ledger import Ledger
 from t2g_ray.types import GroupSummary, Prompt, Record, SyncReport, TrainReport
 
+WAITING = "wait for groups"
+"""Span of the loop in which the learner has nothing to train."""
+
 
 class LoopError(RuntimeError):
     """The run must stop: says what must hold, what was found, what to look at."""

@@ -174,7 +174,7 @@ def busy_share(
 
     The overlapping spans of one actor count once; the share is the mean over the actors whose
     name starts with `actor_prefix`. Give `num_actors` when some may have done nothing, since
-    those leave no spans. Idle share = 1 - busy share.
+    those leave no spans; one that left since has spans and counts too. Idle share = 1 - busy share.
     """
     window_s = window[1] - window[0]
     if window_s <= 0:
@@ -184,7 +184,7 @@ def busy_share(
     for span in spans:
         if span.name in wanted and span.actor.startswith(actor_prefix):
             intervals.setdefault(span.actor, []).append((span.start_s, span.end_s))
-    count = num_actors or len(intervals)
+    count = max(num_actors or 0, len(intervals))
     busy_s = sum(_covered_s(items, window) for items in intervals.values())
     return busy_s / (window_s * count) if count else 0.0
 

@@ -33,7 +33,9 @@ def config(path: Path, **tree: object) -> GrpoConfig:
 class Desk:
     """A run log with recorded calls and spans laid out by hand."""
 
-    def __init__(self, config: GrpoConfig, resume_step: int | None = None) -> None:
+    def __init__(
+        self, config: GrpoConfig, resume_step: int | None = None, num_samplers: int | None = None
+    ) -> None:
         self.config = config
         self.run = RunDir(config.run_dir)
         self.spans: list[Span] = []
@@ -48,6 +50,7 @@ class Desk:
             checkpoint=lambda step, ledger: self.saved.append((step, ledger.state())),
             sample=lambda taken: {"text": taken.handle},
             samples=JsonLinesWriter(self.run.samples, resume_step=resume_step),
+            num_samplers=None if num_samplers is None else lambda: num_samplers,
         )
 
     def drain(self) -> list[Span]:
@@ -109,6 +112,39 @@ def test_times_and_idle_shares_come_from_the_spans_of_the_step(tmp_path: Path) -
     # Samplers worked 0.5 and 1.0 of 2 s, learners 0.8 and 0.5 of 2 s.
     assert line["idle/samplers"] == pytest.approx(1 - (0.5 + 1.0) / 4)
     assert line["idle/learner"] == pytest.approx(1 - (0.8 + 0.5) / 4)
+
+
+def test_waits_of_the_learner_and_samplers_that_are_held_back_are_told_apart(
+    tmp_path: Path,
+) -> None:
+    desk = Desk(config(tmp_path, rollout={"actors": 2}, learner={"ranks": 2}))
+    with desk.log:
+        # The window is 10 to 14.
+        desk.spans = [
+            span("loop", "wait for groups", 9.0, 11.0),
+            span("rollout/0", "generate", 10.0, 11.0),
+            span("rollout/1", "generate", 10.0, 10.5),  # early: the loop waits for rollout/0
+            span("rollout/0", "load", 12.5, 13.0),
+            span("rollout/1", "generate", 12.0, 14.0),
+            span("learner/0", "train", 11.0, 14.0),
+        ]
+        desk.step(1, wall_s=4.0)
+    (line,) = read_json_lines(desk.run.metrics)
+    assert line["time/rollout_wait_s"] == pytest.approx(1.0)
+    # Held back: rollout/0 from 11.0 to 12.5 and from 13.0 on, rollout/1 from 11.0 to 12.0.
+    assert line["time/backpressure_s"] == pytest.approx((2.5 + 1.0) / 2)
+    assert line["idle/samplers"] == pytest.approx(1 - (1.0 + 2.5) / 8)
+
+
+def test_devices_are_those_of_the_rollout_actors_that_work_now(tmp_path: Path) -> None:
+    desk = Desk(config(tmp_path, rollout={"actors": 1}, learner={"ranks": 2}), num_samplers=4)
+    with desk.log:
+        desk.step(1)
+    (line,) = read_json_lines(desk.run.metrics)
+    assert line["rollout/actors"] == 4
+    assert line["throughput/tokens_per_s_per_device"] * 6 == pytest.approx(
+        line["throughput/tokens_per_s"]
+    )
 
 
 def test_tokens_a_pass_are_those_of_the_samplers_since_the_step_before(tmp_path: Path) -> None:

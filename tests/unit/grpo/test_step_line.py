@@ -22,6 +22,9 @@ FROM_THE_TRACE = {
     "time/generate_s",
     "time/reward_s",
     "time/train_s",
+    "time/rollout_wait_s",
+    "time/backpressure_s",
+    "rollout/actors",
     "idle/learner",
     "idle/samplers",
 }

@@ -164,6 +164,11 @@ def test_busy_share_is_the_mean_over_actors_idle_ones_included() -> None:
     assert share == pytest.approx(0.5)
 
 
+def test_busy_share_counts_an_actor_that_left_since() -> None:
+    spans = [span(0, 10), span(0, 10, "rollout/1")]
+    assert busy_share(spans, "rollout/", ["generate"], (0.0, 10.0), num_actors=1) == 1.0
+
+
 def test_busy_share_counts_only_the_named_work() -> None:
     spans = [span(0, 2, "learner/0", "train"), span(2, 3, "learner/0", "sync"), span(3, 9)]
     assert busy_share(spans, "learner/", ["train", "sync"], (0.0, 10.0)) == pytest.approx(0.3)

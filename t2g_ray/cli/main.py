@@ -19,7 +19,8 @@ from t2g_ray.cli.cluster.scale_command import scale_command
 from t2g_ray.cli.cluster.submit_command import submit_command
 from t2g_ray.cli.data_commands import data_app
 from t2g_ray.cli.exits import CommandGroup, notes_on_failure
-from t2g_ray.cli.machine.commands import doctor_command, plan_command
+from t2g_ray.cli.machine.doctor_command import doctor_command
+from t2g_ray.cli.machine.plan_command import plan_command
 from t2g_ray.cli.machine.selftest_command import selftest_command
 from t2g_ray.cli.report_command import report_command
 

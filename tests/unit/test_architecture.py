@@ -29,7 +29,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("benchmarks",),
     ("actors",),
     ("t2g_ray.report",),
-    ("t2g_ray.evaluation", "t2g_ray.data", "t2g_ray.serving", "t2g_ray.sft"),
+    ("t2g_ray.evaluation", "t2g_ray.data", "t2g_ray.serving", "t2g_ray.sft", "t2g_ray.planning"),
     ("t2g_ray.rewards", "t2g_ray.grpo", "t2g_ray.rollout", "t2g_ray.learner"),
     ("t2g_ray.prompts", "t2g_ray.model"),
     ("t2g_ray.records", "t2g_ray.algorithm"),

@@ -1,47 +1,17 @@
-"""The commands that look at a machine and start nothing: doctor, plan."""
+"""`t2g plan`: what a configuration comes to, before anything is started."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from t2g_ray.cli.arguments import ConfigFile, Overrides
 
 if TYPE_CHECKING:
-    from t2g_ray.cli.machine.doctor import Check
     from t2g_ray.config import StageConfig
-
-MARKS = {"good": "[green]ok[/]", "note": "[yellow]note[/]", "missing": "[red]missing[/]"}
-
-
-def doctor_command() -> None:
-    """Check this machine: packages, memory, GPUs, connections. Exit code 1 if anything is missing.
-
-    Example: t2g doctor
-    """
-    from t2g_ray.cli.machine.doctor import examine, verdict
-
-    checks = examine()
-    print_checks(checks)
-    typer.echo(verdict(checks))
-    if any(check.status == "missing" for check in checks):
-        raise typer.Exit(1)
-
-
-def print_checks(checks: Sequence[Check]) -> None:
-    """One row a check."""
-    table = Table("", "check", "found", "what to do")
-    for check in checks:
-        table.add_row(
-            MARKS[check.status], escape(check.name), escape(check.found), escape(check.advice)
-        )
-    Console().print(table)
 
 
 def plan_command(config: ConfigFile, overrides: Overrides = None) -> None:
@@ -71,7 +41,8 @@ def _memory_lines(config: StageConfig) -> Iterator[str]:
 
     if config.device != "cuda" or config.model == EMBEDDED:
         return
-    from t2g_ray.model.memory import memory_line, read_shape
+    from t2g_ray.planning.memory.learner import memory_line
+    from t2g_ray.planning.shapes import read_shape
     from t2g_ray.run.device.gpus import visible_gpus
 
     shape = read_shape(config.model)

@@ -1,17 +1,13 @@
-"""The commands that look at a machine: what is shown, and how they end."""
+"""`t2g plan`: what is shown, and how it ends."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from transformers import Qwen2Config
 
-from t2g_ray.cli.machine import doctor
-from t2g_ray.cli.machine.commands import print_checks
-from t2g_ray.cli.machine.doctor import Check
 from t2g_ray.run.device.gpus import Gpu, Gpus
 from tests.unit.cli.parts import t2g
 
@@ -44,16 +40,6 @@ def test_plan_knows_both_stages_and_explains_the_one_that_was_meant(tmp_path: Pa
     assert "unknown key epoch: did you mean epochs?" in wrong.stderr
 
 
-@pytest.mark.parametrize(("status", "code"), [("good", 0), ("note", 0), ("missing", 1)])
-def test_the_doctor_fails_only_where_something_is_missing(
-    status: Any, code: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(doctor, "examine", lambda: [doctor.Check("vllm", "?", status, "advice")])
-    result = t2g("doctor")
-    assert result.exit_code == code
-    assert "advice" in result.stdout
-
-
 def test_plan_tells_what_follows_from_the_device(
     config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -62,16 +48,6 @@ def test_plan_tells_what_follows_from_the_device(
     assert "device cuda, since GPUs are asked for" in shown
     assert "derived for cuda: learner.dtype=bfloat16" in shown
     assert "rollout.dtype=float32 (bfloat16)" in shown
-
-
-def test_a_check_shows_its_mark_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
-    print_checks([Check("GPUs", "none", "note", "use [CPUs]"), Check("cores", "2")])
-    lines = [
-        [cell.strip() for cell in line.split("\u2502")[1:-1]]
-        for line in capsys.readouterr().out.splitlines()
-        if line.startswith("\u2502")
-    ]
-    assert lines == [["note", "GPUs", "none", "use [CPUs]"], ["ok", "cores", "2", ""]]
 
 
 def test_plan_refuses_a_budget_whose_activations_do_not_fit_the_gpu(

@@ -1,0 +1,1 @@
+"""What each process of a run holds, on its device and in its machine's memory."""

@@ -1,0 +1,126 @@
+"""The words of a plan: parts of memory and of time, where they are, and what is made of them.
+
+Everything is frozen and holds plain values, so that a plan can be written as JSON as it is. Bytes
+are bytes and seconds are seconds; who shows them chooses the unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Side = Literal["learner", "rollout", "reward", "sync"]
+"""Whose time a part is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """Where one actor is. On a CPU it has no devices.
+
+    Example: Seat("learner/0", 1, (0,)) is on the first GPU of the second machine.
+    """
+
+    actor: str
+    machine: int
+    """Index among the machines of the cluster."""
+    devices: tuple[int, ...] = ()
+
+    @property
+    def role(self) -> str:
+        """learner, rollout or reward."""
+        return self.actor.partition("/")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPart:
+    """Bytes of one kind. Example: MemoryPart("moments", 12_352_000_000, "learner/0")."""
+
+    name: str
+    num_bytes: int
+    holder: str
+    """The actor, or what else holds them: "Ray", "run" (the program that drives it)."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlace:
+    """The memory of one device, or of one machine, and what is in it at the fullest moment."""
+
+    name: str
+    """Example: "machine 1, GPU 0", or "machine 1, host"."""
+    machine: int
+    device: int | None
+    """None: the machine's own memory."""
+    capacity: int | None
+    """Bytes; None where they are not known."""
+    parts: tuple[MemoryPart, ...]
+
+    @property
+    def used(self) -> int:
+        """Bytes of all parts."""
+        return sum(part.num_bytes for part in self.parts)
+
+    @property
+    def fits(self) -> bool:
+        """True too where the capacity is not known."""
+        return self.capacity is None or self.used <= self.capacity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KvRoom:
+    """The KV cache of one engine, over all of its devices."""
+
+    num_bytes: int
+    sequence_bytes: int
+    """Keys and values of one longest prompt with its longest answer."""
+    sequence_tokens: int
+    max_sequences: int
+    """What the configuration lets an engine write at a time."""
+
+    @property
+    def sequences(self) -> int:
+        """How many longest sequences the cache holds."""
+        return self.num_bytes // self.sequence_bytes if self.sequence_bytes else 0
+
+
+@dataclass(frozen=True, slots=True)
+class TimePart:
+    """Seconds of one kind in a step. Example: TimePart("backward pass", 8.2, "learner")."""
+
+    name: str
+    seconds: float
+    side: Side
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """What a step takes, and what that gives."""
+
+    parts: tuple[TimePart, ...]
+    step_s: float
+    tokens_per_s: float
+    """Prompt and generated tokens of all devices, as throughput/tokens_per_s counts them."""
+    bottleneck: str
+    """The side that the other one waits for."""
+    balanced_rollouts: int | None
+    """Rollout actors with which neither side waits; None for the supervised stage."""
+    rates: str
+    """Where the rates come from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Settings with which a run would fit that does not."""
+
+    settings: Mapping[str, object]
+    """Dotted keys and values. Example: {"learner.zero_stage": 3}."""
+    places: tuple[MemoryPlace, ...]
+    """What it would need then."""
+
+    @property
+    def written(self) -> str:
+        """As overrides of a command line."""
+        return " ".join(
+            f"{key}={str(value).lower() if isinstance(value, bool) else value}"
+            for key, value in self.settings.items()
+        )

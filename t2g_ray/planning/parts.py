@@ -85,11 +85,13 @@ class KvRoom:
 
 @dataclass(frozen=True, slots=True)
 class TimePart:
-    """Seconds of one kind in a step. Example: TimePart("backward pass", 8.2, "learner")."""
+    """Seconds of one kind in a step. Example: TimePart("backward", 8.2, "learner", "compute")."""
 
     name: str
     seconds: float
     side: Side
+    bound: str
+    """What sets them: "compute", "memory bandwidth", "link", "measured", ..."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,14 +100,45 @@ class Speed:
 
     parts: tuple[TimePart, ...]
     step_s: float
-    tokens_per_s: float
-    """Prompt and generated tokens of all devices, as throughput/tokens_per_s counts them."""
-    bottleneck: str
-    """The side that the other one waits for."""
+    """Wall-clock."""
+    tokens: float
+    """Of one step: all completions, each with its prompt."""
+    answer_tokens: float
+    """Those of the completions alone."""
+    rollout_s: float
+    """What the samplers' side of a step takes by itself; 0 in SFT, which has none."""
+    learner_s: float
+    """What the learner's side takes by itself."""
+    rollouts: int
+    """Rollout actors as configured; 0 in SFT."""
     balanced_rollouts: int | None
-    """Rollout actors with which neither side waits; None for the supervised stage."""
+    """The fewest rollout actors whose side takes no longer than the learner's; None: SFT, engines
+    on the learner's devices, or no number does."""
     rates: str
     """Where the rates come from."""
+    assumptions: tuple[str, ...]
+    """What else the figures rest on, one sentence each."""
+
+    @property
+    def tokens_per_s(self) -> float:
+        """As metrics.jsonl's throughput/tokens_per_s."""
+        return self.tokens / self.step_s
+
+    @property
+    def generated_tokens_per_s(self) -> float:
+        """As metrics.jsonl's throughput/generated_tokens_per_s."""
+        return self.answer_tokens / self.step_s
+
+    @property
+    def bottleneck(self) -> Literal["rollout", "learner"]:
+        """The side that takes longer."""
+        return "rollout" if self.rollout_s > self.learner_s else "learner"
+
+    @property
+    def imbalance(self) -> float:
+        """Seconds of the longer side over those of the shorter one; infinite in SFT."""
+        short, long = sorted((self.rollout_s, self.learner_s))
+        return long / short if short else float("inf")
 
 
 @dataclass(frozen=True, slots=True)

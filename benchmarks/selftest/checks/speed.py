@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from benchmarks.result import ResultRow
 from benchmarks.selftest.outcome import Figure
 from benchmarks.selftest.running import CheckFailed
 from benchmarks.speed import learner, rollout
 from t2g_ray.config import GrpoConfig
+from t2g_ray.planning.cards import find_card
 
-PEAKS: Mapping[str, float] = {
-    "B200": 2250e12,
-    "H200": 989e12,
-    "H100 PCIe": 756e12,
-    "H100": 989e12,
-    "A100": 312e12,
-    "L40S": 362e12,
-    "L4": 121e12,
-    "A10": 125e12,
-    "RTX 4090": 165e12,
-    "RTX 3090": 71e12,
-}
-"""Operations a second of dense bfloat16 products with sums in fp32, as makers' data sheets give
-them; the first name that is part of a card's own counts."""
 MOST_OF_PEAK = 1.05
 """A share of the peak above this is no speed but a wrong measurement."""
 
 
 def peak_of(card: str) -> float | None:
     """The peak of a card by its name, for example "NVIDIA H100 80GB HBM3"; None: not known."""
-    return next((peak for name, peak in PEAKS.items() if name in card), None)
+    known = find_card(card)
+    return known.flops_per_s or None if known else None
 
 
 def rollout_speed(config: GrpoConfig, *, calls: int) -> list[Figure]:

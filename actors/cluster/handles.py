@@ -62,10 +62,6 @@ class Stream(_FromActor, Generic[Result]):
         reference = next(self.reference, None)
         return None if reference is None else Ref(self.actor, reference, self.where)
 
-    def is_next_ready(self) -> bool:
-        """Whether `next` would return at once."""
-        return bool(self.reference.next_ready())
-
 
 class Held(Protocol):
     """What is reserved for one actor alone."""

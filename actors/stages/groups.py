@@ -7,7 +7,7 @@ and every wait has a deadline.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from actors.cluster.fleet import Fleet
@@ -30,6 +30,9 @@ _POLL_S = 1.0
 _GATHER_S = 0.02
 """Groups that arrive within this time are scored by one call, since a call costs the driver and the
 reward actor more than a group in it does."""
+_GATHER_S_PER_CALL = 1e-4
+"""With more calls under way the driver gathers for longer: looking at one of them costs it some
+2e-6 s, so it spends a few hundredths of its time on looking, however many there are."""
 
 
 @dataclass(slots=True)
@@ -119,23 +122,46 @@ class RayGroups:
         if not waiting:
             raise LoopError("some group must be in flight to be waited for, found none")
         if ready(waiting, 1, _POLL_S):
-            self._accept_arrivals(waiting, _GATHER_S)
+            self._accept_arrivals(waiting, self._gather_s())
 
     def _references(self) -> list[object]:
         return [*self._writing, *self._scoring.references]
 
+    def _gather_s(self) -> float:
+        return max(_GATHER_S, _GATHER_S_PER_CALL * len(self._writing))
+
     def attend(self, calls: Sequence[AnyRef], timeout_s: float) -> None:
         """Until these calls are over, accept what arrives, so that it is scored meanwhile."""
         end = time.monotonic() + timeout_s
-        while not is_over(calls, _GATHER_S) and time.monotonic() < end:
+        while not is_over(calls, self._gather_s()) and time.monotonic() < end:
             if waiting := self._references():
                 self._accept_arrivals(waiting, 0)
 
     def _accept_arrivals(self, waiting: Sequence[object], timeout_s: float) -> None:
         done = ready(waiting, len(waiting), timeout_s)
         self._accept([reference for reference in done if reference not in self._writing])
-        streams = [reference for reference in done if reference in self._writing]
-        self._scoring.begin([group for stream in streams for group in self._finished(stream)])
+        self._scoring.begin(self._arrived_on([one for one in done if one in self._writing]))
+
+    def _arrived_on(self, streams: Sequence[object]) -> list[Ungraded]:
+        """The groups that have arrived by now on these streams, each of which holds something."""
+        arrived: list[Ungraded] = []
+        while streams:
+            for stream in streams:
+                arrived += self._next_of(stream)
+            left = [stream for stream in streams if stream in self._writing]
+            # Asked together: a question about one stream costs as much as one about fifty.
+            streams = ready(left, len(left), 0) if left else []
+        return arrived
+
+    def _next_of(self, stream: object) -> list[Ungraded]:
+        writing = self._writing[stream]
+        group = writing.stream.next()
+        if group is not None:
+            writing.num_left -= 1
+        if group is None or not writing.num_left:
+            # The call's end needs no wait of its own.
+            del self._writing[stream]
+        return [] if group is None else [Ungraded(group, writing.gold)]
 
     def _accept(self, done: Sequence[object]) -> None:
         try:
@@ -148,20 +174,6 @@ class RayGroups:
             self._arrived_groups += 1
             self._arrived_tokens += group.summary.generated_tokens
             self._ready[group.summary.index] = group
-
-    def _finished(self, reference: object) -> Iterator[Ungraded]:
-        """The groups of a call that have arrived by now."""
-        writing = self._writing[reference]
-        while writing.num_left:
-            group = writing.stream.next()
-            if group is None:
-                break
-            yield Ungraded(group, writing.gold)
-            writing.num_left -= 1
-            if writing.num_left and not writing.stream.is_next_ready():
-                return
-        # The call's end needs no wait of its own.
-        del self._writing[reference]
 
     def end(self, positions: Sequence[int]) -> Surplus:
         """Give up these groups, finished or not; returns once none of them is left."""

@@ -31,7 +31,7 @@ def group_std(rewards: Rewards) -> Advantages:
 
     The paper names no convention; as in TRL the deviation is the sample's (over G - 1).
     """
-    return [_scaled(_centred(group), group) for group in rewards]
+    return [_scaled(_centred(group), _deviation(group)) for group in rewards]
 
 
 def leave_one_out(rewards: Rewards) -> Advantages:
@@ -45,15 +45,15 @@ def batch_std(rewards: Rewards) -> Advantages:
     A group of equal rewards still gives a gradient here, unless the whole batch is equal.
     """
     everything = [reward for group in rewards for reward in group]
-    mean = fmean(everything)
-    return [_scaled([reward - mean for reward in group], everything) for group in rewards]
+    mean, scale = fmean(everything), _deviation(everything)
+    return [_scaled([reward - mean for reward in group], scale) for group in rewards]
 
 
 def group_mean_batch_std(rewards: Rewards) -> Advantages:
     """(r - mean of the group) / std of these over the batch. REINFORCE++-baseline, ibid."""
     centred = group_mean(rewards)
-    everything = [advantage for group in centred for advantage in group]
-    return [_scaled(group, everything) for group in centred]
+    scale = _deviation([advantage for group in centred for advantage in group])
+    return [_scaled(group, scale) for group in centred]
 
 
 def _centred(group: Sequence[float]) -> list[float]:
@@ -61,9 +61,12 @@ def _centred(group: Sequence[float]) -> list[float]:
     return [reward - mean for reward in group]
 
 
-def _scaled(values: Sequence[float], spread: Sequence[float]) -> list[float]:
-    """Values in units of the sample deviation of `spread`."""
-    scale = stdev(spread) + STD_FLOOR
+def _deviation(values: Sequence[float]) -> float:
+    """The sample deviation, which is never 0."""
+    return stdev(values) + STD_FLOOR
+
+
+def _scaled(values: Sequence[float], scale: float) -> list[float]:
     return [value / scale for value in values]
 
 

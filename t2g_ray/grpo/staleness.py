@@ -41,16 +41,17 @@ def choose(finished: Collection[int], count: int, dues: Sequence[Due]) -> list[i
 
     `dues` are sorted, the most urgent first, and each contains the positions of those before it.
     """
-    if len(finished) < count:
+    # The most urgent are chosen first, so this decides; a run that waits asks time and again.
+    if len(finished) < count or any(
+        min(count, len(due.positions.intersection(finished))) < due.least for due in dues
+    ):
         return None
 
     def urgency(position: int) -> tuple[int, int]:
         urgent = (i for i, due in enumerate(dues) if position in due.positions)
         return next(urgent, len(dues)), position
 
-    chosen = sorted(finished, key=urgency)[:count]
-    is_enough = all(len(due.positions.intersection(chosen)) >= due.least for due in dues)
-    return chosen if is_enough else None
+    return sorted(finished, key=urgency)[:count]
 
 
 @dataclass(frozen=True, slots=True)

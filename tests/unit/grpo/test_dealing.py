@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 from t2g_ray.config import GrpoConfig, build_config
 from t2g_ray.grpo.dealing import Dealer
 from t2g_ray.types import Prompt
@@ -32,6 +34,27 @@ def test_equal_loads_go_to_the_first_actor_and_every_actor_in_use_has_a_share() 
     dealer = Dealer(CONFIG, 3)
     assert dealt(dealer.deal([prompt(7, 4)])) == [[7], [], []]
     assert dealt(dealer.deal([])) == [[], [], []]
+
+
+def test_many_actors_are_dealt_to_as_a_search_for_the_fewest_tokens_would() -> None:
+    chance, loads, dealer = random.Random(3), [0] * 20, Dealer(CONFIG, 20)
+    tokens: dict[int, tuple[int, int]] = {}
+    for first in range(0, 300, 30):
+        prompts = [prompt(index, chance.randint(1, 40)) for index in range(first, first + 30)]
+        wanted: list[list[int]] = [[] for _ in loads]
+        for one in prompts:
+            actor = loads.index(min(loads))
+            tokens[one.index] = actor, len(one.token_ids) + 20
+            loads[actor] += tokens[one.index][1]
+            wanted[actor].append(one.index)
+        assert dealt(dealer.deal(prompts)) == wanted
+        for index in chance.sample(sorted(tokens), 20):
+            dealer.close(index)
+            actor, closed = tokens.pop(index)
+            loads[actor] -= closed
+        assert [dealer.num_open(actor) for actor in range(20)] == [
+            sum(owner == actor for owner, _ in tokens.values()) for actor in range(20)
+        ]
 
 
 def test_what_is_closed_no_longer_counts() -> None:

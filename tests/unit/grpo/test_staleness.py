@@ -20,3 +20,8 @@ def test_groups_whose_last_chance_this_is_are_waited_for() -> None:
 def test_a_late_position_that_was_admitted_early_goes_before_an_early_one() -> None:
     dues = [Due(frozenset({9}), 1), Due(frozenset({2, 3, 9}), 2)]
     assert choose({2, 3, 9}, 2, dues) == [9, 2]
+
+
+def test_a_step_chooses_nothing_while_more_is_due_than_it_takes() -> None:
+    assert choose({1, 2, 3}, 2, [Due(frozenset({1, 2, 3}), 3)]) is None
+    assert choose({1, 2, 3}, 3, [Due(frozenset({1, 2, 3}), 3)]) == [1, 2, 3]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from actors.cluster.handles import Handle, Ref, Stream, call_all, process_variables
+from actors.cluster.handles import Handle, Ref, call_all, process_variables
 
 
 class Counter:
@@ -65,14 +65,6 @@ def test_results_of_a_stream_come_one_by_one_and_then_none() -> None:
     assert one.actor.options == {"num_returns": "streaming"}
     found = [stream.next() for _ in range(3)]
     assert found == [Ref("counter/0", 0), Ref("counter/0", 1), None]
-
-
-def test_whether_the_next_result_is_there_is_asked_of_the_stream() -> None:
-    class Generator:
-        def next_ready(self) -> bool:
-            return True
-
-    assert Stream("counter/0", Generator()).is_next_ready()
 
 
 def test_one_call_reaches_every_actor_in_their_order() -> None:

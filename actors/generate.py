@@ -29,7 +29,9 @@ from t2g_ray.data.generate.stages import TeacherStage
 from t2g_ray.data.generate.teachers.start import start_teacher
 from t2g_ray.data.generate.teachers.teacher import TeacherOutcome
 from t2g_ray.data.generate.write import write_generated
+from t2g_ray.run.folder import RunDir
 from t2g_ray.run.jsonlines import JsonLine
+from t2g_ray.run.resume.ending import kept_failure
 from t2g_ray.run.resume.lock import held
 
 WHOLE = -2
@@ -42,7 +44,7 @@ def run_generate(config: GenerateConfig) -> JsonLine:
     """Run or resume `t2g data generate`; returns the card."""
     if any(one.model and not one.base_url for one in (config.teacher, config.reasoner)):
         check_device(config.device)
-    with held(config.run_dir):
+    with held(config.run_dir), kept_failure(RunDir(config.run_dir)):
         pipeline = Pipeline(config=config, ask=ask)
         records = pipeline.run()
         return write_generated(config, records, pipeline.tally)

@@ -39,6 +39,7 @@ from t2g_ray.run.folder import RunDir, write_json, write_text
 from t2g_ray.run.jsonlines import JsonLinesWriter
 from t2g_ray.run.machine import describe_machine
 from t2g_ray.run.metrics import last_time_s
+from t2g_ray.run.resume.ending import kept_failure
 from t2g_ray.run.resume.lock import held
 from t2g_ray.run.resume.start import (
     check_meaning,
@@ -91,7 +92,8 @@ def run_grpo(config: GrpoConfig) -> RunDir:
             if is_new:
                 shutil.rmtree(run.path)
             raise
-        stage.run(resume_step(is_new, start), started)
+        with kept_failure(run):
+            stage.run(resume_step(is_new, start), started)
     return run
 
 

@@ -25,6 +25,7 @@ from t2g_ray.learner.ranks import backends
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.jsonlines import last_json_line
 from t2g_ray.run.progress import StageProgress
+from t2g_ray.run.resume.ending import kept_failure
 from t2g_ray.run.resume.lock import held
 from t2g_ray.run.resume.start import tell
 from t2g_ray.sft.plan import SftPlan, num_steps, plan_sft
@@ -47,7 +48,8 @@ def run_sft(config: SftConfig) -> RunDir:
         if plan.is_finished:
             tell(f"{run_dir.path} is finished, model and all: nothing is changed in it")
             return run_dir
-        _fit(plan)
+        with kept_failure(run_dir):
+            _fit(plan)
     if not (run_dir.model / "config.json").is_file():
         raise RuntimeError(
             f"run_dir must be on storage that all nodes share, found no model in {run_dir.model} "

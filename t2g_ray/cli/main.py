@@ -22,6 +22,7 @@ from t2g_ray.cli.exits import CommandGroup, notes_on_failure
 from t2g_ray.cli.machine.doctor_command import doctor_command
 from t2g_ray.cli.machine.plan_command import plan_command
 from t2g_ray.cli.machine.selftest_command import selftest_command
+from t2g_ray.cli.machine.status_command import status_command
 from t2g_ray.cli.report_command import report_command
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ app.command("selftest")(selftest_command)
 app.command("plan")(plan_command)
 app.command("submit", context_settings={"ignore_unknown_options": True})(submit_command)
 app.command("scale")(scale_command)
+app.command("status")(status_command)
 app.command("doctor")(doctor_command)
 app.add_typer(data_app, name="data")
 

@@ -83,6 +83,11 @@ class RunDir:
         return self.path / "resumes.jsonl"
 
     @property
+    def failure(self) -> Path:
+        """The error that ended the run, see `resume.ending`; not there while nothing ended it."""
+        return self.path / "failure.json"
+
+    @property
     def scale_request(self) -> Path:
         """How many rollout actors `t2g scale` has asked for."""
         return self.path / "scale.json"

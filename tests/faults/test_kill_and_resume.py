@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from t2g_ray.config import dump_config
+from t2g_ray.report.status.status import read_status
 from t2g_ray.run.checkpoint import discard_after, find_checkpoint, temporary_path
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.jsonlines import read_json_lines
@@ -116,7 +117,12 @@ class Command:
         """Kill the run when this step's checkpoint is the newest."""
         process = self.start()
         self.wait(lambda: self.run.checkpoint(step).exists(), f"checkpoint {step}")
+        assert read_status(self.run.path).state == "live"
         self.kill(process, only_driver=only_driver)
+        status = read_status(self.run.path)
+        assert status.state == "dead"
+        assert f"process {process.pid} " in status.reason
+        assert status.checkpoint is not None and status.checkpoint.step >= step
         discard_after(self.run.checkpoints, step)  # should the kill have come too late
         assert self.newest() == step
 
@@ -178,6 +184,7 @@ def test_a_run_that_was_killed_three_times_ends_like_one_that_was_not(
     assert f"resumed at step {step - 1} " in killed.log.read_text()
     killed.finish()
     assert "resumed at step 7 " in killed.log.read_text()
+    assert read_status(killed.run.path).state == "finished"
 
     ours, theirs = killed.run, straight.run
     assert list(read_json_lines(ours.ledger)) == list(read_json_lines(theirs.ledger))

@@ -96,7 +96,8 @@ class GenerateFiles:
 
     @property
     def answers(self) -> Path:
-        """A folder a stage, a file a shard."""
+        """A folder a stage, a file a shard; beside it STAGE.json says how many shards it has, and
+        how many are answered."""
         return self.path / "answers"
 
     @property

@@ -29,7 +29,7 @@ from t2g_ray.data.generate.teachers.teacher import (
     keep_nothing,
 )
 from t2g_ray.records.jsonl import record_from_dict, record_to_dict
-from t2g_ray.run.folder import write_text
+from t2g_ray.run.folder import write_json, write_text
 from t2g_ray.run.jsonlines import read_json_lines
 from t2g_ray.run.progress import StageProgress, announced_wait
 from t2g_ray.types import Record
@@ -183,11 +183,18 @@ def _ask_for(
     num_shards: int,
 ) -> None:
     waited_for = {shard.number for shard in missing}
+    progress_file = next(iter(paths.values())).parent.with_suffix(".json")
     failures: dict[int, str] = {}
     num_in_a_row = 0
     results = iter(ask(stage, teacher, missing))
     with StageProgress(f"{stage.name} (shards)", num_shards) as progress:
-        progress.update(num_shards - len(waited_for))
+
+        def tell() -> None:
+            num_answered = num_shards - len(waited_for)
+            progress.update(num_answered)
+            write_json(progress_file, {"shards": num_shards, "answered": num_answered})
+
+        tell()
         while num_in_a_row < MAX_FAILURES_IN_A_ROW:
             with announced_wait(lambda: f"{len(waited_for)} shards of the stage {stage.name}"):
                 result = next(results, None)
@@ -203,7 +210,7 @@ def _ask_for(
             _write(paths[result.number], result.outcomes)
             _second_file(paths[result.number]).unlink(missing_ok=True)
             waited_for.remove(result.number)
-            progress.update(num_shards - len(waited_for))
+            tell()
     if waited_for:
         number, message = next(iter(failures.items()), (min(waited_for), "no result came"))
         raise ShardsMissing(

@@ -1,0 +1,31 @@
+"""What a terminal shows of a status."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from t2g_ray.report.status.status import read_status
+from t2g_ray.report.status.words import duration, rows_of
+from tests.unit.report.status.parts import GRPO, line, make_run
+
+
+def test_what_is_known_is_shown_and_what_is_not_known_has_no_row(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", GRPO, [line(step) for step in range(1, 41)])
+    rows = dict(rows_of(read_status(run)))
+    assert rows["step"] == "40 of 100"
+    assert rows["pace"] == "1,000 tokens/s, 1,800 steps an hour"
+    assert rows["reward/mean"] == "0.355 (+0.100)"
+    assert rows["rollout actors"] == "2 work, 2 asked for"
+    assert rows["staleness"] == "0.50 versions, oldest 1.0"
+    assert "checkpoint" not in rows
+    assert "evaluation" not in rows
+    assert "last words" not in rows
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(9, "9 s"), (61.4, "1 min 1 s"), (7384.0, "2 h 3 min"), (0, "0 s")]
+)
+def test_durations_are_short(seconds: float, told: str) -> None:
+    assert duration(seconds) == told

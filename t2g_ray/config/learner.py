@@ -8,6 +8,9 @@ from pydantic import Field, model_validator
 
 from t2g_ray.config.section import Section
 
+MAX_BUCKET_NUMBERS = 500_000_000
+"""Gradients that ZeRO reduces at once; DeepSpeed's own size."""
+
 
 class OptimizerConfig(Section):
     """AdamW, or Muon on hidden matrices with AdamW on the rest."""

@@ -26,6 +26,9 @@ class StageConfig(DeviceConfig):
     """Seed of data, sampling and initial weights."""
     model: str = EMBEDDED
     """`embedded`, a folder in Hugging Face format, or a hub name."""
+    cluster: str | None = None
+    """Machines that the run is meant for, as `t2g plan --nodes` takes them; nothing else reads
+    it."""
     resume: Literal["never", "auto"] = "never"
     """auto: continue the run of this folder from its newest whole checkpoint; start it where no
     step was taken yet."""

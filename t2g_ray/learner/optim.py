@@ -13,9 +13,7 @@ import torch
 from torch import nn
 
 from t2g_ray.config import LearnerConfig, OptimizerConfig
-
-MAX_BUCKET_NUMBERS = 500_000_000
-"""Gradients that ZeRO reduces at once; DeepSpeed's own size."""
+from t2g_ray.config.learner import MAX_BUCKET_NUMBERS
 
 
 def lr_share(optimizer: OptimizerConfig, step: int, total_steps: int) -> float:

@@ -11,8 +11,9 @@ class Card:
     """One kind of GPU. Example: Card(name="L40S", memory_gib=44.5)."""
 
     name: str
-    memory_gib: float
-    """What the driver lets processes have, which is less than what is on the label."""
+    memory_gib: float | None
+    """What the driver lets processes have, which is less than what is on the label; None: not
+    known."""
     tflops: float = 0.0
     """1e12 operations a second of dense products in bfloat16 with sums in fp32 (a figure "with
     sparsity" is halved); 0: not known, as for a card that is given by its memory alone."""

@@ -5,10 +5,11 @@ Models other than decoders of attention and gated feed-forward layers have no sh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from t2g_ray.model.heads import heads_of
+from t2g_ray.model.source import is_embedded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,8 @@ class ModelShape:
     keys: int
     vocab: int
     is_tied: bool
+    head_size: int = 128
+    """Width of one head of attention."""
     experts: int = 1
     active: int = 1
     """Experts that a token goes through."""
@@ -31,10 +34,28 @@ class ModelShape:
     @property
     def parameters(self) -> int:
         """Matrices only; vectors are below a thousandth of them."""
+        return self._with_experts(self.experts)
+
+    @property
+    def active_parameters(self) -> int:
+        """Those that one token is multiplied with, the head's among them."""
+        return self._with_experts(self.active) - (0 if self.is_tied else self.head)
+
+    def _with_experts(self, experts: int) -> int:
         attention = 2 * self.hidden * (self.queries + self.keys)
-        forward = self.experts * 3 * self.hidden * self.inner
-        embedding = self.vocab * self.hidden * (1 if self.is_tied else 2)
+        forward = experts * 3 * self.hidden * self.inner
+        embedding = self.head * (1 if self.is_tied else 2)
         return self.layers * (attention + forward) + embedding
+
+    @property
+    def head(self) -> int:
+        """Numbers of the vocabulary's matrix."""
+        return self.vocab * self.hidden
+
+    @property
+    def key_numbers(self) -> int:
+        """Keys and values of one token, in all layers."""
+        return 2 * self.layers * self.keys
 
     def adapters(self, rank: int) -> int:
         """Parameters of adapters of this rank on all layers."""
@@ -55,8 +76,49 @@ class ModelShape:
         return width * self.hidden + norms + attention + forward
 
 
+def _dense(
+    layers: int,
+    hidden: int,
+    inner: int,
+    queries: int,
+    keys: int,
+    head_size: int = 128,
+    *,
+    vocab: int = 151_936,
+    is_tied: bool = False,
+) -> ModelShape:
+    return ModelShape(
+        layers=layers,
+        hidden=hidden,
+        inner=inner,
+        queries=queries * head_size,
+        keys=keys * head_size,
+        vocab=vocab,
+        is_tied=is_tied,
+        head_size=head_size,
+    )
+
+
+PUBLISHED = {
+    "HuggingFaceTB/SmolLM2-135M": _dense(30, 576, 1536, 9, 3, 64, vocab=49_152, is_tied=True),
+    "Qwen/Qwen2.5-0.5B": _dense(24, 896, 4864, 14, 2, 64, is_tied=True),
+    "Qwen/Qwen2.5-1.5B": _dense(28, 1536, 8960, 12, 2, is_tied=True),
+    "Qwen/Qwen2.5-3B": _dense(36, 2048, 11_008, 16, 2, is_tied=True),
+    "Qwen/Qwen2.5-7B": _dense(28, 3584, 18_944, 28, 4, vocab=152_064),
+    "Qwen/Qwen2.5-14B": _dense(48, 5120, 13_824, 40, 8, vocab=152_064),
+    "Qwen/Qwen2.5-32B": _dense(64, 5120, 27_648, 40, 8, vocab=152_064),
+    "Qwen/Qwen3-30B-A3B": replace(_dense(48, 2048, 768, 32, 4), experts=128, active=8),
+}
+"""Shapes of released models, as their configurations give them: for those that are not here."""
+
+
 def read_shape(model: str) -> ModelShape | None:
-    """The shape of a model on this machine; None where it is not here or of another kind."""
+    """The shape of the embedded policy, of a released model by its hub name (its `-Instruct` has
+    the same), or of a model on this machine; None where it is not here or of another kind."""
+    if is_embedded(model):
+        return _embedded()
+    if (known := PUBLISHED.get(model.removesuffix("-Instruct"))) is not None:
+        return known
     from transformers import AutoConfig
 
     try:
@@ -64,6 +126,13 @@ def read_shape(model: str) -> ModelShape | None:
     except (OSError, ValueError):
         return None  # not here, or of a kind that transformers does not know
     return shape_of(config)
+
+
+def _embedded() -> ModelShape | None:
+    from t2g_ray.model.policy import build_tiny_policy
+    from t2g_ray.records.corpus import build_tokenizer
+
+    return shape_of(build_tiny_policy(build_tokenizer(), seed=0).config)
 
 
 def shape_of(config: Any) -> ModelShape | None:
@@ -82,6 +151,7 @@ def shape_of(config: Any) -> ModelShape | None:
         keys=heads.keys * heads.size,
         vocab=config.vocab_size,
         is_tied=bool(getattr(config, "tie_word_embeddings", False)),
+        head_size=heads.size,
         experts=experts or 1,
         active=config.num_experts_per_tok if experts else 1,
     )

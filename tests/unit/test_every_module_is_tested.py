@@ -35,6 +35,9 @@ unit/grpo/test_loop.py: interfaces; the stages that are made up there have them
     t2g_ray.grpo.stages
 unit/model/attention/test_reference.py: lengths and an interface, which the definition has
     t2g_ray.model.attention.kernel
+unit/planning/memory/test_places.py: plain values, which the parts of every place come from
+    t2g_ray.planning.memory.held
+    t2g_ray.planning.memory.processes
 unit/report/test_run_page.py: files of a run that are whole, damaged or missing
     t2g_ray.report.load
 unit/rewards/test_custom.py: runs in child processes, which that test starts

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,12 +13,33 @@ from t2g_ray.cli.arguments import ConfigFile, Overrides
 
 if TYPE_CHECKING:
     from t2g_ray.config import StageConfig
+    from t2g_ray.planning.cluster import Cluster
+    from t2g_ray.planning.plan import Plan
+
+Nodes = Annotated[
+    str | None,
+    typer.Option(help='Machines to plan for, such as "1 x 4 x L40S, 6 x 1 x L40S".'),
+]
+Like = Annotated[
+    str | None,
+    typer.Option(help="Folder or hub name of a model of the same sizes, where `model` is absent."),
+]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the plan to this file.")]
+Picture = Annotated[Path | None, typer.Option(help="Draw it into this SVG file.")]
 
 
-def plan_command(config: ConfigFile, overrides: Overrides = None) -> None:
+def plan_command(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    nodes: Nodes = None,
+    like: Like = None,
+    json_file: JsonFile = None,
+    picture: Picture = None,
+) -> None:
     """Show what a configuration, of GRPO or SFT, comes to and whether it fits; start nothing.
 
-    It must fit on the cluster of RAY_ADDRESS, else on this machine; exit code 2 where it does not.
+    It must fit on the machines of --nodes, else on the cluster of RAY_ADDRESS, else on those that
+    the configuration names (`cluster`), else on this machine; exit code 2 where it does not.
 
     Example: t2g plan configs/demo_grpo.yaml group_size=16
     """
@@ -26,32 +48,69 @@ def plan_command(config: ConfigFile, overrides: Overrides = None) -> None:
 
     tree = read_tree(config, overrides or ())
     settings = _as_stage(tree)
-    from actors.cluster.placement import fit_lines, nodes_to_plan_for, plan_table
+    from actors.cluster.placement import fit_lines, plan_table
+    from actors.plan import nodes_of
 
     typer.echo("\n".join(device_lines(type(settings), tree)))
     typer.echo(plan_table(settings))
-    for line in _memory_lines(settings):
-        typer.echo(line)
-    typer.echo(fit_lines(settings, nodes_to_plan_for()))
+    cluster = _cluster(settings, nodes)
+    plan = _plan(settings, cluster, like)
+    if plan is not None:
+        _show(plan, json_file, picture)
+    elif json_file or picture:
+        raise ValueError(f"a plan needs the sizes of the model: {_unknown(settings, like)}")
+    else:
+        typer.echo(f"memory: not known, since {_unknown(settings, like)}")
+    typer.echo(fit_lines(settings, nodes_of(cluster)))
 
 
-def _memory_lines(config: StageConfig) -> Iterator[str]:
-    """What a learner rank needs of its GPU; none where it computes on the CPU."""
-    from t2g_ray.config import EMBEDDED
+def _cluster(settings: StageConfig, nodes: str | None) -> Cluster:
+    """The machines to plan for."""
+    import os
 
-    if config.device != "cuda" or config.model == EMBEDDED:
-        return
-    from t2g_ray.planning.memory.learner import memory_line
+    from actors.plan import cluster_here
+    from t2g_ray.planning.cluster import read_nodes
+
+    if nodes is not None:
+        return read_nodes(nodes, "--nodes")
+    if settings.cluster is not None and not os.environ.get("RAY_ADDRESS"):
+        return read_nodes(settings.cluster, "cluster")
+    return cluster_here()
+
+
+def _plan(settings: StageConfig, cluster: Cluster, like: str | None) -> Plan | None:
+    """None where the sizes of the model are not known."""
+    from actors.plan import seats_of
+    from t2g_ray.planning.plan import make_plan
     from t2g_ray.planning.shapes import read_shape
-    from t2g_ray.run.device.gpus import visible_gpus
 
-    shape = read_shape(config.model)
+    model = like or settings.model
+    shape = read_shape(model)
     if shape is None:
-        yield f"memory: not known, since {config.model} is not on this machine"
-        return
-    # Those of a cluster are not known here.
-    cards = () if os.environ.get("RAY_ADDRESS") else visible_gpus().devices
-    yield memory_line(config, shape, min((card.memory_gib for card in cards), default=None))
+        return None
+    return make_plan(settings, model, shape, lambda one: seats_of(one, cluster), cluster)
+
+
+def _show(plan: Plan, json_file: Path | None, picture: Path | None) -> None:
+    """Tables, and the files that are wanted. Raises ValueError where it does not fit."""
+    from t2g_ray.cli.machine.plan_table import print_plan, refusal
+    from t2g_ray.report.plots.plan_bars import draw_plan
+    from t2g_ray.run.folder import write_text
+
+    print_plan(plan)
+    if json_file is not None:
+        write_text(json_file, json.dumps(plan.as_json(), indent=1) + "\n")
+    if picture is not None:
+        write_text(picture, draw_plan(plan))
+    if not plan.fits:
+        raise ValueError(refusal(plan))
+
+
+def _unknown(settings: StageConfig, like: str | None) -> str:
+    return (
+        f"{like or settings.model} is not on this machine, nor in the table of released models; "
+        "--like MODEL counts with the sizes of another one, such as Qwen/Qwen2.5-0.5B"
+    )
 
 
 def _as_stage(tree: Mapping[str, Any]) -> StageConfig:

@@ -1,8 +1,8 @@
-"""Shape of a model and settings -> the memory that one learner rank needs on a GPU, estimated.
+"""Settings and the shape of a model -> the memory that one learner rank holds, part by part.
 
-What is counted: states of training, activations of one micro-batch, logits of one chunk. Attention
-is taken to keep no matrix of scores, as flash kernels do. Models other than decoders of
-attention and gated feed-forward layers are not estimated.
+What DeepSpeed 0.19 keeps at each ZeRO stage was read in its sources (runtime/engine.py,
+zero/stage_1_and_2.py, zero/stage3.py, fp16/unfused_optimizer.py). Attention is taken to keep no
+matrix of scores, as flash kernels do.
 """
 
 from __future__ import annotations
@@ -10,82 +10,201 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from t2g_ray.config import GrpoConfig, LearnerConfig, StageConfig
+from t2g_ray.config.learner import MAX_BUCKET_NUMBERS
+from t2g_ray.planning.memory.held import Footprint, Held
+from t2g_ray.planning.memory.processes import base_bytes
 from t2g_ray.planning.shapes import ModelShape
 
-GIB = 2**30
-OVERHEAD_GIB = 2.0
-"""CUDA's context, NCCL's buffers, and what the allocator cannot use."""
+Parts = dict[str, int]
+
+REUSED_NUMBERS = 500_000_000
+"""ZeRO-3 keeps gathered parameters that come again within twice as many (its reuse distance is
+1e9): around the turn from the forward to the backward pass."""
+CHUNK_COPIES = 4
+ENTROPY_COPIES = 2
+"""More of them with an entropy bonus."""
+STEP_COPIES = 2
+"""Of the tensor that it updates, in an AdamW that is no fused kernel: a root and a quotient."""
+
+
+def rank_footprint(config: StageConfig, shape: ModelShape) -> Footprint:
+    """What one rank holds at every moment of a step."""
+    rank = _Rank(config, shape)
+    host = {**rank.host, "process": base_bytes("learner", config.device)}
+    device = {"context": base_bytes("learner on a card", config.device)} if rank.is_cuda else {}
+    parked = rank.parked if rank.takes_turns else {}
+    stays = {name: size for name, size in rank.states.items() if name not in parked}
+    waiting = stays if rank.takes_turns else rank.states
+    waits = {**host, **({"parked": sum(parked.values())} if parked else {})}
+    copy = rank.shared_copy
+    kept = {} if rank.takes_turns else copy
+    return {
+        "computing": Held({**device, **rank.states, **kept, **rank.computing}, host),
+        "updating": Held({**device, **rank.states, **kept, **rank.updating}, host),
+        "handing over": Held({**device, **waiting, **copy}, waits),
+        "writing": Held({**device, **waiting, **kept}, waits),
+    }
 
 
 @dataclass(frozen=True, slots=True)
-class LearnerMemory:
-    """GiB of one rank."""
+class _Rank:
+    """Sizes of one rank, in bytes."""
 
-    states: float
-    activations: float
+    config: StageConfig
+    shape: ModelShape
 
     @property
-    def total(self) -> float:
-        """With what is always there."""
-        return self.states + self.activations + OVERHEAD_GIB
+    def learner(self) -> LearnerConfig:
+        return self.config.learner
+
+    @property
+    def is_cuda(self) -> bool:
+        return self.config.device == "cuda"
+
+    @property
+    def takes_turns(self) -> bool:
+        return isinstance(self.config, GrpoConfig) and self.config.colocate == "time"
+
+    @property
+    def width(self) -> int:
+        return 2 if self.learner.dtype == "bfloat16" else 4
+
+    @property
+    def trained(self) -> int:
+        """Numbers that are trained."""
+        rank = self.learner.lora.rank
+        return self.shape.adapters(rank) if rank else self.shape.parameters
+
+    def share(self, numbers: int, stage: int) -> int:
+        """Of something that DeepSpeed shards from this stage on."""
+        return -(-numbers // self.learner.ranks) if self.learner.zero_stage >= stage else numbers
+
+    @property
+    def states(self) -> Parts:
+        """What is there between two steps, on the device."""
+        held = {"weights": self.width * self.share(self.shape.parameters, 3)}
+        if self.learner.lora.rank:
+            held["adapters"] = self.width * self.share(self.trained, 3)
+        if self._has_reference:
+            held["reference"] = held["weights"]
+        if not self.learner.has_optimizer_on_host:
+            held |= self._optimizer
+        if self.learner.zero_stage == 3:
+            held["gradients"] = self.gradients
+            held["reduce bucket"] = self._bucket
+        return {name: size for name, size in held.items() if size}
+
+    @property
+    def _has_reference(self) -> bool:
+        config = self.config
+        if not isinstance(config, GrpoConfig) or self.learner.lora.rank:
+            return False
+        return config.algorithm.kl_coef > 0
+
+    @property
+    def _optimizer(self) -> Parts:
+        # With fp32 DeepSpeed copies what stages 1 and 2 shard, and else updates the weights.
+        is_copied = self.width == 2 or self.learner.zero_stage in (1, 2)
+        numbers = self.share(self.trained, 1)
+        masters = 4 * numbers if is_copied else 0
+        return {"master weights": masters, "moments": self._moments}
+
+    @property
+    def _moments(self) -> int:
+        if self.learner.optimizer.name == "muon" and not self.learner.lora.rank:
+            ends = self.shape.head * (1 if self.shape.is_tied else 2)
+            return 4 * (self.trained - ends) + 8 * ends
+        return 8 * self.share(self.trained, 1)
+
+    @property
+    def gradients(self) -> int:
+        """In fp32; stage 1 adds its own part of them once more when it reduces."""
+        return 4 * self.share(self.trained, 2)
+
+    @property
+    def _bucket(self) -> int:
+        """The first two stages put gradients in it as they are summed, the others as computed."""
+        numbers = min(MAX_BUCKET_NUMBERS, self.trained)
+        return numbers * (4 if self.learner.zero_stage < 2 else self.width)
+
+    @property
+    def computing(self) -> Parts:
+        """What comes to the states in a backward pass."""
+        stage = self.learner.zero_stage
+        held = {} if stage == 3 else {"gradients": self.gradients}
+        if stage == 3:
+            gathered = min(self.shape.parameters, REUSED_NUMBERS + self.shape.head)
+            held["gathered layers"] = self.width * gathered
+        if stage == 2:
+            held["reduce bucket"] = self._bucket
+        held["activations"] = self.learner.token_budget * self._kept_of_a_token
+        held["head chunks"] = self._head
+        return held
+
+    @property
+    def updating(self) -> Parts:
+        """What comes to the states when gradients are reduced and weights updated."""
+        stage = self.learner.zero_stage
+        held = {} if stage == 3 else {"gradients": self.gradients}
+        if stage < 3:
+            held["reduce bucket"] = self._bucket
+        if not self.learner.has_optimizer_on_host:
+            held["copies of the step"] = self._step
+        return held
+
+    @property
+    def _step(self) -> int:
+        flat = 4 * self.share(self.trained, 1) if self.learner.zero_stage in (1, 2) else 0
+        if self.is_cuda:
+            return flat
+        tensor = self.share(self.trained, 1) if self.learner.zero_stage else self.shape.head
+        return flat + 4 * STEP_COPIES * min(self.trained, tensor)
+
+    @property
+    def _head(self) -> int:
+        """Chunks of logits, and the gradient of the vocabulary's matrix in fp32 and as trained."""
+        config = self.config
+        has_bonus = isinstance(config, GrpoConfig) and config.algorithm.entropy_coef > 0
+        copies = CHUNK_COPIES + (ENTROPY_COPIES if has_bonus else 0)
+        chunks = copies * self.learner.head_chunk_mib * 2**20
+        return chunks + self.shape.head * (4 + (self.width if self.width < 4 else 0))
+
+    @property
+    def _kept_of_a_token(self) -> int:
+        """Of all layers, or the input of each and all of the one that is recomputed."""
+        width, layers, hidden = self.width, self.shape.layers, self.shape.hidden
+        layer, ends = self.shape.kept_by_layer(width), 3 * width * hidden
+        if self.learner.gradient_checkpointing:
+            inputs = 0 if self.learner.has_activations_on_host else layers * width * hidden
+            return inputs + layer + ends
+        return layers * layer + ends
+
+    @property
+    def host(self) -> Parts:
+        """What settings move off the device."""
+        held: Parts = {}
+        if self.learner.has_optimizer_on_host:
+            held |= self._optimizer
+            held["gradients on the host"] = 4 * self.share(self.trained, 1)
+        if self.learner.has_activations_on_host:
+            inputs = self.shape.layers * self.width * self.shape.hidden
+            held["activations on the host"] = self.learner.token_budget * inputs
+        return {name: size for name, size in held.items() if size}
+
+    @property
+    def parked(self) -> Parts:
+        """What waits in host memory while an engine has the device."""
+        return {name: size for name, size in self.states.items() if name not in _READ}
+
+    @property
+    def shared_copy(self) -> Parts:
+        """The weights that an engine on this device reads."""
+        config = self.config
+        if not isinstance(config, GrpoConfig) or config.sync.transport != "ipc":
+            return {}
+        width = 4 if config.rollout.dtype == "float32" else 2
+        return {"buckets in flight": width * self.shape.parameters}
 
 
-def memory_line(config: StageConfig, shape: ModelShape, card_gib: float | None) -> str:
-    """What `t2g plan` says of a learner rank's memory. `card_gib`: of the smallest GPU, if known.
-
-    Raises ValueError where the GPU cannot hold it.
-    """
-    has_reference = isinstance(config, GrpoConfig) and config.algorithm.kl_coef > 0
-    needed = learner_memory(config.learner, shape, has_reference=has_reference)
-    line = (
-        f"a learner rank needs about {needed.total:.0f} GiB of its GPU: {needed.states:.1f} of "
-        f"states, {needed.activations:.1f} of activations for {config.learner.token_budget} tokens"
-    )
-    if card_gib is None:
-        return line
-    free = card_gib
-    if isinstance(config, GrpoConfig) and config.colocate == "share":
-        free *= 1 - config.rollout.gpu_memory_utilization
-    if needed.total > free:
-        raise ValueError(
-            f"{line}, found {free:.0f}; lower learner.token_budget, set "
-            "learner.gradient_checkpointing=true, raise learner.zero_stage and learner.ranks, keep "
-            "a part on the host (learner.offload), or train adapters (learner.lora.rank)"
-        )
-    return f"{line}, of {free:.0f}"
-
-
-def learner_memory(
-    learner: LearnerConfig, shape: ModelShape, *, has_reference: bool = False
-) -> LearnerMemory:
-    """What one rank needs for `learner.token_budget` tokens. `has_reference`: beside a frozen copy
-    of the start."""
-    width = 2 if learner.dtype == "bfloat16" else 4
-    states = _states(learner, shape, width, has_reference)
-    per_token = _kept_of_a_token(learner, shape, width)
-    chunks = 4 * learner.head_chunk_mib * 2**20
-    return LearnerMemory(states / GIB, (learner.token_budget * per_token + chunks) / GIB)
-
-
-def _states(learner: LearnerConfig, shape: ModelShape, width: int, has_reference: bool) -> float:
-    """Bytes of weights, gradients (fp32), and of what the optimiser keeps: in bf16 with a copy of
-    the weights in fp32. ZeRO shards them one stage after the other."""
-    stage, ranks = learner.zero_stage, learner.ranks
-    trained = shape.adapters(learner.lora.rank) if learner.lora.rank else shape.parameters
-    weights = shape.parameters * width * (2 if has_reference and not learner.lora.rank else 1)
-    optimizer = 0 if learner.has_optimizer_on_host else trained * (8 if width == 4 else 12)
-    gradients = trained * 4
-    return (
-        weights / (ranks if stage == 3 else 1)
-        + gradients / (ranks if stage >= 2 else 1)
-        + optimizer / (ranks if stage >= 1 else 1)
-    )
-
-
-def _kept_of_a_token(learner: LearnerConfig, shape: ModelShape, width: int) -> int:
-    """Bytes of activations: of all layers, or the input of each and all of the one recomputed."""
-    layer, ends = shape.kept_by_layer(width), 3 * width * shape.hidden
-    if learner.gradient_checkpointing:
-        inputs = 0 if learner.has_activations_on_host else shape.layers * width * shape.hidden
-        return inputs + layer + ends
-    return shape.layers * layer + ends
+_READ = ("weights", "adapters")
+"""What a forward pass reads stays on the device."""

@@ -27,6 +27,7 @@ MAY_CHANGE = frozenset(
         "checkpoint",
         "deadlines",
         "tensorboard",
+        "cluster",
         "sync",
         # What the work is spread over, and how it is cut.
         "device",

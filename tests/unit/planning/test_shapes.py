@@ -7,20 +7,39 @@ from pathlib import Path
 import pytest
 import transformers
 
-from t2g_ray.planning.shapes import ModelShape, read_shape, shape_of
+from t2g_ray.planning.shapes import PUBLISHED, read_shape, shape_of
 
-HALF_B = ModelShape(
-    layers=24, hidden=896, inner=4864, queries=896, keys=128, vocab=151_936, is_tied=True
-)
-"""Qwen2.5-0.5B."""
-ONE_AND_A_HALF_B = ModelShape(
-    layers=28, hidden=1536, inner=8960, queries=1536, keys=256, vocab=151_936, is_tied=True
-)
+BILLIONS = {
+    "HuggingFaceTB/SmolLM2-135M": 0.1345,
+    "Qwen/Qwen2.5-0.5B": 0.494,
+    "Qwen/Qwen2.5-1.5B": 1.544,
+    "Qwen/Qwen2.5-3B": 3.086,
+    "Qwen/Qwen2.5-7B": 7.616,
+    "Qwen/Qwen2.5-14B": 14.77,
+    "Qwen/Qwen2.5-32B": 32.76,
+    "Qwen/Qwen3-30B-A3B": 30.53,
+}
+"""Parameters, as the pages of these models give them."""
 
 
-def test_the_shapes_are_those_of_the_models_named() -> None:
-    assert HALF_B.parameters == pytest.approx(0.494e9, rel=0.001)
-    assert ONE_AND_A_HALF_B.parameters == pytest.approx(1.544e9, rel=0.001)
+def test_the_table_has_the_sizes_of_the_models_it_names() -> None:
+    assert {name: shape.parameters / 1e9 for name, shape in PUBLISHED.items()} == pytest.approx(
+        BILLIONS, rel=0.002
+    )
+
+
+def test_a_token_goes_through_some_of_the_experts_and_no_embedding() -> None:
+    experts = PUBLISHED["Qwen/Qwen3-30B-A3B"]
+    assert experts.active_parameters == pytest.approx(3.03e9, rel=0.01)
+    tied = PUBLISHED["Qwen/Qwen2.5-0.5B"]
+    assert tied.active_parameters == tied.parameters
+
+
+def test_the_instructed_model_and_the_embedded_policy_are_known() -> None:
+    assert read_shape("Qwen/Qwen2.5-7B-Instruct") == PUBLISHED["Qwen/Qwen2.5-7B"]
+    embedded = read_shape("embedded")
+    assert embedded is not None
+    assert embedded.parameters == pytest.approx(0.24e6, rel=0.1)
 
 
 def test_a_model_that_is_not_here_or_of_another_kind_has_no_shape(tmp_path: Path) -> None:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
+import yaml
 from transformers import Qwen2Config
 
-from t2g_ray.run.device.gpus import Gpu, Gpus
+from t2g_ray.config import GrpoConfig, load_config
+from t2g_ray.planning.cluster import read_nodes
 from tests.unit.cli.parts import t2g
+
+ROOT = Path(__file__).resolve().parents[4]
+CONFIGS = ROOT / "configs"
+SHIPPED = sorted(path.stem for path in CONFIGS.glob("*.yaml") if "generate" not in path.stem)
 
 
 def test_plan_starts_nothing_and_shows_the_sizes(config: Path) -> None:
@@ -50,8 +58,36 @@ def test_plan_tells_what_follows_from_the_device(
     assert "rollout.dtype=float32 (bfloat16)" in shown
 
 
-def test_plan_refuses_a_budget_whose_activations_do_not_fit_the_gpu(
-    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_configuration_fits_the_machines_that_it_names(name: str) -> None:
+    # The policy that the second stage of the demo starts from is no model before the first one.
+    like = ("--like", "embedded") if name == "demo_grpo" else ()
+    result = t2g("plan", CONFIGS / f"{name}.yaml", *like)
+    assert result.exit_code == 0, result.stderr
+    assert "in use, of" in result.stdout
+
+
+def test_the_shipped_budget_would_not_fit_if_all_activations_were_kept() -> None:
+    kept = t2g("plan", CONFIGS / "cluster_8x.yaml", "learner.gradient_checkpointing=false")
+    assert kept.exit_code == 2
+    assert "the smallest change with which all fits: learner." in kept.stderr
+
+
+def test_the_cluster_file_asks_for_the_machines_that_the_configuration_names() -> None:
+    tree = yaml.safe_load((ROOT / "cluster.yaml").read_text(encoding="utf-8"))
+    kinds = tree["available_node_types"]
+    asked = Counter[str]()
+    for name, kind in kinds.items():
+        count = 1 if name == tree["head_node_type"] else kind["min_workers"]
+        asked[kind["node_config"]["InstanceType"]] += count
+    config = load_config(GrpoConfig, CONFIGS / "cluster_8x.yaml")
+    assert config.cluster is not None
+    machines = read_nodes(config.cluster, "cluster").machines
+    assert Counter(machine.name for machine in machines) == asked
+
+
+def test_what_does_not_fit_is_refused_with_the_smallest_change(
+    config: Path, tmp_path: Path
 ) -> None:
     Qwen2Config(
         hidden_size=1536,
@@ -61,14 +97,34 @@ def test_plan_refuses_a_budget_whose_activations_do_not_fit_the_gpu(
         num_key_value_heads=2,
         tie_word_embeddings=True,
     ).save_pretrained(tmp_path / "model")
-    cards = Gpus("580.1", (Gpu("large", 80.0), Gpu("small", 44.5)))
-    monkeypatch.setattr("t2g_ray.run.device.gpus.visible_gpus", lambda: cards)
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    here = ("device=cuda", f"model={tmp_path}/model")
+    here = ("device=cuda", f"model={tmp_path}/model", "--nodes", "1 x 4 x 44GiB")
     large = ("learner.token_budget=32768", "learner.zero_stage=2", "learner.ranks=2")
     kept = t2g("plan", config, *here, *large, "learner.gradient_checkpointing=false")
     assert kept.exit_code == 2
-    assert "found 44; lower learner.token_budget" in kept.stderr
-    assert ", of 44" in t2g("plan", config, *here, *large).stdout
-    absent = t2g("plan", config, "device=cuda", "model=owner/absent").stdout
+    assert "learner.gradient_checkpointing=true" in kept.stderr
+    assert "of 44.00 GiB" in t2g("plan", config, *here, *large).stdout
+
+
+def test_a_model_that_is_not_here_has_no_plan_unless_another_is_like_it(config: Path) -> None:
+    absent = t2g("plan", config, "device=cpu", "model=owner/absent").stdout
     assert "owner/absent is not on this machine" in absent
+    assert "--like MODEL" in absent
+    like = t2g("plan", config, "device=cpu", "model=owner/absent", "--like", "embedded").stdout
+    assert "learner: weights" in like
+
+
+def test_a_plan_goes_into_files(config: Path, tmp_path: Path) -> None:
+    written, drawn = tmp_path / "plan.json", tmp_path / "plan.svg"
+    result = t2g("plan", config, "device=cpu", "--json", written, "--picture", drawn)
+    assert result.exit_code == 0, result.stderr
+    places = json.loads(written.read_text(encoding="utf-8"))["places"]
+    assert {part["holder"] for part in places[0]["parts"]} >= {"Ray", "run", "learner/0"}
+    assert drawn.read_text(encoding="utf-8").startswith("<svg")
+    absent = t2g("plan", config, "model=owner/absent", "--json", written)
+    assert absent.exit_code == 2
+    assert "a plan needs the sizes of the model" in absent.stderr
+
+
+def test_machines_that_are_none_are_refused_by_what_named_them(config: Path) -> None:
+    assert "--nodes: an instance is one of" in t2g("plan", config, "--nodes", "1 x big").stderr
+    assert "cluster: an instance is one of" in t2g("plan", config, "cluster=1 x big").stderr

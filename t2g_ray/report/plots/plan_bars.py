@@ -1,0 +1,89 @@
+"""A plan -> one SVG picture: a bar for each kind of place, its parts side by side.
+
+Invariant: equal plans give equal pictures; a bar is as long as its bytes, against the largest
+place, and a line marks what the place has.
+"""
+
+from __future__ import annotations
+
+from markupsafe import Markup
+
+from t2g_ray.planning.alike import Alike, alike
+from t2g_ray.planning.memory.held import GIB
+from t2g_ray.planning.plan import Plan
+
+WIDTH, LEFT, RIGHT = 960.0, 20.0, 20.0
+ROW, BAR = 74.0, 22.0
+COLOURS = (
+    "#2f8fd0",
+    "#e69f00",
+    "#12a57a",
+    "#d5653e",
+    "#b877b0",
+    "#8c8c8c",
+    "#56b4e9",
+    "#f0e442",
+    "#7a5230",
+    "#4b4b9f",
+)
+FREE = "#e4e4e4"
+_STYLE = (
+    "text{font:12px sans-serif;fill:#222}.note{font-size:11px;fill:#555}"
+    ".size{stroke:#222;stroke-width:2}.over{stroke:#c00;stroke-width:2}"
+)
+
+
+def draw_plan(plan: Plan) -> str:
+    """The picture as a file of its own."""
+    groups = alike(plan.memory.places)
+    largest = max((max(g.first.used, g.first.capacity or 0) for g in groups), default=1)
+    names = list(dict.fromkeys(name for g in groups for name in g.sums if name != "kept free"))
+    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
+    scale = (WIDTH - LEFT - RIGHT) / largest
+    rows = Markup("").join(
+        _row(group, 40 + number * ROW, scale, colours) for number, group in enumerate(groups)
+    )
+    below = 40 + len(groups) * ROW
+    legend, height = _legend(colours, below)
+    title = f"{plan.model}: memory on {plan.cluster.source}"
+    picture = Markup(
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {:.0f} {:.0f}" role="img" '
+        'aria-label="{}"><style>{}</style><rect width="100%" height="100%" fill="#fff"/>'
+        '<text x="{:.0f}" y="24" font-weight="bold">{}</text>{}{}</svg>\n'
+    ).format(WIDTH, height, title, Markup(_STYLE), LEFT, title, rows, legend)
+    return str(picture)
+
+
+def _row(group: Alike, top: float, scale: float, colours: dict[str, str]) -> Markup:
+    place = group.first
+    x, bars = LEFT, Markup("")
+    for name, size in group.sums.items():
+        width = size * scale
+        bars += Markup(
+            '<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.0f}" fill="{}">'
+            "<title>{}: {:.2f} GiB</title></rect>"
+        ).format(x, top + 16, width, BAR, colours.get(name, FREE), name, size / GIB)
+        x += width
+    has = "" if place.capacity is None else f" of {place.capacity / GIB:.1f}"
+    label = f"{group.title}: {place.used / GIB:.1f}{has} GiB"
+    mark = Markup("")
+    if place.capacity is not None:
+        at = LEFT + place.capacity * scale
+        mark = Markup('<line class="{}" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>').format(
+            "size" if place.fits else "over", at, top + 12, at, top + 20 + BAR
+        )
+    text = Markup('<text x="{:.0f}" y="{:.1f}">{}</text>').format(LEFT, top + 8, label)
+    return text + bars + mark
+
+
+def _legend(colours: dict[str, str], top: float) -> tuple[Markup, float]:
+    """Names of the parts in three columns, and the height of the whole picture."""
+    column = (WIDTH - LEFT - RIGHT) / 3
+    legend = Markup("")
+    for number, (name, colour) in enumerate([*colours.items(), ("kept free", FREE)]):
+        x, y = LEFT + number % 3 * column, top + number // 3 * 18
+        legend += Markup(
+            '<rect x="{:.0f}" y="{:.1f}" width="11" height="11" fill="{}"/>'
+            '<text class="note" x="{:.0f}" y="{:.1f}">{}</text>'
+        ).format(x, y, colour, x + 16, y + 10, name)
+    return legend, top + (len(colours) // 3 + 1) * 18 + 14

@@ -15,6 +15,7 @@ import typer
 from t2g_ray import __version__
 from t2g_ray.cli import model_commands
 from t2g_ray.cli.arguments import ConfigFile, Overrides
+from t2g_ray.cli.cluster.job_commands import job_app
 from t2g_ray.cli.cluster.scale_command import scale_command
 from t2g_ray.cli.cluster.submit_command import submit_command
 from t2g_ray.cli.data_commands import data_app
@@ -24,6 +25,7 @@ from t2g_ray.cli.machine.plan_command import plan_command
 from t2g_ray.cli.machine.selftest_command import selftest_command
 from t2g_ray.cli.machine.status_command import status_command
 from t2g_ray.cli.report_command import report_command
+from t2g_ray.run.job.secrets import load as load_secrets
 
 if TYPE_CHECKING:
     from t2g_ray.run.folder import RunDir
@@ -44,6 +46,7 @@ app.command("scale")(scale_command)
 app.command("status")(status_command)
 app.command("doctor")(doctor_command)
 app.add_typer(data_app, name="data")
+app.add_typer(job_app, name="job")
 
 
 def main() -> None:
@@ -75,6 +78,7 @@ def options(
 
     Start here: t2g doctor, then t2g demo.
     """
+    load_secrets()
 
 
 @app.command()

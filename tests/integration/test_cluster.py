@@ -1,7 +1,11 @@
-"""Jobs on a cluster of two nodes: submitted from a clone, spread over both, stopped cleanly."""
+"""Jobs on a cluster of two nodes: submitted from a clone, spread over both, stopped cleanly.
+
+What is secret on the submitting machine is nowhere on the cluster.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -22,6 +26,7 @@ import pytest
 from t2g_ray.run.checkpoint import find_checkpoint
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.jsonlines import read_json_lines
+from tests.integration.relay import Relay
 from tests.ports import free_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -40,10 +45,11 @@ pytestmark = pytest.mark.timeout(300)
 
 @dataclass(frozen=True)
 class Nodes:
-    """A running cluster: its API of jobs, and the `ray start` process of each node."""
+    """A running cluster: its API of jobs, the `ray start` process of each node, and its files."""
 
     api: httpx.Client
     processes: list[subprocess.Popen[bytes]]
+    folder: Path
 
     def count(self) -> int:
         """Living nodes; 0 as long as the API does not answer."""
@@ -58,12 +64,6 @@ class Nodes:
         """Status and message of a job."""
         found: dict[str, str] = self.api.get(f"/api/jobs/{job}").json()
         return found
-
-    def wait_for_end(self, job: str) -> dict[str, str]:
-        """The job as it ended."""
-        running = ("PENDING", "RUNNING")
-        wait_until(lambda: self.job(job)["status"] not in running, f"the end of {job}")
-        return self.job(job)
 
     def below(self) -> list[psutil.Process]:
         """All processes that the nodes started."""
@@ -96,7 +96,7 @@ def nodes() -> Iterator[Nodes]:
     token = secrets.token_hex(32)
     headers = {"Authorization": f"Bearer {token}"}
     client = httpx.Client(base_url=f"http://127.0.0.1:{dashboard}", headers=headers, timeout=30)
-    cluster = Nodes(client, [])
+    cluster = Nodes(client, [], Path(folder))
     with pytest.MonkeyPatch.context() as patch:
         # Whoever reaches a job API can run code, so this one asks for a token.
         patch.setenv("RAY_AUTH_MODE", "token")
@@ -146,20 +146,18 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def submit(
-    clone: Path, nodes: Nodes, command: list[str], *options: str
+    clone: Path, nodes: Nodes, command: list[str], *options: str, **variables: str
 ) -> subprocess.CompletedProcess[str]:
     """`t2g submit`, whose default is to follow the job to its end."""
+    address = ["--address", str(nodes.api.base_url)]
+    return t2g(clone, ["submit", *address, *options, "--", *command], **variables)
+
+
+def t2g(folder: Path, arguments: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [
-            str(BIN / "t2g"),
-            "submit",
-            "--address",
-            str(nodes.api.base_url),
-            *options,
-            "--",
-            *command,
-        ],
-        cwd=clone,
+        [sys.executable, "-m", "t2g_ray.cli", *arguments],
+        cwd=folder,
+        env={**os.environ, **variables},
         capture_output=True,
         text=True,
         check=False,
@@ -187,12 +185,92 @@ def test_a_job_that_fails_is_followed_to_its_end_and_fails_the_command(
     assert f"job {job_of(done)} ended as FAILED; its log is above" in done.stderr
 
 
-def test_a_submitted_job_uses_both_nodes_and_leaves_a_complete_run_folder(
+COUNTING = "for number in $(seq 40); do echo line $number.; sleep 0.2; done"
+
+
+def test_a_log_goes_on_after_the_connection_was_cut(nodes: Nodes, clone: Path) -> None:
+    port = nodes.api.base_url.port
+    assert port is not None
+    seen: list[str] = []
+    with Relay(port) as relay:
+        following = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "t2g_ray.cli", "submit"),
+                *("--address", f"http://127.0.0.1:{relay.port}", "--", "sh", "-c", COUNTING),
+            ],
+            cwd=clone,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert following.stdout is not None and following.stderr is not None
+        for line in following.stdout:
+            seen.append(line.strip())
+            if line.strip() in ("line 5.", "line 20."):
+                relay.cut(seconds=2)
+        told = following.stderr.read()
+        assert following.wait(timeout=60) == 0, told
+    counted = [line for line in seen if line.startswith("line ")]
+    assert counted == [f"line {number}." for number in range(1, 41)]
+    assert told.count("broke; the job goes on, trying again") == 2
+
+
+HASHED = """
+import hashlib, os, ray
+ray.init(logging_level="ERROR")
+value = ray.get(ray.remote(lambda: os.environ["T2G_PLANTED_TOKEN"]).remote())
+print("digest", hashlib.sha256(value.encode()).hexdigest())
+"""
+
+
+def test_a_secret_is_read_from_its_file_by_the_processes_of_the_nodes(
+    nodes: Nodes, clone: Path, tmp_path: Path
+) -> None:
+    value = secrets.token_hex(16)
+    (tmp_path / "secret").write_text(value)
+    place = ["--secret", f"T2G_PLANTED_TOKEN={tmp_path}/secret"]
+    done = submit(clone, nodes, ["python", "-c", HASHED], *place)
+    assert f"digest {hashlib.sha256(value.encode()).hexdigest()}" in done.stdout, done.stdout
+
+
+def test_a_tracked_file_of_secrets_sends_nothing(nodes: Nodes, clone: Path) -> None:
+    before = len(nodes.api.get("/api/jobs/").json())
+    (clone / ".env").write_text("T2G_PLANTED_TOKEN=" + secrets.token_hex(16))
+    subprocess.run(["git", "add", "-f", ".env"], cwd=clone, check=True)
+    try:
+        done = submit(clone, nodes, ["t2g", "doctor"])
+    finally:
+        subprocess.run(["git", "rm", "-q", "-f", ".env"], cwd=clone, check=True)
+    assert done.returncode == 2
+    assert "a tracked file must hold no secret, found .env" in done.stderr
+    assert len(nodes.api.get("/api/jobs/").json()) == before
+
+
+def files_with(planted: dict[str, str], *folders: Path) -> dict[str, list[str]]:
+    """Name of each secret -> the files that its value stands in."""
+    found: dict[str, list[str]] = {}
+    for path in (path for folder in folders for path in folder.rglob("*") if path.is_file()):
+        with suppress(FileNotFoundError):
+            content = path.read_bytes()
+            for name, value in planted.items():
+                if value.encode() in content:
+                    found.setdefault(name, []).append(str(path))
+    return found
+
+
+def test_a_submitted_job_uses_both_nodes_and_leaves_a_complete_run_folder_without_secrets(
     nodes: Nodes, clone: Path, wavering_model: Path, tmp_path: Path
 ) -> None:
     run = RunDir(tmp_path / "run")
+    names = ("HF_TOKEN", "WANDB_API_KEY", "MY_PASSWORD", "T2G_OF_ENV", "T2G_OF_FILE")
+    planted = {name: f"planted{secrets.token_hex(16)}" for name in names}
+    (clone / ".env").write_text(f"T2G_OF_ENV={planted['T2G_OF_ENV']}\n")  # git does not track it
+    (tmp_path / "secret").write_text(planted["T2G_OF_FILE"])
     command = grpo(f"run_dir={run.path}", f"model={wavering_model}", "steps=3")
-    done = submit(clone, nodes, command)
+    place = ["--secret", f"T2G_OF_FILE={tmp_path}/secret"]
+    here = {name: planted[name] for name in names[:3]}
+    done = submit(clone, nodes, command, *place, **here)
+    (clone / ".env").unlink()
 
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr
     assert nodes.job(job_of(done))["status"] == "SUCCEEDED"
@@ -207,6 +285,13 @@ def test_a_submitted_job_uses_both_nodes_and_leaves_a_complete_run_folder(
     assert (run.model / "model.safetensors").is_file()
     assert find_checkpoint(run.checkpoints) is not None
 
+    assert files_with(planted, nodes.folder, run.path) == {}
+    shown = nodes.api.get("/api/jobs/").text + done.stdout + done.stderr
+    assert [name for name, value in planted.items() if value in shown] == []
+    assert "HF_TOKEN, WANDB_API_KEY stayed here" in done.stdout
+    assert files_with({"a word of the log": "Running entrypoint for job"}, nodes.folder)
+    assert files_with({"a tracked file": "A cluster: two GPUs"}, nodes.folder)
+
 
 def test_a_stopped_job_leaves_a_checkpoint_of_its_last_step_and_no_process(
     nodes: Nodes, clone: Path, wavering_model: Path, tmp_path: Path
@@ -214,15 +299,21 @@ def test_a_stopped_job_leaves_a_checkpoint_of_its_last_step_and_no_process(
     run = RunDir(tmp_path / "run")
     more = ["steps=100000", "checkpoint.every=0", "learner.optimizer.lr=1.0e-6"]
     command = grpo(f"run_dir={run.path}", f"model={wavering_model}", *more)
-    sent = submit(clone, nodes, command, "--no-wait")
+    sent = submit(clone, nodes, command, "--no-follow", "--job", "to-be-stopped")
     assert sent.returncode == 0, sent.stderr
     job = job_of(sent)
     wait_until(lambda: run.metrics.exists() and run.metrics.stat().st_size, "the first step")
     assert len(nodes.commands()) >= 6
-    assert nodes.api.post(f"/api/jobs/{job}/stop").json() == {"stopped": True}
-    ended = nodes.wait_for_end(job)
-
-    assert ended["status"] == "STOPPED", ended["message"]
+    assert job == "to-be-stopped"
+    address = ["--address", str(nodes.api.base_url)]
+    assert t2g(clone, ["job", "list", *address]).stdout.startswith("to-be-stopped  RUNNING")
+    stopped = t2g(clone, ["job", "stop", job, *address])
+    assert stopped.returncode == 0, stopped.stdout + stopped.stderr
+    assert "job to-be-stopped ended as STOPPED" in stopped.stdout
+    assert "Running entrypoint" not in stopped.stdout, "the log from before the stop was shown"
+    assert nodes.job(job)["status"] == "STOPPED"
+    assert "STOPPED" in t2g(clone, ["job", "status", job, *address]).stdout
+    assert "Running entrypoint" in t2g(clone, ["job", "logs", job, *address]).stdout
     found = find_checkpoint(run.checkpoints)
     assert found is not None
     assert found.step == list(read_json_lines(run.metrics))[-1]["step"]

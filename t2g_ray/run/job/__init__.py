@@ -1,0 +1,1 @@
+"""What travels with a job to a cluster, and what never does."""

@@ -6,7 +6,6 @@ from itertools import combinations_with_replacement
 from pathlib import Path
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -167,20 +166,6 @@ def test_a_cluster_without_devices_holds_no_gpu_actor_and_all_others() -> None:
 def test_the_configurations_in_the_repository_have_a_place(name: str, devices: list[str]) -> None:
     config = load_config(GrpoConfig, CONFIGS / f"{name}.yaml", ())
     assert on_devices(plan_devices(demands_of(config), nodes(8))) == devices
-
-
-def test_the_cluster_on_aws_holds_its_configuration() -> None:
-    config = load_config(GrpoConfig, CONFIGS / "cluster_8x.yaml", ())
-    kinds = yaml.safe_load((CONFIGS.parent / "cluster.yaml").read_text())["available_node_types"]
-    gpus = {"head": 0.0, "learner": 4.0, "rollout": 1.0}
-    there = [
-        Node(f"{kind}/{i}", {"CPU": 8.0, "GPU": gpus[kind], **kinds[kind]["resources"]})
-        for kind in gpus
-        for i in range(kinds[kind].get("min_workers", 1))
-    ]
-    slots = plan_devices(demands_of(config), there)
-    kinds_of_roles = {(h.role, there[s.node].name.split("/")[0]) for s in slots for h in s.holders}
-    assert kinds_of_roles == {("learner", "learner"), ("rollout", "rollout")}
 
 
 def test_the_table_names_each_device_and_what_is_free_of_it() -> None:

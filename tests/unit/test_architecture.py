@@ -264,7 +264,8 @@ def test_files_and_functions_stay_short(module: str) -> None:
 
 
 def test_every_configuration_in_the_repository_loads() -> None:
-    paths = sorted((ROOT / "configs").rglob("*.yaml"))
+    others = {"kuberay.yaml"}  # of Kubernetes, see tests/unit/configs
+    paths = [p for p in sorted((ROOT / "configs").rglob("*.yaml")) if p.name not in others]
     assert {"demo_sft.yaml", "demo_grpo.yaml"} <= {path.name for path in paths}
     kinds: dict[str, type[Section]] = {"sft": SftConfig, "generate": GenerateConfig}
     for path in paths:

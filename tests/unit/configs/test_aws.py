@@ -18,6 +18,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from actors.cluster.devices import Node
 from actors.cluster.placement import demands_of, place
 from t2g_ray.config import GrpoConfig, load_config
+from t2g_ray.planning.cluster import INSTANCES
 from tests.unit.configs.parts import REFERENCE, ROOT, shellcheck
 
 CLUSTER: dict[str, Any] = yaml.safe_load((ROOT / "cluster.yaml").read_text())
@@ -115,6 +116,16 @@ def test_what_is_paid_for_is_what_the_configuration_uses() -> None:
     assert where == {("learner", "main"): 2, ("rollout", "main"): 2, ("rollout", "spot"): 4}
     assert sum(slot.free for slot in placement.slots) == 0
     assert len(placement.slots) == sum(node.num_gpus for node in there) == 8
+
+
+def test_the_configuration_is_planned_for_these_machines() -> None:
+    machines = [
+        (kind.get("min_workers", 1), kind["node_config"]["InstanceType"]) for kind in KINDS.values()
+    ]
+    config = load_config(GrpoConfig, ROOT / "configs" / "cluster_8x.yaml", ())
+    assert config.cluster == ", ".join(f"{number} x {name}" for number, name in machines)
+    for name, (cpus, gpus) in HARDWARE.items():
+        assert (INSTANCES[name].cpus, len(INSTANCES[name].cards)) == (cpus, gpus)
 
 
 def test_more_rollout_actors_find_a_device_each_on_more_spot_nodes() -> None:

@@ -193,3 +193,19 @@ def against(
 
     steps = {"sft": sft_steps, "grpo": grpo_steps}
     return measured.run(commit, runs=runs, steps=steps, model=model)
+
+
+@bench()
+def plan(
+    shared: SharedOptions,
+    runs: Runs = 1,
+    steps: Steps = 6,
+    stages: Annotated[str, typer.Option(help="sft, grpo, or both.")] = "sft,grpo",
+    zero: Annotated[str, typer.Option(help="ZeRO stages, separated by commas.")] = "0,3",
+) -> Sequence[ResultRow]:
+    """Plans from rates measured here against short real runs: tokens a second."""
+    settings = shared.settings()
+    from benchmarks.planned import compare
+
+    named = [stage for stage in compare.STAGES if stage in stages.split(",")]
+    return compare.run(settings, runs=runs, steps=steps, stages=named, zero_stages=_numbers(zero))

@@ -166,6 +166,14 @@ def rollout_speed(session: Session) -> Figures:
     return speed.rollout_speed(session.alone(), calls=2)
 
 
+def rates(session: Session) -> Figures:
+    from benchmarks.selftest.checks import speed
+
+    session.free_devices()
+    apart = session.hardware.num_gpus > 1
+    return speed.rates(session.apart() if apart else session.config())
+
+
 def learner_speed(session: Session) -> Figures:
     from benchmarks.selftest.checks import speed
 
@@ -264,6 +272,13 @@ ROWS = (
         rollout_speed,
         "the engine writes, beside vLLM by itself on the same prompts",
         "t2g bench rollout measures it alone",
+    ),
+    Row(
+        "rates",
+        30,
+        rates,
+        "an engine, a learner and a sync have rates that `t2g plan --rates` plans from",
+        "t2g plan then goes by a table of cards",
     ),
     Row(
         "tensor_parallel",

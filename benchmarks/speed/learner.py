@@ -16,6 +16,7 @@ from random import Random
 from actors.cluster.handles import Handle, call_all, get_all, put, start_alone
 from actors.cluster.placement import connect
 from actors.cluster.refusal import check_device
+from actors.workers.learner import LearnerActor
 from benchmarks.inputs.workload import first_prompts, ungraded, written_groups
 from benchmarks.result import ResultRow, check_count, make_row, ratio_row, turns
 from benchmarks.speed.measured import MeasuredLearner
@@ -55,13 +56,13 @@ def run(
     model = resolve_model(config, RunDir(config.run_dir))
     rounds = _rounds(config, model, runs + 1, completion_tokens)
     share = config.learner.gpus / len(layouts)
-    ranks = {name: _start(config, model, *LAYOUTS[name], gpus=share) for name in layouts}
+    ranks = {name: start_ranks(config, model, *LAYOUTS[name], gpus=share) for name in layouts}
     seconds: dict[str, list[float]] = {name: [] for name in layouts}
     peaks: list[float] = []
     try:
         for number, shares in enumerate(rounds):
             for name in turns(layouts, number):
-                elapsed = _Batch(config, shares, ranks[name]).time_steps(steps)
+                elapsed = Batch(config, shares, ranks[name]).time_steps(steps)
                 if number:  # the first round allocates
                     seconds[name].append(elapsed / steps)
             if number:
@@ -133,7 +134,7 @@ def _rounds(
         seed=config.seed,
         num_tokens=completion_tokens,
     )
-    return [_shares(config, groups[i : i + size]) for i in range(0, count * size, size)]
+    return [shares_of(config, groups[i : i + size]) for i in range(0, count * size, size)]
 
 
 def _work(
@@ -184,14 +185,14 @@ def _attention_padding(micros: Sequence[MicroBatch]) -> float:
     return 1 - real / laid_out
 
 
-class _Batch:
+class Batch:
     """One step's groups in the object store, shared over the ranks of one layout."""
 
     def __init__(
         self,
         config: GrpoConfig,
         shares: Sequence[Sequence[Group]],
-        learners: Sequence[Handle[MeasuredLearner]],
+        learners: Sequence[Handle[LearnerActor]],
     ) -> None:
         self._learners = learners
         self._handles = [[put(ungraded(group)).reference for group in share] for share in shares]
@@ -209,7 +210,7 @@ class _Batch:
         started = time.perf_counter()
         for _ in range(count):
             calls = [
-                learner.call(MeasuredLearner.step, handles, advantages, self._divisor)
+                learner.call(LearnerActor.step, handles, advantages, self._divisor)
                 for learner, handles, advantages in zip(
                     self._learners, self._handles, self._advantages, strict=True
                 )
@@ -219,7 +220,7 @@ class _Batch:
         return time.perf_counter() - started
 
 
-def _start(
+def start_ranks(
     config: GrpoConfig, model: str, is_packed: bool, attention: AttentionName, *, gpus: float
 ) -> list[Handle[MeasuredLearner]]:
     learner = config.learner.model_copy(update={"packing": is_packed, "attention": attention})
@@ -244,7 +245,8 @@ def _start(
     return ranks
 
 
-def _shares(config: GrpoConfig, groups: Sequence[Group]) -> list[list[Group]]:
+def shares_of(config: GrpoConfig, groups: Sequence[Group]) -> list[list[Group]]:
+    """The groups of each rank."""
     costs = [sum(len(c.token_ids) for c in group.completions) for group in groups]
     return [[groups[i] for i in share] for share in balance(costs, config.learner.ranks)]
 

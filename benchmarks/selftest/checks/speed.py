@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from benchmarks.planned.rates import measure_rates
 from benchmarks.result import ResultRow
 from benchmarks.selftest.outcome import Figure
 from benchmarks.selftest.running import CheckFailed
 from benchmarks.speed import learner, rollout
 from t2g_ray.config import GrpoConfig
 from t2g_ray.planning.cards import find_card
+from t2g_ray.planning.speed.rates import unit_of
 
 MOST_OF_PEAK = 1.05
 """A share of the peak above this is no speed but a wrong measurement."""
@@ -51,6 +53,12 @@ def learner_speed(
         Figure("mfu", mfu, "share"),
         Figure("peak", peak / 1e12, "TFLOP/s"),
     ]
+
+
+def rates(config: GrpoConfig) -> list[Figure]:
+    """What `t2g plan --rates` reads: the rates of one engine, of one learner rank and of a sync."""
+    figures = measure_rates(config).figures()
+    return [Figure(name, value, unit_of(name)) for name, value in figures.items()]
 
 
 def _figures(rows: Sequence[ResultRow]) -> list[Figure]:

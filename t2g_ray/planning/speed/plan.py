@@ -37,11 +37,13 @@ from t2g_ray.planning.speed.work import BYTES, StepWork, passes_of, step_work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
+class Hardware:
     """What a run computes on."""
 
     source: Card | Rates
     """A card of the table, or rates that were measured."""
+    engine_card: Card | None = None
+    """That of the engines, where it is another one."""
     ranks_of_node: int = 8
     """Learner ranks that one node has room for."""
     cores: float | None = None
@@ -50,16 +52,26 @@ class Machine:
     """Longest sequences that an engine's cache holds; None: enough."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.source, Card) and not self.source.tflops:
-            raise ValueError(
-                "the speed of a card must be known to plan with it, found no figures of "
-                f"{self.source.name} in bfloat16; name another card, or give measured --rates"
-            )
+        for card in (self.source, self.engine_card):
+            if isinstance(card, Card) and not card.tflops:
+                raise ValueError(
+                    "the speed of a card must be known to plan with it, found no figures of "
+                    f"{card.name} in bfloat16; name another card, or give measured --rates"
+                )
+
+    @property
+    def samplers_card(self) -> Card | None:
+        """What engines compute on; None where rates were measured."""
+        if isinstance(self.source, Rates):
+            return None
+        return self.engine_card or self.source
 
 
-def plan_speed(config: StageConfig, shape: ModelShape, lengths: Lengths, machine: Machine) -> Speed:
+def plan_speed(
+    config: StageConfig, shape: ModelShape, lengths: Lengths, hardware: Hardware
+) -> Speed:
     """The speed of a run of SFT or GRPO."""
-    step = _Step(config, shape, lengths, machine)
+    step = _Step(config, shape, lengths, hardware)
     if isinstance(config, GrpoConfig):
         return step.of_grpo(config)
     assert isinstance(config, SftConfig)
@@ -70,11 +82,11 @@ class _Step:
     """One step, side by side."""
 
     def __init__(
-        self, config: StageConfig, shape: ModelShape, lengths: Lengths, machine: Machine
+        self, config: StageConfig, shape: ModelShape, lengths: Lengths, hardware: Hardware
     ) -> None:
-        self._shape, self._lengths, self._machine = shape, lengths, machine
+        self._shape, self._lengths, self._hardware = shape, lengths, hardware
         self._work: StepWork = step_work(config, shape, lengths)
-        source = machine.source
+        source = hardware.source
         self._scale = shape.parameters / source.parameters if isinstance(source, Rates) else 1.0
         self._learner_parts = self._parts_of_learner(config)
 
@@ -96,8 +108,7 @@ class _Step:
 
     def of_grpo(self, config: GrpoConfig) -> Speed:
         parts, rollout_s = self._parts_of_rollout(config, config.rollout.actors)
-        source = self._machine.source
-        card = None if isinstance(source, Rates) else source
+        card = self._hardware.samplers_card
         sync = sync_part(config, self._shape, card or self._engine_rates(), self._scale)
         aside = turns_part(config, self._shape, card)
         engine, load = self._engine(config), self._load(config, config.rollout.actors)
@@ -149,7 +160,7 @@ class _Step:
         balanced: int | None,
         assumptions: tuple[str, ...],
     ) -> Speed:
-        source = self._machine.source
+        source = self._hardware.source
         told = [self._lengths.source, *assumptions]
         if isinstance(source, Rates):
             if abs(self._scale - 1) > SAME_SIZE:
@@ -160,7 +171,10 @@ class _Step:
             rates = f"measured rates ({source.source})"
         else:
             told.append("shares of the card's peak and bandwidth as in docs/planning.md")
-            rates = source.source
+            cards = dict.fromkeys(
+                card.source for card in (source, self._hardware.engine_card) if card is not None
+            )
+            rates = ", ".join(cards)
         return Speed(
             parts=tuple(part for part in parts if part.seconds > 0),
             step_s=step_s,
@@ -175,14 +189,14 @@ class _Step:
         )
 
     def _parts_of_learner(self, config: StageConfig) -> tuple[TimePart, ...]:
-        source, passes = self._machine.source, passes_of(config)
+        source, passes = self._hardware.source, passes_of(config)
         if isinstance(source, Rates):
             parts = measured_parts(source, self._scale, config.learner.ranks, self._work, passes)
         else:
             ranks = LearnerRanks(
                 settings=config.learner,
                 shape=self._shape,
-                ranks_of_node=self._machine.ranks_of_node,
+                ranks_of_node=self._hardware.ranks_of_node,
             )
             parts = card_parts(source, ranks, self._work, passes)
         slower = self._crowding(config.learner.ranks * config.learner.threads, config.learner)
@@ -201,11 +215,11 @@ class _Step:
         return parts, sum(part.seconds for part in parts)
 
     def _engine(self, config: GrpoConfig) -> Engine:
-        source = self._machine.source
-        if isinstance(source, Rates):
+        card = self._hardware.samplers_card
+        if card is None:
             return MeasuredEngine(self._engine_rates(), self._scale)
         return CardEngine(
-            card=source,
+            card=card,
             shape=self._shape,
             number_bytes=BYTES[config.rollout.dtype],
             devices=config.rollout.tensor_parallel,
@@ -213,7 +227,7 @@ class _Step:
 
     def _engine_rates(self) -> EngineRates:
         """Raises ValueError where the rates are of a learner alone."""
-        source = self._machine.source
+        source = self._hardware.source
         assert isinstance(source, Rates)
         if source.engine is None:
             raise ValueError(
@@ -227,7 +241,7 @@ class _Step:
         if not config.max_staleness:
             # A group is written by one engine, and a step waits for the one with most of them.
             groups = float(-(-config.prompts_begun // count))
-        room = self._machine.cached_sequences or config.rollout.max_sequences
+        room = self._hardware.cached_sequences or config.rollout.max_sequences
         return EngineLoad(
             sequences=groups * config.group_size,
             most=min(config.rollout.max_sequences, room),
@@ -245,12 +259,12 @@ class _Step:
 
     def _crowding(self, threads: float, learner: LearnerConfig) -> float:
         """How much slower more threads than cores are; 1 on GPUs."""
-        cores = self._machine.cores
+        cores = self._hardware.cores
         return 1.0 if learner.gpus or not cores else max(1.0, threads / cores)
 
     def _core_seconds(self, config: GrpoConfig, rollout_s: float, learner_s: float) -> float:
         """What both sides take at once where their threads share the cores; 0 on GPUs."""
-        cores, learner = self._machine.cores, config.learner
+        cores, learner = self._hardware.cores, config.learner
         if learner.gpus or not cores:
             return 0.0
         busy = [

@@ -9,7 +9,7 @@ from t2g_ray.planning.cards import CARDS
 from t2g_ray.planning.parts import Speed
 from t2g_ray.planning.shapes import ModelShape
 from t2g_ray.planning.speed.lengths import Lengths
-from t2g_ray.planning.speed.plan import Machine, plan_speed
+from t2g_ray.planning.speed.plan import Hardware, plan_speed
 from t2g_ray.planning.speed.rates import EngineRates, Rates
 
 QWEN_7B = ModelShape(
@@ -76,12 +76,12 @@ def rates(**changes: Any) -> Rates:
     return Rates(**{**fields, **changes})
 
 
-H100 = Machine(source=CARDS["H100"])
+H100 = Hardware(source=CARDS["H100"])
 
 
-def plan(machine: Machine = H100, **changes: Any) -> Speed:
+def plan(hardware: Hardware = H100, **changes: Any) -> Speed:
     """The speed of GRPO on Qwen2.5-7B."""
-    return plan_speed(grpo(**changes), QWEN_7B, lengths(), machine)
+    return plan_speed(grpo(**changes), QWEN_7B, lengths(), hardware)
 
 
 def part(speed: Speed, name: str) -> float:

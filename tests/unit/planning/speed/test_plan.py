@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from t2g_ray.planning.cards import CARDS, Card
-from t2g_ray.planning.speed.plan import Machine, plan_speed
+from t2g_ray.planning.speed.plan import Hardware, plan_speed
 from tests.unit.planning.parts import H100, QWEN_7B, TINY, grpo, lengths, part, plan, rates, sft
 
 
@@ -48,7 +48,7 @@ def test_the_bottleneck_flips_at_the_number_of_actors_that_balances() -> None:
 
 
 def test_measured_rates_are_taken_as_they_are() -> None:
-    speed = plan(Machine(source=rates()), prompts_per_step=5, learner={"ranks": 1})
+    speed = plan(Hardware(source=rates()), prompts_per_step=5, learner={"ranks": 1})
     assert part(speed, "decode") == pytest.approx(4 + 8, rel=0.01)
     assert part(speed, "prefill") == pytest.approx(5 * 600 / 1e4)
     assert part(speed, "sync") == 0.25
@@ -57,7 +57,7 @@ def test_measured_rates_are_taken_as_they_are() -> None:
 
 
 def test_rates_of_a_model_of_another_size_are_scaled_and_that_is_said() -> None:
-    half = Machine(source=rates(parameters=QWEN_7B.parameters / 2))
+    half = Hardware(source=rates(parameters=QWEN_7B.parameters / 2))
     speed = plan(half, prompts_per_step=5)
     assert part(speed, "decode") == pytest.approx(2 * (4 + 8), rel=0.01)
     assert any("measure with the model itself" in one for one in speed.assumptions)
@@ -65,19 +65,19 @@ def test_rates_of_a_model_of_another_size_are_scaled_and_that_is_said() -> None:
 
 def test_rates_without_an_engine_are_refused_where_there_is_one() -> None:
     with pytest.raises(ValueError, match="must have rates of an engine"):
-        plan(Machine(source=rates(engine=None)))
+        plan(Hardware(source=rates(engine=None)))
 
 
 def test_a_card_whose_speed_is_not_known_is_refused() -> None:
     for card in (CARDS["T4"], Card(name="80GiB", memory_gib=80)):
         with pytest.raises(ValueError, match=f"found no figures of {card.name}"):
-            Machine(source=card)
+            Hardware(source=card)
 
 
 def test_sft_has_one_side() -> None:
     source = rates(engine=None, parameters=TINY.parameters)
     config = sft(eval={"every": 10}, batch_size=32, data={"heldout_records": 64})
-    speed = plan_speed(config, TINY, lengths(), Machine(source=source))
+    speed = plan_speed(config, TINY, lengths(), Hardware(source=source))
     assert (speed.rollouts, speed.balanced_rollouts, speed.bottleneck) == (0, None, "learner")
     assert speed.tokens == 32 * 800
     assert part(speed, "evaluation") == pytest.approx(part(speed, "forward") * 2 / 10)
@@ -85,15 +85,15 @@ def test_sft_has_one_side() -> None:
 
 
 def test_threads_without_cores_of_their_own_take_turns() -> None:
-    apart = Machine(source=rates(), cores=4)
-    crowded = Machine(source=rates(), cores=1)
+    apart = Hardware(source=rates(), cores=4)
+    crowded = Hardware(source=rates(), cores=1)
     changes: dict[str, Any] = {
         "device": "cpu",
         "rollout": {"gpus": 0, "actors": 2},
         "learner": {"gpus": 0, "ranks": 2},
     }
     assert plan(crowded, **changes).rollout_s == pytest.approx(2 * plan(apart, **changes).rollout_s)
-    at_once = plan(Machine(source=rates(), cores=2), max_staleness=1, **changes)
+    at_once = plan(Hardware(source=rates(), cores=2), max_staleness=1, **changes)
     assert at_once.step_s == pytest.approx(at_once.rollout_s + at_once.learner_s)
 
 
@@ -106,11 +106,11 @@ def test_threads_without_cores_of_their_own_take_turns() -> None:
 def test_another_actor_never_makes_the_samplers_slower(
     actors: int, ranks: int, staleness: int, card: str
 ) -> None:
-    machine = Machine(source=CARDS[card])
+    hardware = Hardware(source=CARDS[card])
 
     def seconds(count: int) -> float:
         changes: dict[str, Any] = {"rollout": {"actors": count}, "learner": {"ranks": ranks}}
-        return plan(machine, max_staleness=staleness, **changes).rollout_s
+        return plan(hardware, max_staleness=staleness, **changes).rollout_s
 
     assert seconds(actors + 1) <= seconds(actors) * (1 + 1e-9)
 

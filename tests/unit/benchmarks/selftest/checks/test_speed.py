@@ -10,6 +10,7 @@ from benchmarks.result import make_row
 from benchmarks.selftest.checks import speed
 from benchmarks.selftest.running import CheckFailed
 from benchmarks.selftest.settings import Hardware, selftest_config
+from tests.unit.planning.parts import rates
 
 
 def learner_speed(
@@ -66,6 +67,15 @@ def test_a_share_above_one_or_of_nothing_is_a_wrong_measurement(
 )
 def test_a_card_has_the_peak_of_its_own_kind(card: str, peak: float | None) -> None:
     assert speed.peak_of(card) == peak
+
+
+def test_rates_are_figures_that_a_plan_reads_back(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(speed, "measure_rates", lambda config: rates())
+    found = speed.rates(selftest_config("demo", Hardware(device="cpu"), tmp_path))
+    assert {one.name: one.value for one in found} == rates().figures()
+    assert {one.unit for one in found} >= {"tokens/s", "GFLOP/s", "s"}
 
 
 def test_engines_that_wrote_less_than_asked_for_fail_by_their_count(

@@ -226,7 +226,7 @@ def _flops(group: Group, shape: ModelShape, config: GrpoConfig) -> float:
         source="measured",
     )
     prompts = 1 if config.learner.packing else len(answers)
-    return forward_flops(shape, mean, num_prompts=prompts, num_answers=len(answers))
+    return forward_flops(shape, mean, num_prompts=prompts, num_answers=len(answers)).total
 
 
 def _publisher(

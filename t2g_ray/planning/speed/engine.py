@@ -14,6 +14,7 @@ from t2g_ray.planning.cards import Card
 from t2g_ray.planning.shapes import ModelShape
 from t2g_ray.planning.speed.rates import EngineRates
 from t2g_ray.planning.speed.shares import (
+    ATTENTION_SHARE,
     BANDWIDTH_SHARE,
     COLLECTIVE_S,
     DECODE_MATMUL_SHARE,
@@ -76,10 +77,11 @@ class CardEngine:
 
     def read(self, tokens: float, context: float) -> Cost:
         shape = self.shape
-        flops = tokens * (self._token_flops() + 2.0 * shape.layers * shape.queries * context)
-        peak = self.card.flops_per_s * matmul_share(shape.hidden) * self.devices
+        attention = 2.0 * shape.layers * shape.queries * context / ATTENTION_SHARE
+        flops = tokens * (self._token_flops() / matmul_share(shape.hidden) + attention)
+        device = flops / (self.card.flops_per_s * self.devices)
         link = self._collectives(tokens)
-        return Cost(flops / peak + link, LINK if link > flops / peak else COMPUTE)
+        return Cost(device + link, LINK if link > device else COMPUTE)
 
     def _token_flops(self) -> float:
         return 2.0 * (body_parameters(self.shape) + self.shape.vocab * self.shape.hidden)

@@ -12,6 +12,7 @@ from t2g_ray.planning.shapes import ModelShape
 from t2g_ray.planning.speed.engine import COMPUTE, LINK, MEASURED, MEMORY
 from t2g_ray.planning.speed.rates import Rates
 from t2g_ray.planning.speed.shares import (
+    ATTENTION_SHARE,
     BANDWIDTH_SHARE,
     COLLECTIVE_S,
     HOST_MEMORY,
@@ -50,7 +51,10 @@ def card_parts(
     settings, shape = ranks.settings, ranks.shape
     # Kernels of float32 run at TF32's speed at most, half of bfloat16's.
     peak = card.flops_per_s / (1 if BYTES[settings.dtype] == 2 else 2)
-    pass_s = work.forward_flops / settings.ranks / (peak * matmul_share(shape.hidden))
+    shares = work.forward.linear / matmul_share(shape.hidden) + (
+        work.forward.attention / ATTENTION_SHARE
+    )
+    pass_s = shares / settings.ranks / peak
     return (
         *_computed(passes, pass_s, COMPUTE),
         *_collectives(card, ranks, work, passes),
@@ -115,7 +119,7 @@ def measured_parts(
     rates: Rates, scale: float, ranks: int, work: StepWork, passes: Passes
 ) -> tuple[TimePart, ...]:
     """At measured rates; `scale` is the size of the model over that of the measured one."""
-    pass_s = work.forward_flops / ranks / rates.learner_flops_per_s
+    pass_s = work.forward.total / ranks / rates.learner_flops_per_s
     fixed = rates.learner_fixed_s * scale * passes.updates
     return (
         *_computed(passes, pass_s, MEASURED),

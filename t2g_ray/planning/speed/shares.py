@@ -6,19 +6,20 @@ Measured rates (`rates.py`) replace all of them.
 from __future__ import annotations
 
 MATMUL_SHARE = 0.5
-HALF_WIDTH = 1200.0
+HALF_WIDTH = 2000.0
 
 
 def matmul_share(hidden: int) -> float:
-    """Share of the peak that passes over many tokens reach, in training and over prompts.
+    """Share of the peak that passes over many tokens reach in their matrices: 0.5 x hidden /
+    (hidden + 2000). Narrow layers leave a GPU waiting for launches and memory.
 
-    0.5 x hidden / (hidden + 1200): narrow layers leave a GPU waiting for launches and memory. The
-    curve goes through what a published learner reached at width 1024 on an H100 (16.8 % counted
-    without the layers that it computes twice, 22 % with them), and below what wider ones reach.
+    With `ATTENTION_SHARE` it gives what published learners reach (docs/planning.md has them).
     """
     return MATMUL_SHARE * hidden / (hidden + HALF_WIDTH)
 
 
+ATTENTION_SHARE = 0.45
+"""Of the peak, by attention's kernels over long rows, whatever the width of the layers."""
 DECODE_MATMUL_SHARE = 0.4
 """Of the peak, by passes over a token of each of some hundred sequences."""
 BANDWIDTH_SHARE = 0.65

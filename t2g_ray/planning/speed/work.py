@@ -11,6 +11,20 @@ from t2g_ray.planning.speed.lengths import Lengths
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
+@dataclass(frozen=True, slots=True)
+class Flops:
+    """Operations by what they are made of, since cards reach different shares with them."""
+
+    linear: float
+    """Of matrices with tokens; the head's only where a token is trained."""
+    attention: float
+
+    @property
+    def total(self) -> float:
+        """All."""
+        return self.linear + self.attention
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepWork:
     """Of one optimiser step, over all ranks and engines."""
@@ -21,8 +35,8 @@ class StepWork:
     lengths: Lengths
     computed: float
     """Tokens that go through the learner's layers: with packed rows a group's prompt once."""
-    forward_flops: float
-    """Of one forward pass of the learner over them; the head's only where a token is trained."""
+    forward: Flops
+    """Of one forward pass of the learner over them."""
 
     @property
     def answer_tokens(self) -> float:
@@ -46,7 +60,7 @@ def step_work(config: StageConfig, shape: ModelShape, lengths: Lengths) -> StepW
         sequences=sequences,
         lengths=lengths,
         computed=num_prompts * lengths.prompt + answers,
-        forward_flops=forward_flops(shape, lengths, num_prompts=num_prompts, num_answers=sequences),
+        forward=forward_flops(shape, lengths, num_prompts=num_prompts, num_answers=sequences),
     )
 
 
@@ -66,7 +80,7 @@ def body_parameters(shape: ModelShape) -> float:
 
 def forward_flops(
     shape: ModelShape, lengths: Lengths, *, num_prompts: float, num_answers: float
-) -> float:
+) -> Flops:
     """Operations of a forward pass: 2 a parameter and token, the head only where a token is
     trained, attention 4 x width x context (Kaplan et al. 2020, "Scaling laws for neural language
     models", table 1)."""
@@ -75,7 +89,7 @@ def forward_flops(
     pairs += num_answers * lengths.answer * (lengths.prompt + lengths.answer / 2)
     head = shape.vocab * shape.hidden * num_answers * lengths.answer
     width = shape.layers * shape.queries
-    return 2.0 * (body_parameters(shape) * tokens + head) + 4.0 * width * pairs
+    return Flops(2.0 * (body_parameters(shape) * tokens + head), 4.0 * width * pairs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,48 @@ from __future__ import annotations
 
 import pytest
 
+from t2g_ray.planning.cards import CARDS
+from t2g_ray.planning.shapes import ModelShape
+from t2g_ray.planning.speed.plan import Hardware, plan_speed
 from t2g_ray.planning.speed.shares import matmul_share
+from tests.unit.planning.parts import lengths, sft
+
+SMALL = ModelShape(
+    layers=28, hidden=1024, inner=3072, queries=2048, keys=1024, vocab=151_936, is_tied=True
+)
+"""Qwen3-0.6B."""
+LARGE = ModelShape(
+    layers=36, hidden=2560, inner=9728, queries=4096, keys=1024, vocab=151_936, is_tied=True
+)
+"""Qwen3-4B."""
 
 
-def test_training_reaches_the_published_share_at_the_width_that_it_is_fitted_to() -> None:
-    # 16.8 % of 6 operations a parameter and token; 8 with layers that are computed twice.
-    assert matmul_share(1024) == pytest.approx(0.168 * 8 / 6, rel=0.05)
+@pytest.mark.parametrize(
+    ("shape", "card", "ranks", "length", "published"),
+    [
+        (SMALL, "H100", 1, 8_192, 26_000),
+        (SMALL, "H100", 1, 65_536, 10_200),
+        (LARGE, "H200", 8, 65_536, 29_500),
+    ],
+)
+def test_learners_come_to_what_was_published_of_another_system(
+    shape: ModelShape, card: str, ranks: int, length: int, published: float
+) -> None:
+    # prime-rl, benchmarks/results/BENCHMARKS.md: tokens/s of the trainer alone.
+    config = sft(
+        device="cuda",
+        batch_size=8,
+        learner={
+            "gpus": 1,
+            "ranks": ranks,
+            "zero_stage": 3 if ranks > 1 else 0,
+            "token_budget": length,
+        },
+    )
+    speed = plan_speed(
+        config, shape, lengths(1, length - 1, length - 1), Hardware(source=CARDS[card])
+    )
+    assert speed.tokens_per_s == pytest.approx(published, rel=0.1)
 
 
 def test_wider_layers_reach_more_and_never_all() -> None:

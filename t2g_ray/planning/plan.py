@@ -43,8 +43,20 @@ class Plan:
             "places": [_as_json(place) for place in self.memory.places],
             "kv_cache": None if room is None else {**asdict(room), "sequences": room.sequences},
             "change": None if self.change is None else dict(self.change.settings),
-            "speed": None if self.speed is None else asdict(self.speed),
+            "speed": None if self.speed is None else _speed_as_json(self.speed),
         }
+
+
+def _speed_as_json(speed: Speed) -> dict[str, Any]:
+    # Infinite in the supervised stage, which has one side; no number in JSON.
+    imbalance = speed.imbalance if speed.rollouts else None
+    return {
+        **asdict(speed),
+        "tokens_per_s": speed.tokens_per_s,
+        "generated_tokens_per_s": speed.generated_tokens_per_s,
+        "bottleneck": speed.bottleneck,
+        "imbalance": imbalance,
+    }
 
 
 def _as_json(place: MemoryPlace) -> dict[str, Any]:

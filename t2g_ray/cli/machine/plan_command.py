@@ -10,6 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from t2g_ray.cli.arguments import ConfigFile, Overrides
+from t2g_ray.cli.machine.plan_options import (
+    AnswerTokens,
+    CardName,
+    LikeRun,
+    Measure,
+    PromptTokens,
+    RatesFile,
+    TimeOptions,
+    with_time,
+)
 
 if TYPE_CHECKING:
     from t2g_ray.config import StageConfig
@@ -20,7 +30,7 @@ Nodes = Annotated[
     str | None,
     typer.Option(help='Machines to plan for, such as "1 x 4 x L40S, 6 x 1 x L40S".'),
 ]
-Like = Annotated[
+SizesOf = Annotated[
     str | None,
     typer.Option(help="Folder or hub name of a model of the same sizes, where `model` is absent."),
 ]
@@ -32,13 +42,20 @@ def plan_command(
     config: ConfigFile,
     overrides: Overrides = None,
     nodes: Nodes = None,
-    like: Like = None,
+    sizes_of: SizesOf = None,
+    rates: RatesFile = None,
+    measure: Measure = False,
+    card: CardName = None,
+    prompt_tokens: PromptTokens = None,
+    answer_tokens: AnswerTokens = None,
+    like: LikeRun = None,
     json_file: JsonFile = None,
     picture: Picture = None,
 ) -> None:
     """Show what a configuration, of GRPO or SFT, comes to and whether it fits; start nothing.
 
-    It must fit on the machines of --nodes, else on the cluster of RAY_ADDRESS, else on those that
+    The time of a step is planned from a table of cards, or from rates that were measured. It all
+    must fit on the machines of --nodes, else on the cluster of RAY_ADDRESS, else on those that
     the configuration names (`cluster`), else on this machine; exit code 2 where it does not.
 
     Example: t2g plan configs/demo_grpo.yaml group_size=16
@@ -54,13 +71,21 @@ def plan_command(
     typer.echo("\n".join(device_lines(type(settings), tree)))
     typer.echo(plan_table(settings))
     cluster = _cluster(settings, nodes)
-    plan = _plan(settings, cluster, like)
+    plan = _plan(settings, cluster, sizes_of)
     if plan is not None:
-        _show(plan, json_file, picture)
+        given = TimeOptions(
+            rates=rates,
+            measure=measure,
+            card=card,
+            prompt_tokens=prompt_tokens,
+            answer_tokens=answer_tokens,
+            like=like,
+        )
+        _show(with_time(settings, plan, given), json_file, picture)
     elif json_file or picture:
-        raise ValueError(f"a plan needs the sizes of the model: {_unknown(settings, like)}")
+        raise ValueError(f"a plan needs the sizes of the model: {_unknown(settings, sizes_of)}")
     else:
-        typer.echo(f"memory: not known, since {_unknown(settings, like)}")
+        typer.echo(f"memory: not known, since {_unknown(settings, sizes_of)}")
     typer.echo(fit_lines(settings, nodes_of(cluster)))
 
 
@@ -78,13 +103,13 @@ def _cluster(settings: StageConfig, nodes: str | None) -> Cluster:
     return cluster_here()
 
 
-def _plan(settings: StageConfig, cluster: Cluster, like: str | None) -> Plan | None:
+def _plan(settings: StageConfig, cluster: Cluster, sizes_of: str | None) -> Plan | None:
     """None where the sizes of the model are not known."""
     from actors.plan import seats_of
     from t2g_ray.planning.plan import make_plan
     from t2g_ray.planning.shapes import read_shape
 
-    model = like or settings.model
+    model = sizes_of or settings.model
     shape = read_shape(model)
     if shape is None:
         return None
@@ -94,10 +119,13 @@ def _plan(settings: StageConfig, cluster: Cluster, like: str | None) -> Plan | N
 def _show(plan: Plan, json_file: Path | None, picture: Path | None) -> None:
     """Tables, and the files that are wanted. Raises ValueError where it does not fit."""
     from t2g_ray.cli.machine.plan_table import print_plan, refusal
+    from t2g_ray.cli.machine.speed_table import print_speed
     from t2g_ray.report.plots.plan_bars import draw_plan
     from t2g_ray.run.folder import write_text
 
     print_plan(plan)
+    if plan.speed is not None:
+        print_speed(plan.speed)
     if json_file is not None:
         write_text(json_file, json.dumps(plan.as_json(), indent=1) + "\n")
     if picture is not None:
@@ -106,10 +134,10 @@ def _show(plan: Plan, json_file: Path | None, picture: Path | None) -> None:
         raise ValueError(refusal(plan))
 
 
-def _unknown(settings: StageConfig, like: str | None) -> str:
+def _unknown(settings: StageConfig, sizes_of: str | None) -> str:
     return (
-        f"{like or settings.model} is not on this machine, nor in the table of released models; "
-        "--like MODEL counts with the sizes of another one, such as Qwen/Qwen2.5-0.5B"
+        f"{sizes_of or settings.model} is not on this machine, nor in the table of released "
+        "models; --sizes-of MODEL counts with the sizes of another one, such as Qwen/Qwen2.5-0.5B"
     )
 
 

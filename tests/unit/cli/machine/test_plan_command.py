@@ -61,7 +61,7 @@ def test_plan_tells_what_follows_from_the_device(
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_configuration_fits_the_machines_that_it_names(name: str) -> None:
     # The policy that the second stage of the demo starts from is no model before the first one.
-    like = ("--like", "embedded") if name == "demo_grpo" else ()
+    like = ("--sizes-of", "embedded") if name == "demo_grpo" else ()
     result = t2g("plan", CONFIGS / f"{name}.yaml", *like)
     assert result.exit_code == 0, result.stderr
     assert "in use, of" in result.stdout
@@ -108,8 +108,8 @@ def test_what_does_not_fit_is_refused_with_the_smallest_change(
 def test_a_model_that_is_not_here_has_no_plan_unless_another_is_like_it(config: Path) -> None:
     absent = t2g("plan", config, "device=cpu", "model=owner/absent").stdout
     assert "owner/absent is not on this machine" in absent
-    assert "--like MODEL" in absent
-    like = t2g("plan", config, "device=cpu", "model=owner/absent", "--like", "embedded").stdout
+    assert "--sizes-of MODEL" in absent
+    like = t2g("plan", config, "device=cpu", "model=owner/absent", "--sizes-of", "embedded").stdout
     assert "learner: weights" in like
 
 

@@ -6,14 +6,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from t2g_ray.planning.parts import Side, Speed
-
-SIDES: dict[Side, str] = {
-    "rollout": "samplers",
-    "reward": "graders",
-    "learner": "learner",
-    "sync": "all wait",
-}
+from t2g_ray.planning.parts import Speed
+from t2g_ray.report.plots.time_bars import SIDES
 
 
 def print_speed(speed: Speed) -> None:

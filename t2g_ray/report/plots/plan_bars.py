@@ -1,4 +1,4 @@
-"""A plan -> one SVG picture: a bar for each kind of place, its parts side by side.
+"""A plan -> one SVG picture: a bar for each kind of place, its parts side by side; then its time.
 
 Invariant: equal plans give equal pictures; a bar is as long as its bytes, against the largest
 place, and a line marks what the place has.
@@ -11,6 +11,7 @@ from markupsafe import Markup
 from t2g_ray.planning.alike import Alike, alike
 from t2g_ray.planning.memory.held import GIB
 from t2g_ray.planning.plan import Plan
+from t2g_ray.report.plots.time_bars import draw_time
 
 WIDTH, LEFT, RIGHT = 960.0, 20.0, 20.0
 ROW, BAR = 74.0, 22.0
@@ -45,6 +46,9 @@ def draw_plan(plan: Plan) -> str:
     )
     below = 40 + len(groups) * ROW
     legend, height = _legend(colours, below)
+    if plan.speed is not None:
+        time, height = draw_time(plan.speed, top=height + 10, left=LEFT, width=WIDTH - LEFT - RIGHT)
+        legend += time
     title = f"{plan.model}: memory on {plan.cluster.source}"
     picture = Markup(
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {:.0f} {:.0f}" role="img" '

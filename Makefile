@@ -2,7 +2,7 @@
 #   DEVICE=cpu|gpu     chosen by whether `nvidia-smi -L` works; PYTHON=... names the interpreter
 CODE    := t2g_ray actors benchmarks
 # All but `peers`, which needs TRL (the extra "bench").
-BENCHES := rollout rewards sync learner loop scale serve
+BENCHES := rollout rewards sync learner loop scale simulate serve
 
 DEVICE := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 # Each set has an environment of its own: vLLM's two builds are one package of the same name.

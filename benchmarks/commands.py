@@ -143,6 +143,9 @@ def scale(
     shared: SharedOptions,
     runs: Runs = 3,
     sizes: Annotated[str, typer.Option(help="Numbers of rollout actors.")] = "1,4,16,64",
+    hosts: Annotated[
+        int, typer.Option(min=0, help="Processes that the actors share; 0: one for each.")
+    ] = 0,
     group_s: Annotated[float, typer.Option(min=0.001, help="Seconds of a simulated group.")] = 0.5,
     prompts: Annotated[int, typer.Option(min=1, help="Prompts of an actor and a step.")] = 4,
     rounds: Annotated[int, typer.Option(min=1, help="Steps of a run.")] = 5,
@@ -150,19 +153,63 @@ def scale(
         int, typer.Option(min=1, help="Steps whose prompts the actors hold: 1 + max_staleness.")
     ] = 1,
 ) -> Sequence[ResultRow]:
-    """1 to 64 rollout actors of known speed: what arrives, and what the driver pays a group."""
+    """Up to 1,024 rollout actors of known speed: what arrives, and what the driver pays a group."""
     settings = shared.settings(is_trained=False)
-    from benchmarks.speed import scale as measured
+    from benchmarks.scale import messages as measured
 
     return measured.run(
         settings,
         runs=runs,
         sizes=_numbers(sizes),
+        hosts=hosts,
         group_s=group_s,
         prompts_per_actor=prompts,
         rounds=rounds,
         queued=queued,
     )
+
+
+@bench(without=(*CONFIG, *MODEL))
+def simulate(
+    shared: SharedOptions,
+    runs: Runs = 1,
+    sizes: Annotated[str, typer.Option(help="Numbers of rollout actors.")] = "64,1024",
+    staleness: Staleness = "0,1,2,4",
+    steps: Annotated[int, typer.Option(min=3, help="Steps of a run.")] = 20,
+    prompts: Annotated[int, typer.Option(min=1, help="Prompts of an actor and a step.")] = 8,
+    group_size: Annotated[int, typer.Option(min=2, help="Completions of a prompt.")] = 16,
+    median: Annotated[float, typer.Option(min=1, help="Median tokens of a completion.")] = 1500.0,
+    sigma: Annotated[float, typer.Option(min=0, help="Spread of their logarithm.")] = 1.0,
+    limit: Annotated[int, typer.Option(min=1, help="Most tokens of a completion.")] = 28672,
+    pass_s: Annotated[float, typer.Option(min=0, help="Seconds of a pass of the model.")] = 0.0045,
+    sequence_s: Annotated[
+        float, typer.Option(min=0, help="Seconds more of a pass for each sequence in it.")
+    ] = 0.00013,
+    sequences: Annotated[int, typer.Option(min=1, help="Sequences that an engine writes.")] = 256,
+    train_s: Annotated[
+        float, typer.Option(min=0, help="Seconds that a learner as large as the samplers trains.")
+    ] = 113.2,
+    turns_train_s: Annotated[
+        float, typer.Option(min=0, help="The same of one that also has the samplers' devices.")
+    ] = 113.8,
+) -> Sequence[ResultRow]:
+    """Hours of a run with heavy-tailed answers, on a virtual clock: gain of staleness, faults."""
+    from benchmarks.scale.virtual import study as measured
+    from benchmarks.scale.virtual.costs import EngineCosts, Lengths, World
+
+    engine = EngineCosts(pass_s=pass_s, sequence_s=sequence_s, most_sequences=sequences)
+    lengths = Lengths(median=median, sigma=sigma, limit=limit)
+    plan = measured.Plan(
+        actors=_numbers(sizes),
+        staleness=_numbers(staleness),
+        world=World(actors=1, train_s_per_token=0.0, lengths=lengths, engine=engine),
+        steps=steps,
+        prompts_per_actor=prompts,
+        group_size=group_size,
+        train_s=train_s,
+        turns_train_s=turns_train_s,
+    )
+    return measured.run(plan, runs=runs)
 
 
 @bench(without=CONFIG)

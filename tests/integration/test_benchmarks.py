@@ -1,7 +1,8 @@
 """Every benchmark runs whole in a tiny size and yields the rows that readers rely on.
 
 Inputs come from `policy`, `workload` and `random_model`; `compare` is both sides of
-`peers`, of which `trl_side` runs TRL. The peak of a learner is `measured` by its rank.
+`peers`, of which `trl_side` runs TRL. The peak of a learner is `measured` by its rank, and the
+actors of `scale` are a `fleet`.
 """
 
 from __future__ import annotations
@@ -67,6 +68,15 @@ def test_scale(tmp_path: Path) -> None:
     assert_positive(rows, ["driver_ms_per_group", "groups_per_s/1", "groups_per_s/2"])
     # An engine that sleeps cannot be faster than it is.
     assert 0 < rows["efficiency_2"] <= 1.05
+
+
+def test_actors_that_share_a_process_are_as_fast_as_with_one_each(tmp_path: Path) -> None:
+    options = ("--sizes", "6", "--hosts", "2", "--group-s", "0.3", "--prompts", "2")
+    rows = measure(tmp_path, "scale", *options, "--rounds", "2")
+    assert 0.5 < rows["efficiency_6"] <= 1.05
+    # A call for each actor and step, and at most one for each group that is scored.
+    assert 0.5 < rows["calls_per_group/6"] <= 1.5
+    assert_positive(rows, ["driver_ms_per_group", "spans_ms_per_actor/6", "sync_ms_per_actor/6"])
 
 
 def test_sync(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from actors.cluster.waiting import results_of
 from actors.stages.greedy import greedy_groups
 from actors.stages.groups import RayGroups
 from actors.workers.reward import GoldRecords, RewardActor
-from benchmarks.speed.scale import SimulatedReward, SimulatedRollout
+from benchmarks.scale.simulated import SimulatedReward, SimulatedRollout
 from t2g_ray.config import Deadline, GrpoConfig, build_config
 from t2g_ray.graph import Graph
 from t2g_ray.grpo.stages import LoopError

@@ -53,6 +53,10 @@ faults/test_shards.py: needs an engine of several processes, with experts
     t2g_ray.weights.proof
 unit/benchmarks/quality/test_ablations.py: variants and their table
     benchmarks.quality.variants
+unit/benchmarks/scale/virtual/test_run.py: worlds that are run there, and their stages
+    benchmarks.scale.virtual.costs
+    benchmarks.scale.virtual.records
+    benchmarks.scale.virtual.stages
 integration/test_generate.py: needs an engine and Ray
     t2g_ray.data.generate.teachers.vllm_teacher
     actors.generate
@@ -89,6 +93,7 @@ integration/test_benchmarks.py: each measures Ray's actors, engines or ranks
     benchmarks.inputs.policy
     benchmarks.inputs.random_model
     benchmarks.inputs.workload
+    benchmarks.scale.fleet
     benchmarks.speed.measured
     benchmarks.speed.rewards
     benchmarks.speed.sync

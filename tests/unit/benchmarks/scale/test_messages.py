@@ -1,4 +1,4 @@
-"""The engine that a measurement of scale simulates."""
+"""What counts as the speed of many actors."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.speed import scale
-from benchmarks.speed.scale import SleepingEngine, _measure, _Rounds
-from t2g_ray.rollout.spec import Sampling
-from t2g_ray.types import Prompt
+from benchmarks.scale import messages
+from benchmarks.scale.messages import Rounds, measure
 
 
 class Clock:
@@ -26,27 +24,6 @@ class Clock:
 
     def process_time(self) -> float:
         return self.now_s
-
-
-def test_a_simulated_engine_keeps_its_pace_when_its_caller_is_late(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    clock = Clock()
-    monkeypatch.setattr(scale, "time", clock)
-    engine = SleepingEngine(3, group_s=1.0)
-    sampling = Sampling(group_size=2, temperature=1.0, max_new_tokens=5)
-    for index in range(4):
-        engine.add(Prompt(index=index, token_ids=(1,)), sampling)
-    groups, times_s = [], []
-    for wait_s in (0.0, 1.5, 0.0, 0.0):
-        clock.sleep(wait_s)
-        groups += engine.step()
-        times_s.append(clock.now_s)
-    assert [group.prompt.index for group in groups] == [0, 1, 2, 3]
-    assert [len(group.completions) for group in groups] == [2, 2, 2, 2]
-    # Due at 1, 2, 3 and 4 s; the second is fetched late, at 2.5 s, and delays nothing.
-    assert times_s == [1.0, 2.5, 3.0, 4.0]
-    assert not engine.is_busy
 
 
 class Groups:
@@ -78,12 +55,13 @@ def test_a_slow_driver_shows_with_one_step_queued_and_is_hidden_with_two(
     rates = {}
     for queued in (1, 2):
         clock = Clock()
-        monkeypatch.setattr(scale, "time", clock)
+        monkeypatch.setattr(messages, "time", clock)
         groups: Any = Groups(clock, driver_s)
-        plan = _Rounds(runs=3, rounds=10, queued=queued, count=8)
-        rates[queued], costs_ms = _measure(groups, plan)
+        plan = Rounds(runs=3, rounds=10, queued=queued, count=8)
+        found = measure(groups, plan)
+        rates[queued] = found.rates
         assert groups.most_ahead == queued * 8 and groups.begun == groups.taken
-        assert len(costs_ms) == 3
+        assert len(found.costs_ms) == len(found.growth_mib) == 3
     # Eight groups take 2 s.
     assert rates[1] == pytest.approx(3 * [8 / (2 + driver_s)])
     assert rates[2] == pytest.approx(3 * [4.0], rel=0.02)
@@ -92,7 +70,7 @@ def test_a_slow_driver_shows_with_one_step_queued_and_is_hidden_with_two(
 @pytest.mark.parametrize("missing", [1, 7, 8, -1])
 def test_groups_that_never_came_are_no_speed(monkeypatch: pytest.MonkeyPatch, missing: int) -> None:
     clock = Clock()
-    monkeypatch.setattr(scale, "time", clock)
+    monkeypatch.setattr(messages, "time", clock)
     groups: Any = Groups(clock, 0.0, missing)
     with pytest.raises(ValueError, match=f"8 groups must be measured, found {8 - missing}"):
-        _measure(groups, _Rounds(runs=3, rounds=2, queued=1, count=8))
+        measure(groups, Rounds(runs=3, rounds=2, queued=1, count=8))

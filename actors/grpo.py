@@ -251,17 +251,17 @@ class _GrpoRun:
         if self.start is None:
             return 0, Ledger(curriculum=curriculum)
         version = self.start.step
-        phase, folder = f"restore of step {version}", self.start.path / "learner"
-        self.cluster.each_learner(phase, LearnerActor.load, folder)
+        phase = f"restore of step {version}"
+        self.cluster.each_learner(phase, LearnerActor.load, self.start.path)
         return version, Ledger.from_state(self.start.state["ledger"], curriculum)
 
     def _checkpoint(self, step: int, ledger: Ledger) -> None:
         folder = self.run_dir.checkpoint(step)
         temporary = begin(folder)
         phase = f"checkpoint of step {step}"
-        self.cluster.each_learner(phase, LearnerActor.save, temporary / "learner")
+        shares = self.cluster.each_learner(phase, LearnerActor.save, temporary)
         state = {"step": step, "ledger": ledger.state(), "meaning": self.inputs.meaning.state()}
-        finish(folder, state)
+        finish(folder, state, shares)
         keep_last(self.run_dir.checkpoints, self.config.checkpoint.keep)
 
     def _export(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +19,9 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util import get_node_ip_address
 
 from actors.cluster.handles import process_variables
-from actors.cluster.placement import connect, demands_of, options_of, place_now
+from actors.cluster.placement import Placement, connect, demands_of, options_of, place_now
 from actors.cluster.refusal import check_device
+from actors.cluster.storage.proof import nodes_of, prove_storage
 from t2g_ray.config import SftConfig
 from t2g_ray.learner.ranks import backends
 from t2g_ray.run.folder import RunDir
@@ -48,8 +50,15 @@ def run_sft(config: SftConfig) -> RunDir:
         if plan.is_finished:
             tell(f"{run_dir.path} is finished, model and all: nothing is changed in it")
             return run_dir
+        try:
+            scaling = _scaled(plan.config)
+        except BaseException:
+            # Nothing was trained: the corrected command must find the folder as empty as it was.
+            if plan.is_new:
+                shutil.rmtree(run_dir.path)
+            raise
         with kept_failure(run_dir):
-            _fit(plan)
+            _fit(plan, scaling)
     if not (run_dir.model / "config.json").is_file():
         raise RuntimeError(
             f"run_dir must be on storage that all nodes share, found no model in {run_dir.model} "
@@ -58,16 +67,27 @@ def run_sft(config: SftConfig) -> RunDir:
     return run_dir
 
 
-def _fit(plan: SftPlan) -> None:
+def _scaled(config: SftConfig) -> ScalingConfig:
+    """Join the cluster and see that it can hold the ranks, on nodes that share the run folder.
+
+    Raises PlacementError where it cannot.
+    """
+    connect(config.deadlines)
+    placement = place_now(demands_of(config))
+    nodes = nodes_of(placement, is_planned=False)
+    prove_storage(str(config.run_dir), nodes, config.deadlines.start)
+    return _scaling(config, placement)
+
+
+def _fit(plan: SftPlan, scaling: ScalingConfig) -> None:
     """Run the ranks to their end."""
     config = plan.config
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(config.deadlines.start_s)
-    connect(config.deadlines)
     trainer = TorchTrainer(
         _train,
         train_loop_config={"plan": plan},
         torch_config=_torch_config(config),
-        scaling_config=_scaling(config),
+        scaling_config=scaling,
         run_config=_run_config(config),
     )
     with _progress(plan):
@@ -118,13 +138,14 @@ def _torch_config(config: SftConfig) -> TorchConfig:
     """The group that Ray makes and DeepSpeed takes over."""
     return TorchConfig(
         backend=backends(is_cpu=not config.learner.gpus),
-        timeout_s=round(config.deadlines.train_s),
+        # Ranks wait for each other in steps and in checkpoints.
+        timeout_s=round(max(config.deadlines.train_s, config.deadlines.save_s)),
     )
 
 
-def _scaling(config: SftConfig) -> ScalingConfig:
-    """Resources of each rank. Raises PlacementError where the GPUs do not fit."""
-    rank = place_now(demands_of(config)).demands[0]
+def _scaling(config: SftConfig, placement: Placement) -> ScalingConfig:
+    """Resources of each rank."""
+    rank = placement.demands[0]
     resources = {"CPU": rank.cpus, **({"GPU": rank.gpus} if rank.gpus else {})}
     resources.update(options_of(rank)["resources"])
     return ScalingConfig(

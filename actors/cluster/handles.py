@@ -1,7 +1,8 @@
 """A running Ray actor and its class, so that mypy checks the arguments and the result of a call.
 
-Ray's own handles know no types. Invariant: nothing but this module calls `.remote` on an actor of
-a run, so that a call with wrong arguments fails in the type checker and not on a cluster.
+Ray's own handles know no types. Functions that are run on a node have theirs checked too.
+Invariant: nothing but this module calls `.remote` on an actor of a run, so that a call with wrong
+arguments fails in the type checker and not on a cluster.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from actors.cluster.devices import Node
 
 Actor = TypeVar("Actor", covariant=True)
 """A handle of a subclass serves where one of the class is asked for."""
@@ -138,6 +142,22 @@ def call_all(
 ) -> list[Ref[Result]]:
     """The same call to each actor; all are begun at once."""
     return [handle.call(method, *arguments, **keywords) for handle in handles]
+
+
+def on_each(
+    nodes: Iterable[Node],
+    function: Callable[Concatenate[str, Parameters], Result],
+    *arguments: Parameters.args,
+    **keywords: Parameters.kwargs,
+) -> dict[str, Ref[Result]]:
+    """Begin `function(id of the node, ...)` on each node and nowhere else; results by that id."""
+    task: Any = ray.remote(num_cpus=0)(function)
+    calls: dict[str, Ref[Result]] = {}
+    for node in nodes:
+        there = NodeAffinitySchedulingStrategy(node.id, soft=False)
+        begun = task.options(scheduling_strategy=there).remote(node.id, *arguments, **keywords)
+        calls[node.id] = Ref(f"node {node.name} (id {node.id[:8]})", begun)
+    return calls
 
 
 def process_variables(threads: int, *, has_gpu: bool) -> dict[str, str]:

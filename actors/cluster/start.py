@@ -16,11 +16,12 @@ from actors.cluster.handles import Handle, Parameters, Ref, Result, call_all, pr
 from actors.cluster.placement import cluster_nodes, demands_of, place, place_now
 from actors.cluster.reservation import Reservation, Seat, reserve
 from actors.cluster.sequence import begin_with_the_learner, make_room, sized
+from actors.cluster.storage.proof import PROOF_S, nodes_of, prove_storage
 from actors.cluster.waiting import result_of, results_of
 from actors.workers.learner import LearnerActor
 from actors.workers.reward import RewardActor, reward_actor_class
 from actors.workers.rollout import RolloutActor
-from t2g_ray.config import DeadlineConfig, GrpoConfig
+from t2g_ray.config import Deadline, DeadlineConfig, GrpoConfig
 from t2g_ray.grpo.stages import LoopError
 from t2g_ray.learner.learner import learner_spec
 from t2g_ray.learner.turns.taking import DeviceMemory
@@ -46,6 +47,8 @@ class Cluster:
     """Rollout actors that start while the run goes on."""
     reservation: Reservation = field(default_factory=Reservation)
     """The devices of those that started with the run."""
+    proven: set[str] = field(default_factory=set)
+    """Ids of the nodes that share the run's folder."""
 
     def each_learner(
         self,
@@ -54,9 +57,9 @@ class Cluster:
         *arguments: Parameters.args,
         **keywords: Parameters.kwargs,
     ) -> list[Result]:
-        """Call a collective method on all ranks at once; `phase` names it in errors."""
+        """Have all ranks write or read files at once; `phase` names it in errors."""
         calls = call_all(self.learners, method, *arguments, **keywords)
-        return results_of(calls, phase, self.deadlines.train)
+        return results_of(calls, phase, self.deadlines.save)
 
     def drain_spans(self) -> list[Span]:
         """Spans of all actors since the last call."""
@@ -100,8 +103,11 @@ def start_cluster(config: GrpoConfig, model: str, tokenizer_path: str) -> Cluste
 
     Raises PlacementError before anything is started. After any other failure no actor is left.
     """
-    reservation = reserve(place_now(demands_of(config)), config.deadlines.start)
-    cluster = Cluster(config.deadlines, reservation=reservation)
+    placement = place_now(demands_of(config))
+    nodes = nodes_of(placement)
+    prove_storage(str(config.run_dir), nodes, config.deadlines.start)
+    reservation = reserve(placement, config.deadlines.start)
+    cluster = Cluster(config.deadlines, reservation=reservation, proven={node.id for node in nodes})
     try:
         memory: DeviceMemory | None = None
         for seat in sorted(reservation.seats, key=lambda seat: ROLES.index(seat.role)):
@@ -148,8 +154,11 @@ def start_newcomer(
     has_room = ray.available_resources().get("CPU", 0.0) >= rollout.cpus
     # All CPUs of a node with a free device may be reserved, so none of them is asked for.
     cpus = rollout.cpus if has_room and not rollout.gpus else 0.001
-    demand = Demand("rollout", number, cpus, rollout.gpus)
-    own = reserve(place([demand], nodes), config.deadlines.start)
+    placement = place([Demand("rollout", number, cpus, rollout.gpus)], nodes)
+    new = [node for node in nodes_of(placement) if node.id not in cluster.proven]
+    prove_storage(str(config.run_dir), new, Deadline("start_s", PROOF_S))
+    cluster.proven |= {node.id for node in new}
+    own = reserve(placement, config.deadlines.start)
     try:
         return replace(_start_rollout(config, own.seats[0], model), held=own)
     except BaseException:

@@ -14,6 +14,7 @@ from t2g_ray.learner.learner import Learner, LearnerSpec
 from t2g_ray.learner.ranks import join_ranks
 from t2g_ray.learner.turns.parking import release_memory
 from t2g_ray.learner.turns.taking import DeviceMemory, LearnerTurns
+from t2g_ray.run.checkpoint import Share, share_of
 from t2g_ray.run.trace import Span, Tracer
 from t2g_ray.types import ScoredGroup, TrainReport
 from t2g_ray.weights.channels import (
@@ -33,6 +34,9 @@ from t2g_ray.weights.manifest import (
     WeightSyncError,
     pack_buckets,
 )
+
+LEARNER = "learner"
+"""Folder of the ranks' files in a checkpoint."""
 
 BucketRef = ray.ObjectRef[Bucket | SharedBucket]
 
@@ -189,15 +193,18 @@ class LearnerActor:
     def _device(self) -> torch.device:
         return self._learner.device
 
-    def save(self, folder: Path) -> None:
-        """Write this rank's share of the training state, whoever has the device."""
+    def save(self, checkpoint: Path) -> Share:
+        """Write this rank's share of the training state into the temporary folder of a checkpoint,
+        whoever has the device, and digest it."""
         with self._tracer.span("checkpoint", step=self._learner.step_count):
-            self._turns.save(folder)
+            written = self._turns.save(checkpoint / LEARNER)
+            writer = f"learner/{self._rank} on node {ray.util.get_node_ip_address()}"
+            return share_of(writer, checkpoint, written)
 
-    def load(self, folder: Path) -> None:
+    def load(self, checkpoint: Path) -> None:
         """Restore what `save` wrote."""
         self._turns.check_there("a restore")
-        self._learner.load(folder)
+        self._learner.load(checkpoint / LEARNER)
 
     def export(self, folder: Path) -> None:
         """Write the policy in Hugging Face format."""

@@ -61,7 +61,9 @@ class DeadlineConfig(Section):
     generate_s: float = Field(default=600, gt=0)
     """Until the groups of a step have arrived."""
     train_s: float = Field(default=600, gt=0)
-    """One optimiser step, or one checkpoint."""
+    """One optimiser step."""
+    save_s: float = Field(default=1800, gt=0)
+    """One checkpoint: writing it, or reading it back; and the export of the model."""
     sync_s: float = Field(default=300, gt=0)
     """A gather, or a load of new weights."""
 
@@ -79,6 +81,11 @@ class DeadlineConfig(Section):
     def train(self) -> Deadline:
         """`train_s` with its name."""
         return Deadline("train_s", self.train_s)
+
+    @property
+    def save(self) -> Deadline:
+        """`save_s` with its name."""
+        return Deadline("save_s", self.save_s)
 
     @property
     def sync(self) -> Deadline:

@@ -230,9 +230,10 @@ class DeepSpeedRank:
                 product = adapter.product(right_probe(a.shape[1]))
             yield GatheredAdapter(adapter.layer, a, b, product)
 
-    def save(self, folder: Path) -> None:
-        """Write this rank's share of the trained parameters and optimiser state; collective."""
-        save_state(self.engine, folder, self._trained(), is_first=dist.get_rank() == 0)
+    def save(self, folder: Path) -> list[Path]:
+        """Write this rank's share of the trained parameters and optimiser state, and return its
+        files; collective."""
+        return save_state(self.engine, folder, self._trained(), is_first=dist.get_rank() == 0)
 
     def load(self, folder: Path) -> None:
         """Restore what `save` wrote; collective.

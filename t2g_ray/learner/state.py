@@ -8,7 +8,8 @@ compared before any of them is read.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -70,13 +71,38 @@ def trained_of(
     )
 
 
-def save_state(engine: Any, folder: Path, trained: Trained, *, is_first: bool) -> None:
-    """Write this rank's share; collective. The first rank says what the tensors are."""
-    engine.save_checkpoint(
-        str(folder), tag=TAG, exclude_frozen_parameters=bool(trained.scalings), save_latest=False
-    )
+def save_state(engine: Any, folder: Path, trained: Trained, *, is_first: bool) -> list[Path]:
+    """Write this rank's share and return its files; collective. The first rank says what the
+    tensors are, and has the scripts that DeepSpeed puts beside them."""
+    (folder / TAG).mkdir(parents=True, exist_ok=True)  # the folder of this node
+    with _noted(engine.checkpoint_engine) as written:
+        engine.save_checkpoint(
+            str(folder),
+            tag=TAG,
+            exclude_frozen_parameters=bool(trained.scalings),
+            save_latest=False,
+        )
     if is_first:
         write_json(folder / TRAINED, asdict(trained))
+        written += [folder / TRAINED, *folder.glob("*.py")]
+    return written
+
+
+@contextmanager
+def _noted(checkpoint_engine: Any) -> Iterator[list[Path]]:
+    """The files that DeepSpeed has its checkpoint engine write on this rank."""
+    written: list[Path] = []
+    write = checkpoint_engine.save
+
+    def noted(state_dict: Any, path: str) -> None:
+        write(state_dict, path)
+        written.append(Path(path))
+
+    checkpoint_engine.save = noted
+    try:
+        yield written
+    finally:
+        checkpoint_engine.save = write
 
 
 def load_state(engine: Any, folder: Path, own: Trained) -> int:

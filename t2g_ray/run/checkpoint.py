@@ -1,9 +1,10 @@
 """Training state <-> a folder that is whole or not there.
 
-Files are written under a temporary name, listed with size and digest in `manifest.json`, sealed
-by the marker `COMPLETE` (the digest of the manifest) and renamed. Invariant: a process killed at
-any moment leaves every earlier checkpoint as it was, one of the same step included, and what
-`find_checkpoint` returns is file for file and byte for byte what was written.
+Files are written under a temporary name. Each writer digests its own, and what it says of them is
+the manifest; nobody reads them again. `manifest.json` is sealed by the marker `COMPLETE` (its
+digest) and the folder renamed. Invariant: a process killed at any moment leaves every earlier
+checkpoint as it was, one of the same step included; what is sealed has the files of all writers;
+and what `find_checkpoint` returns is file for file and byte for byte what was written.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +32,45 @@ _AGAIN = ".again"
 """Ends the name of a checkpoint that takes the place of one of the same step."""
 
 
+VISIBLE_S = 60.0
+"""How long a file of another node may take to appear: what NFS keeps of a folder, at most."""
+_LOOK_S = 0.2
+
+
 class CheckpointError(ValueError):
-    """Checkpoints exist and none of them can be used."""
+    """Checkpoints exist and none of them can be used, or one cannot be completed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenFile:
+    """A file of a checkpoint as its writer knows it. Example: WrittenFile(
+    name="learner/state/mp_rank_00_model_states.pt", num_bytes=914, xxh3_128="3f...")."""
+
+    name: str
+    """Its path inside the checkpoint."""
+    num_bytes: int
+    xxh3_128: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """What one process wrote of a checkpoint. Example: Share(writer="learner/1 on node 10.0.0.5",
+    files=(...))."""
+
+    writer: str
+    files: tuple[WrittenFile, ...]
+
+
+def share_of(writer: str, folder: Path, paths: Iterable[Path]) -> Share:
+    """Have files of a checkpoint's temporary `folder` on disk, and digest them where they were
+    written."""
+    files = []
+    for path in sorted(paths):
+        _sync(path)
+        name = path.relative_to(folder).as_posix()
+        size = path.stat().st_size
+        files.append(WrittenFile(name=name, num_bytes=size, xxh3_128=_digest(path)))
+    return Share(writer=writer, files=tuple(files))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,26 +102,22 @@ def begin(folder: Path) -> Path:
     return temporary
 
 
-def finish(folder: Path, state: Mapping[str, Any]) -> None:
+def finish(folder: Path, state: Mapping[str, Any], shares: Sequence[Share]) -> None:
     """Seal what lies in the temporary folder and give it its name; the data is then on disk.
 
-    One rank calls this after all ranks have written. A checkpoint of that name is replaced: the
-    new one first stands beside it, so that at every moment one of the two is whole.
+    One rank calls this after all ranks have written, with the share of each. A checkpoint of that
+    name is replaced: the new one first stands beside it, so that at every moment one of the two is
+    whole. Raises CheckpointError, and seals nothing, where a file of a share cannot be seen from
+    here or has another size, or a file is nobody's.
     """
     temporary = temporary_path(folder)
     write_json(temporary / STATE, state)
-    files = [path for path in sorted(temporary.rglob("*")) if path.is_file()]
-    for path in files:
-        _sync(path)
+    _check_all_there(temporary, shares)
+    own = share_of("this process", temporary, [temporary / STATE])
+    files = sorted((f for share in (own, *shares) for f in share.files), key=lambda f: f.name)
     write_json(
         temporary / MANIFEST,
-        {
-            path.relative_to(temporary).as_posix(): {
-                "bytes": path.stat().st_size,
-                "xxh3_128": _digest(path),
-            }
-            for path in files
-        },
+        {file.name: {"bytes": file.num_bytes, "xxh3_128": file.xxh3_128} for file in files},
     )
     for path in temporary.rglob("*"):
         if path.is_dir():
@@ -98,6 +133,31 @@ def finish(folder: Path, state: Mapping[str, Any]) -> None:
     else:
         temporary.rename(folder)
         _sync(folder.parent)
+
+
+def _check_all_there(temporary: Path, shares: Sequence[Share]) -> None:
+    """Wait for the files of all shares; they may come from other nodes."""
+    end = time.monotonic() + VISIBLE_S
+    while flaws := [
+        f"{file.name} of {share.writer} {flaw}"
+        for share in shares
+        for file in share.files
+        if (flaw := _size_flaw(temporary / file.name, file.num_bytes))
+    ]:
+        if time.monotonic() > end:
+            raise CheckpointError(
+                "a checkpoint must hold what every rank wrote, found in "
+                f"{temporary} after {VISIBLE_S:g} s {'; '.join(flaws[:5])}; give a run_dir that "
+                "all nodes share, or a URL such as s3://bucket/run"
+            )
+        time.sleep(_LOOK_S)
+    known = {STATE, *(file.name for share in shares for file in share.files)}
+    for path in temporary.rglob("*"):
+        if path.is_file() and (name := path.relative_to(temporary).as_posix()) not in known:
+            raise CheckpointError(
+                f"each file of a checkpoint must have a writer, found {name} in {temporary}, which "
+                "no rank has written; let only this run write there"
+            )
 
 
 def _replace(folder: Path, again: Path) -> None:
@@ -119,8 +179,10 @@ def _remove(folder: Path) -> None:
 
 def write_checkpoint(folder: Path, fill: Callable[[Path], None], state: Mapping[str, Any]) -> None:
     """A checkpoint by a single process: `fill` writes its files into the folder it is given."""
-    fill(begin(folder))
-    finish(folder, state)
+    temporary = begin(folder)
+    fill(temporary)
+    files = [path for path in temporary.rglob("*") if path.is_file()]
+    finish(folder, state, [share_of("this process", temporary, files)])
 
 
 def find_checkpoint(checkpoints: Path) -> FoundCheckpoint | None:
@@ -181,14 +243,19 @@ def _flaw(folder: Path) -> str | None:
         if not path.is_dir() and path.relative_to(folder).as_posix() not in written:
             return f"{path.relative_to(folder).as_posix()} was added to it"
     for name, entry in entries.items():
-        path = folder / name
-        if not path.is_file():
-            return f"{name} is missing"
-        if path.stat().st_size != entry["bytes"]:
-            return f"{name} must have {entry['bytes']} bytes, found {path.stat().st_size}"
-        if _digest(path) != entry["xxh3_128"]:
+        if flaw := _size_flaw(folder / name, entry["bytes"]):
+            return f"{name} {flaw}"
+        if _digest(folder / name) != entry["xxh3_128"]:
             return f"{name} has changed since it was written"
     return None
+
+
+def _size_flaw(path: Path, num_bytes: int) -> str:
+    """What is wrong with a file at first sight; empty where nothing is."""
+    if not path.is_file():
+        return "is missing"
+    size = path.stat().st_size
+    return "" if size == num_bytes else f"must have {num_bytes} bytes, found {size}"
 
 
 def _digest(path: Path) -> str:

@@ -6,6 +6,7 @@ killed and resumed gives the same weights as one that was not.
 
 from __future__ import annotations
 
+import platform
 import shutil
 from collections.abc import Sequence
 
@@ -132,8 +133,14 @@ def _save(learner: SftLearner, plan: SftPlan, total_steps: int, record: Recorder
     if record is not None:
         checkpoint.begin(folder)
     dist.barrier()
-    learner.save(checkpoint.temporary_path(folder))
-    dist.barrier()
+    temporary = checkpoint.temporary_path(folder)
+    own = checkpoint.share_of(
+        f"learner rank {dist.get_rank()} on node {platform.node()}",
+        temporary,
+        learner.save(temporary),
+    )
+    shares: list[checkpoint.Share] = [own] * dist.get_world_size()
+    dist.all_gather_object(shares, own)
     if record is not None:
         state = {
             "step": learner.step_count,
@@ -141,7 +148,7 @@ def _save(learner: SftLearner, plan: SftPlan, total_steps: int, record: Recorder
             "total_steps": total_steps,
             "meaning": plan.meaning.state(),
         }
-        checkpoint.finish(folder, state)
+        checkpoint.finish(folder, state, shares)
         checkpoint.keep_last(run_dir.checkpoints, plan.config.checkpoint.keep)
 
 

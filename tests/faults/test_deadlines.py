@@ -30,7 +30,7 @@ from t2g_ray.run.folder import RunDir
 from t2g_ray.run.scale_request import read_failure, read_number, write_number
 from tests.integration.parts import grpo_config
 
-SOON = DeadlineConfig(train_s=2)
+SOON = DeadlineConfig(train_s=2, save_s=2)
 
 
 class Hanging:
@@ -143,10 +143,10 @@ def test_newcomers_that_fail_leave_the_run_as_it_was_and_are_tried_again(
 
 @pytest.mark.parametrize("method", [LearnerActor.load, LearnerActor.save])
 def test_a_learner_rank_that_hangs_is_named_with_the_phase(
-    method: Callable[[LearnerActor, Path], None],
+    method: Callable[[LearnerActor, Path], object],
 ) -> None:
     ranks = Cluster(SOON, learners=started("learner", Working, Hanging))
-    message = r"restore of step 4 must end within deadlines\.train_s=2 s, .* learner/1$"
+    message = r"restore of step 4 must end within deadlines\.save_s=2 s, .* learner/1$"
     with pytest.raises(LoopError, match=message):
         ranks.each_learner("restore of step 4", method, Path("x"))
     ranks.close()

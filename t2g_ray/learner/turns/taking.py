@@ -80,10 +80,10 @@ class LearnerTurns:
                 "engine has its turn; let the learner come back first"
             )
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path) -> list[Path]:
         """`Learner.save`, also while the optimiser's part is away."""
         with self._parking.readable():
-            self._learner.save(folder)
+            return self._learner.save(folder)
 
     def memory(self) -> DeviceMemory:
         """Where the device's memory stands now."""

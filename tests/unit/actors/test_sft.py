@@ -5,12 +5,12 @@ from __future__ import annotations
 import pickle
 
 import pytest
+from ray.train import ScalingConfig
 from ray.train.v2.api.exceptions import WorkerGroupError
 from torch.distributed.distributed_c10d import BackendConfig
 
-from actors import sft
-from actors.cluster.devices import Demand, Node, PlacementError
-from actors.cluster.placement import Placement, place
+from actors.cluster.devices import Node, PlacementError
+from actors.cluster.placement import demands_of, place
 from actors.sft import _failure, _scaling, _torch_config
 from t2g_ray.config import SftConfig, build_config
 
@@ -19,11 +19,9 @@ def config(**learner: float) -> SftConfig:
     return build_config(SftConfig, {"run_dir": "runs/x", "learner": learner})
 
 
-def stand_on(monkeypatch: pytest.MonkeyPatch, gpus: int) -> None:
-    def placed(demands: list[Demand]) -> Placement:
-        return place(demands, [Node("here", {"CPU": 8.0, "GPU": float(gpus)})])
-
-    monkeypatch.setattr(sft, "place_now", placed)
+def on(gpus: int, asked: SftConfig) -> ScalingConfig:
+    """What Ray Train is asked for on a node with so many GPUs."""
+    return _scaling(asked, place(demands_of(asked), [Node("here", {"CPU": 8.0, "GPU": gpus})]))
 
 
 @pytest.mark.parametrize(
@@ -35,23 +33,19 @@ def test_the_group_of_ranks_reduces_on_each_device_that_they_use(
     asked = _torch_config(config(gpus=gpus))
     # The counts of a step are reduced on the CPU also where gradients are on GPUs.
     assert BackendConfig(asked.backend).get_device_backend_map() == backends
-    assert asked.timeout_s == 600
+    assert asked.timeout_s == 1800, "ranks wait for each other in checkpoints too"
 
 
-def test_ranks_that_would_meet_on_one_device_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    stand_on(monkeypatch, 2)
+def test_ranks_that_would_meet_on_one_device_are_refused() -> None:
     with pytest.raises(PlacementError, match=r"found learner.gpus=0.5 with learner.ranks=2"):
-        _scaling(config(gpus=0.5, ranks=2))
-    assert _scaling(config(gpus=0.5, ranks=1)).resources_per_worker == {"CPU": 1, "GPU": 0.5}
+        on(2, config(gpus=0.5, ranks=2))
+    assert on(2, config(gpus=0.5, ranks=1)).resources_per_worker == {"CPU": 1, "GPU": 0.5}
 
 
-def test_ranks_that_find_no_device_are_refused_with_a_table(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    stand_on(monkeypatch, 2)
-    assert _scaling(config(gpus=1, ranks=2)).num_workers == 2
+def test_ranks_that_find_no_device_are_refused_with_a_table() -> None:
+    assert on(2, config(gpus=1, ranks=2)).num_workers == 2
     with pytest.raises(PlacementError, match=r"here +1 +learner/1 1 +0"):
-        _scaling(config(gpus=1, ranks=3))
+        on(2, config(gpus=1, ranks=3))
 
 
 def test_bad_input_on_a_rank_is_a_value_error_in_its_own_words() -> None:

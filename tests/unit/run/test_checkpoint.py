@@ -7,19 +7,23 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
+from t2g_ray.run import checkpoint
 from t2g_ray.run.checkpoint import (
     MANIFEST,
     MARKER,
     STATE,
     CheckpointError,
+    Share,
     begin,
     discard_after,
     find_checkpoint,
     finish,
     keep_last,
+    share_of,
     temporary_path,
     write_checkpoint,
 )
@@ -125,13 +129,69 @@ def test_nothing_but_damaged_checkpoints_stops_the_run_with_the_reasons(tmp_path
 def test_several_writers_fill_one_folder_before_it_gets_its_name(tmp_path: Path) -> None:
     folder = RunDir(tmp_path).checkpoint(3)
     assert begin(folder) == temporary_path(folder)
-    for rank in (0, 1):
-        (temporary_path(folder) / f"rank_{rank}").write_text(str(rank))
+    shares = [share_by(rank, folder) for rank in (0, 1)]
     assert not folder.exists()
-    finish(folder, {"step": 3})
+    finish(folder, {"step": 3}, shares)
     found = find_checkpoint(folder.parent)
     assert found is not None
     assert names(found.path) == sorted([MARKER, MANIFEST, STATE, "rank_0", "rank_1"])
+
+
+def share_by(rank: int, folder: Path) -> Share:
+    """What a rank writes."""
+    path = temporary_path(folder) / f"rank_{rank}"
+    path.write_text(str(rank))
+    return share_of(f"learner/{rank} on node {rank}", temporary_path(folder), [path])
+
+
+def test_the_manifest_is_what_the_writers_say(tmp_path: Path) -> None:
+    folder = RunDir(tmp_path).checkpoint(3)
+    begin(folder)
+    first, second = (share_by(rank, folder) for rank in (0, 1))
+    # As it was digested by its writer, before it changed on the way.
+    (temporary_path(folder) / "rank_1").write_text("2")
+    finish(folder, {}, [first, second])
+    with pytest.raises(CheckpointError, match="rank_1 has changed since it was written"):
+        find_checkpoint(folder.parent)
+
+
+@pytest.mark.parametrize("damage", [remove, truncate])
+def test_a_file_that_one_rank_alone_sees_seals_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None]
+) -> None:
+    monkeypatch.setattr(checkpoint, "VISIBLE_S", 0.1)
+    run_dir = RunDir(tmp_path)
+    write(run_dir, 5)
+    folder = run_dir.checkpoint(10)
+    begin(folder)
+    shares = [share_by(rank, folder) for rank in (0, 1)]
+    damage(temporary_path(folder) / "rank_1")
+    with pytest.raises(CheckpointError, match=r"rank_1 of learner/1 on node 1 .*all nodes share"):
+        finish(folder, {}, shares)
+    found = find_checkpoint(run_dir.checkpoints)
+    assert found is not None
+    assert (found.step, found.rejected) == (5, ())
+
+
+def test_a_file_that_comes_late_from_another_node_is_waited_for(tmp_path: Path) -> None:
+    folder = RunDir(tmp_path).checkpoint(3)
+    begin(folder)
+    shares = [share_by(rank, folder) for rank in (0, 1)]
+    path = temporary_path(folder) / "rank_1"
+    path.rename(tmp_path / "on its way")
+    timer = Timer(0.5, lambda: (tmp_path / "on its way").rename(path))
+    timer.start()
+    finish(folder, {}, shares)
+    assert find_checkpoint(folder.parent) is not None
+
+
+def test_a_file_that_no_rank_wrote_seals_nothing(tmp_path: Path) -> None:
+    folder = RunDir(tmp_path).checkpoint(3)
+    begin(folder)
+    share = share_by(0, folder)
+    share_by(1, folder)
+    with pytest.raises(CheckpointError, match=r"found rank_1 in .*, which no rank has written"):
+        finish(folder, {}, [share])
 
 
 def test_a_checkpoint_of_the_same_step_is_replaced(tmp_path: Path) -> None:

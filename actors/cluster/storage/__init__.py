@@ -1,0 +1,1 @@
+"""What the nodes of a run share, and what each of them fetches."""

@@ -13,6 +13,8 @@ from t2g_ray.config import StageConfig
 from t2g_ray.planning.cards import Card, find_card
 from t2g_ray.planning.cluster import ROLES, Cluster, Machine
 from t2g_ray.planning.parts import Seat
+from t2g_ray.planning.plan import Plan, make_plan
+from t2g_ray.planning.shapes import read_shape
 from t2g_ray.run.device.gpus import Gpu, visible_gpus
 
 ENOUGH_CPUS = 1e6
@@ -54,6 +56,16 @@ def seats_of(config: StageConfig, cluster: Cluster) -> tuple[Seat, ...]:
         if demand.actor not in seats:
             seats[demand.actor] = Seat(demand.actor, _home_of(demand, nodes, load))
     return tuple(seats[demand.actor] for demand in placement.demands)
+
+
+def plan_run(config: StageConfig, cluster: Cluster, *, like: str | None = None) -> Plan | None:
+    """The plan of a run on these machines; None where the sizes of its model, or of the one that it
+    is said to be like, are not known. Raises PlacementError where an actor finds no place."""
+    model = like or config.model
+    shape = read_shape(model)
+    if shape is None:
+        return None
+    return make_plan(config, model, shape, lambda one: seats_of(one, cluster), cluster)
 
 
 def _home_of(demand: Demand, nodes: Sequence[Node], load: Counter[int]) -> int:

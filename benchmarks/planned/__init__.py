@@ -1,1 +1,1 @@
-"""What a machine does in a second, and whether a plan from it comes true."""
+"""What a machine does in a second, what a run holds, and whether plans come true."""

@@ -66,12 +66,12 @@ def plan_command(
     tree = read_tree(config, overrides or ())
     settings = _as_stage(tree)
     from actors.cluster.placement import fit_lines, plan_table
-    from actors.plan import nodes_of
+    from actors.plan import nodes_of, plan_run
 
     typer.echo("\n".join(device_lines(type(settings), tree)))
     typer.echo(plan_table(settings))
     cluster = _cluster(settings, nodes)
-    plan = _plan(settings, cluster, sizes_of)
+    plan = plan_run(settings, cluster, like=sizes_of)
     if plan is not None:
         given = TimeOptions(
             rates=rates,
@@ -101,19 +101,6 @@ def _cluster(settings: StageConfig, nodes: str | None) -> Cluster:
     if settings.cluster is not None and not os.environ.get("RAY_ADDRESS"):
         return read_nodes(settings.cluster, "cluster")
     return cluster_here()
-
-
-def _plan(settings: StageConfig, cluster: Cluster, sizes_of: str | None) -> Plan | None:
-    """None where the sizes of the model are not known."""
-    from actors.plan import seats_of
-    from t2g_ray.planning.plan import make_plan
-    from t2g_ray.planning.shapes import read_shape
-
-    model = sizes_of or settings.model
-    shape = read_shape(model)
-    if shape is None:
-        return None
-    return make_plan(settings, model, shape, lambda one: seats_of(one, cluster), cluster)
 
 
 def _show(plan: Plan, json_file: Path | None, picture: Path | None) -> None:

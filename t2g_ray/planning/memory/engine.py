@@ -1,7 +1,7 @@
 """Settings and the shape of a model -> the memory of one engine, and the sequences it has room for.
 
 vLLM takes a share of a GPU, needs a part of that for weights, its largest pass and its graphs, and
-makes the rest its KV cache. On a CPU the cache has a size of its own, and takes memory as it fills.
+makes the rest its KV cache. On a CPU the cache has a size of its own, all of it taken at the start.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from t2g_ray.config import GrpoConfig
-from t2g_ray.planning.memory.held import GIB, Footprint, Held
+from t2g_ray.planning.memory.held import GIB, MOMENTS, Footprint, Held
 from t2g_ray.planning.memory.processes import base_bytes
 from t2g_ray.planning.parts import KvRoom
 from t2g_ray.planning.shapes import ModelShape
@@ -117,6 +117,7 @@ class EngineMemory:
         )
         asleep = Held(_some(context), host) if is_away else whole
         footprint: Footprint = {
+            "starting": Held({}, host),
             "computing": asleep,
             "updating": asleep,
             "handing over": came,
@@ -131,30 +132,16 @@ class EngineMemory:
             "process": base_bytes("engine", "cpu") * self.workers,
             "engine weights": self.weights * self.workers,
             "largest pass": self.largest_pass,
-            "KV cache": min(cache, self._filled),
+            "KV cache": cache,
             "loaded weights": self._loaded,
         }
         whole = Held({}, _some(held))
-        moments: Footprint = {
-            "computing": whole,
-            "updating": whole,
-            "handing over": whole,
-            "writing": whole,
-        }
-        return moments, self._room(cache)
+        return dict.fromkeys(MOMENTS, whole), self._room(cache)
 
     @property
     def _loaded(self) -> int:
         """Full matrices beside the packed ones, while a version is loaded."""
         return self.width * self.shape.parameters
-
-    @property
-    def _filled(self) -> int:
-        """The cache takes memory when it is first written: no more than all tokens of the run."""
-        config = self.config
-        groups = config.steps * config.prompts_begun
-        tokens = config.prompt.max_tokens + config.group_size * config.sampling.max_new_tokens
-        return self.token_bytes * groups * tokens // config.rollout.actors
 
     def _room(self, cache: int) -> KvRoom:
         return KvRoom(

@@ -7,12 +7,19 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 GIB = 2**30
-Moment = Literal["computing", "updating", "handing over", "writing"]
-"""computing     the backward pass of the largest micro-batch
+Moment = Literal["starting", "computing", "updating", "handing over", "writing"]
+"""starting      models are read
+computing     the backward pass of the largest micro-batch
 updating      gradients are reduced and weights changed
 handing over  samplers get the new weights
 writing       samplers write, and the learner waits or computes"""
-MOMENTS: tuple[Moment, ...] = ("computing", "updating", "handing over", "writing")
+MOMENTS: tuple[Moment, ...] = (
+    "starting",
+    "computing",
+    "updating",
+    "handing over",
+    "writing",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ def rank_footprint(config: StageConfig, shape: ModelShape) -> Footprint:
     copy = rank.shared_copy
     kept = {} if rank.takes_turns else copy
     return {
+        "starting": Held({}, {**rank.read, "process": host["process"]}),
         "computing": Held({**device, **rank.states, **kept, **rank.computing}, host),
         "updating": Held({**device, **rank.states, **kept, **rank.updating}, host),
         "handing over": Held({**device, **waiting, **copy}, waits),
@@ -166,8 +167,9 @@ class _Rank:
         config = self.config
         has_bonus = isinstance(config, GrpoConfig) and config.algorithm.entropy_coef > 0
         copies = CHUNK_COPIES + (ENTROPY_COPIES if has_bonus else 0)
-        chunks = copies * self.learner.head_chunk_mib * 2**20
-        return chunks + self.shape.head * (4 + (self.width if self.width < 4 else 0))
+        logits = 4 * self.shape.vocab * self.learner.token_budget
+        chunk = min(self.learner.head_chunk_mib * 2**20, logits)
+        return copies * chunk + self.shape.head * (4 + (self.width if self.width < 4 else 0))
 
     @property
     def _kept_of_a_token(self) -> int:
@@ -190,6 +192,13 @@ class _Rank:
             inputs = self.shape.layers * self.width * self.shape.hidden
             held["activations on the host"] = self.learner.token_budget * inputs
         return {name: size for name, size in held.items() if size}
+
+    @property
+    def read(self) -> Parts:
+        """A whole model, before it goes to a device; with stage 3 each rank reads its part."""
+        if not self.is_cuda or self.learner.zero_stage == 3:
+            return {}
+        return {"model that is read": self.width * self.shape.parameters}
 
     @property
     def parked(self) -> Parts:

@@ -57,7 +57,7 @@ def plan_memory(
 
 
 def _steady(host: Mapping[str, int]) -> Footprint:
-    return {moment: Held({}, host) for moment in MOMENTS}
+    return dict.fromkeys(MOMENTS, Held({}, host))
 
 
 @dataclass(slots=True)

@@ -1,0 +1,132 @@
+"""Configurations and machines -> the tables of docs/planning.md.
+
+python -m benchmarks.planned.tables                   print them
+python -m benchmarks.planned.tables docs/planning.md  write them into the page
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from actors.plan import plan_run
+from benchmarks.result import ROOT, write_section
+from t2g_ray.cli.machine.plan_table import room_line
+from t2g_ray.config import GrpoConfig, load_config
+from t2g_ray.planning.alike import Alike, alike
+from t2g_ray.planning.cluster import read_nodes
+from t2g_ray.planning.memory.held import GIB
+from t2g_ray.planning.plan import Plan
+
+SECTION = "benchmarks.planned.tables"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """One table. `nodes` is empty where the configuration names its machines."""
+
+    title: str
+    config: str
+    overrides: tuple[str, ...] = ()
+    nodes: str = ""
+
+    @property
+    def command(self) -> str:
+        """What prints the same plan in full."""
+        nodes = f' --nodes "{self.nodes}"' if self.nodes else ""
+        return " ".join(["t2g plan", self.config, *self.overrides]) + nodes
+
+    def plan(self) -> Plan:
+        """Raises ValueError where the machines or the model are not known."""
+        config = load_config(GrpoConfig, ROOT / self.config, self.overrides)
+        plan = plan_run(config, read_nodes(self.nodes or config.cluster or "", self.title))
+        if plan is None:
+            raise ValueError(f"{self.title} must have a model with known sizes")
+        return plan
+
+
+EXAMPLES = (
+    Example(title="Qwen2.5-0.5B on one L4 (gpu_1x)", config="configs/gpu_1x.yaml"),
+    Example(title="Qwen2.5-1.5B on cluster.yaml (cluster_8x)", config="configs/cluster_8x.yaml"),
+    Example(
+        title="Qwen2.5-7B on 4 x 80 GB, learner and engine in turns",
+        config="configs/cluster_8x.yaml",
+        overrides=(
+            "model=Qwen/Qwen2.5-7B-Instruct",
+            "learner.ranks=4",
+            "learner.zero_stage=3",
+            "rollout.actors=4",
+            "colocate=time",
+            "max_staleness=0",
+        ),
+        nodes="1 x 4 x H100 with 64 cpus and 768 GiB",
+    ),
+    Example(
+        title="Qwen2.5-32B on 16 x 80 GB, two engines of two GPUs",
+        config="configs/cluster_8x.yaml",
+        overrides=(
+            "model=Qwen/Qwen2.5-32B-Instruct",
+            "learner.ranks=12",
+            "learner.zero_stage=3",
+            "learner.token_budget=16384",
+            "rollout.actors=2",
+            "rollout.tensor_parallel=2",
+        ),
+        nodes="2 x p5.48xlarge",
+    ),
+)
+
+
+def section(example: Example) -> str:
+    """Heading, command, table, and what follows."""
+    plan = example.plan()
+    lines = [
+        f"### {example.title}",
+        "",
+        f"    {example.command}",
+        "",
+        "| where | GiB in use | of | parts |",
+        "|---|---|---|---|",
+        *(_row(group) for group in alike(plan.memory.places)),
+    ]
+    if plan.memory.room is not None:
+        lines += ["", f"{_sentence(room_line(plan))}."]
+    return "\n".join(lines)
+
+
+def _row(group: Alike) -> str:
+    place = group.first
+    capacity = "not known" if place.capacity is None else f"{place.capacity / GIB:,.1f}"
+    parts = ", ".join(_parts(group))
+    return f"| {group.title} | {place.used / GIB:,.1f} | {capacity} | {parts} |"
+
+
+def _parts(group: Alike) -> Iterator[str]:
+    """Parts of a tenth of a GiB and more, the largest first."""
+    for name, size in sorted(group.sums.items(), key=lambda item: -item[1]):
+        if size >= GIB / 10:
+            yield f"{name} {size / GIB:,.1f}"
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def page() -> str:
+    """All tables."""
+    return "\n\n".join(map(section, EXAMPLES))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print or write."""
+    found = sys.argv[1:] if arguments is None else arguments
+    if found:
+        write_section(Path(found[0]), SECTION, page())
+    else:
+        print(page())
+
+
+if __name__ == "__main__":
+    main()

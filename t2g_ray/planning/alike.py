@@ -24,8 +24,9 @@ class Alike:
         """Example: "6 x GPU of rollout/0 to rollout/5"."""
         kind = _kind(self.first)
         count = f"{len(self.places)} x {kind}" if len(self.places) > 1 else self.first.name
-        holders = list(
-            dict.fromkeys(p.holder for place in self.places for p in place.parts if "/" in p.holder)
+        holders = sorted(
+            {p.holder for place in self.places for p in place.parts if "/" in p.holder},
+            key=_number,
         )
         if self.first.device is None or not holders:
             return count
@@ -41,6 +42,12 @@ class Alike:
             name = part.name if part.name == "kept free" else f"{role}: {part.name}"
             sums[name] = sums.get(name, 0) + part.num_bytes
         return sums
+
+
+def _number(actor: str) -> tuple[str, int]:
+    """Role and number of an actor."""
+    role, _, number = actor.partition("/")
+    return role, int(number)
 
 
 def _kind(place: MemoryPlace) -> str:

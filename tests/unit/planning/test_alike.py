@@ -13,10 +13,10 @@ def gpu(machine: int, holder: str, num_bytes: int = 5) -> MemoryPlace:
 
 def test_equal_places_are_one_group_whoever_holds_them() -> None:
     groups = alike(
-        [gpu(0, "rollout/0"), gpu(1, "rollout/1"), gpu(2, "rollout/2"), gpu(3, "x/0", 6)]
+        [gpu(0, "rollout/0"), gpu(1, "rollout/11"), gpu(2, "rollout/2"), gpu(12, "reward/0", 6)]
     )
     titles = [group.title for group in groups]
-    assert titles == ["3 x GPU of rollout/0 to rollout/2", "machine 3 (x), GPU 0 of x/0"]
+    assert titles == ["3 x GPU of rollout/0 to rollout/11", "machine 12 (x), GPU 0 of reward/0"]
 
 
 def test_a_device_and_a_machine_are_never_one_group() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.planned.tables import EXAMPLES, Example, main, page, section
+from t2g_ray.cli.machine.plan_page import EXAMPLES, Example, main, page, section
 
 ROOT = Path(__file__).resolve().parents[4]
 

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from actors.plan import plan_run
-from benchmarks.result import ROOT, write_section
 from t2g_ray.cli.machine.plan_table import room_line
+from t2g_ray.cli.machine.speed_table import speed_lines
 from t2g_ray.config import GrpoConfig, load_config
 from t2g_ray.planning.alike import Alike, alike
 from t2g_ray.planning.cluster import read_nodes
 from t2g_ray.planning.memory.held import GIB
 from t2g_ray.planning.plan import Plan
+from t2g_ray.planning.timing import Told, time_of
 
-SECTION = "benchmarks.planned.tables"
+ROOT = Path(__file__).resolve().parents[3]
+SECTION = "t2g_ray.cli.machine.plan_page"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +40,15 @@ class Example:
         return " ".join(["t2g plan", self.config, *self.overrides]) + nodes
 
     def plan(self) -> Plan:
-        """Raises ValueError where the machines or the model are not known."""
+        """With its time. Raises ValueError where the machines or the model are not known."""
+        from actors.plan import plan_run
+
         config = load_config(GrpoConfig, ROOT / self.config, self.overrides)
         plan = plan_run(config, read_nodes(self.nodes or config.cluster or "", self.title))
         if plan is None:
             raise ValueError(f"{self.title} must have a model with known sizes")
-        return plan
+        speed = time_of(config, plan.shape, plan.seats, plan.cluster, plan.memory.room, Told())
+        return replace(plan, speed=speed)
 
 
 EXAMPLES = (
@@ -91,8 +95,9 @@ def section(example: Example) -> str:
         "|---|---|---|---|",
         *(_row(group) for group in alike(plan.memory.places)),
     ]
-    if plan.memory.room is not None:
-        lines += ["", f"{_sentence(room_line(plan))}."]
+    told = [] if plan.memory.room is None else [room_line(plan)]
+    told += [] if plan.speed is None else speed_lines(plan.speed)
+    lines += ["", *(f"* {line}" for line in told)]
     return "\n".join(lines)
 
 
@@ -110,10 +115,6 @@ def _parts(group: Alike) -> Iterator[str]:
             yield f"{name} {size / GIB:,.1f}"
 
 
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
 def page() -> str:
     """All tables."""
     return "\n\n".join(map(section, EXAMPLES))
@@ -121,6 +122,8 @@ def page() -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print or write."""
+    from benchmarks.result import write_section
+
     found = sys.argv[1:] if arguments is None else arguments
     if found:
         write_section(Path(found[0]), SECTION, page())

@@ -20,6 +20,7 @@ from actors.stages.scoring import scored_of
 from actors.stages.trainer import RayTrainer
 from actors.stages.turns import turns_of
 from actors.stages.weights import RayWeights
+from actors.watch import trackers
 from actors.workers.learner import LearnerActor
 from actors.workers.reward import RewardActor
 from t2g_ray.config import GrpoConfig, dump_config
@@ -65,6 +66,7 @@ def run_grpo(config: GrpoConfig) -> RunDir:
     started = time.time()
     check_device(config.device, config.deadlines)
     check_custom(config.reward_spec.custom, os.getcwd())
+    trackers.check(config)
     run = RunDir(config.run_dir)
     check_folder("run_dir", run.path, (config.model, config.data.train, config.data.heldout))
     with held(run.path):
@@ -92,8 +94,9 @@ def run_grpo(config: GrpoConfig) -> RunDir:
             if is_new:
                 shutil.rmtree(run.path)
             raise
-        with kept_failure(run):
-            stage.run(resume_step(is_new, start), started)
+        step = resume_step(is_new, start)
+        with kept_failure(run), trackers.tracked(config, run, step):
+            stage.run(step, started)
     return run
 
 

@@ -22,6 +22,7 @@ from actors.cluster.handles import process_variables
 from actors.cluster.placement import Placement, connect, demands_of, options_of, place_now
 from actors.cluster.refusal import check_device
 from actors.cluster.storage.proof import nodes_of, prove_storage
+from actors.watch import trackers
 from t2g_ray.config import SftConfig
 from t2g_ray.learner.ranks import backends
 from t2g_ray.run.folder import RunDir
@@ -29,7 +30,7 @@ from t2g_ray.run.jsonlines import last_json_line
 from t2g_ray.run.progress import StageProgress
 from t2g_ray.run.resume.ending import kept_failure
 from t2g_ray.run.resume.lock import held
-from t2g_ray.run.resume.start import tell
+from t2g_ray.run.resume.start import resume_step, tell
 from t2g_ray.sft.plan import SftPlan, num_steps, plan_sft
 
 LOOK_EVERY_S = 0.5
@@ -44,6 +45,7 @@ def run_sft(config: SftConfig) -> RunDir:
     the message of the rank that failed.
     """
     check_device(config.device, config.deadlines)
+    trackers.check(config)
     with held(config.run_dir):
         plan = plan_sft(config)
         run_dir = RunDir(plan.config.run_dir)
@@ -57,7 +59,8 @@ def run_sft(config: SftConfig) -> RunDir:
             if plan.is_new:
                 shutil.rmtree(run_dir.path)
             raise
-        with kept_failure(run_dir):
+        step = resume_step(plan.is_new, plan.start)
+        with kept_failure(run_dir), trackers.tracked(plan.config, run_dir, step):
             _fit(plan, scaling)
     if not (run_dir.model / "config.json").is_file():
         raise RuntimeError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -114,6 +114,8 @@ def _values(annotation: Any) -> str:
         return "mapping"
     if not arguments:
         return getattr(annotation, "__name__", str(annotation))
+    if get_origin(arguments[0]) is Literal:
+        return _values(arguments[0])
     if all(not isinstance(argument, type) for argument in arguments):
         return ", ".join(str(argument) for argument in arguments)
     names = [_values(a) for a in arguments if a is not type(None)]

@@ -42,6 +42,22 @@ class CheckpointConfig(Section):
     """How many of the newest checkpoints are kept."""
 
 
+TrackerName = Literal["wandb", "mlflow", "trackio", "tensorboard"]
+
+
+class TrackingConfig(Section):
+    """How the run shows in its `trackers`."""
+
+    project: str = Field(default="t2g-ray", min_length=1)
+    """Project (in MLflow: experiment) that the run belongs to."""
+    name: str = ""
+    """Name of the run; by default that of the run folder."""
+    tags: list[str] = Field(default_factory=list)
+    """Words to find the run by."""
+    offline: bool = False
+    """Keep everything on this machine: files in the run folder, for trackio in its own folder."""
+
+
 @dataclass(frozen=True, slots=True)
 class Deadline:
     """How long a phase may take, and the configuration key that sets it."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from t2g_ray.config.algorithm import AlgorithmConfig
 from t2g_ray.config.device.settle import DeviceConfig
@@ -13,7 +13,14 @@ from t2g_ray.config.learner import LearnerConfig
 from t2g_ray.config.prompts import DataConfig, PromptConfig
 from t2g_ray.config.rewards import RewardConfig, RewardSpec
 from t2g_ray.config.rollout import RolloutConfig, SamplingConfig
-from t2g_ray.config.run import CheckpointConfig, DeadlineConfig, EvalConfig, SyncConfig
+from t2g_ray.config.run import (
+    CheckpointConfig,
+    DeadlineConfig,
+    EvalConfig,
+    SyncConfig,
+    TrackerName,
+    TrackingConfig,
+)
 from t2g_ray.config.section import EMBEDDED, Folder, Seed
 
 
@@ -38,6 +45,28 @@ class StageConfig(DeviceConfig):
     eval: EvalConfig = EvalConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     deadlines: DeadlineConfig = DeadlineConfig()
+    trackers: list[TrackerName] = Field(default_factory=list)
+    """Where the metrics, evaluations and samples of completions show beside the run folder: any of
+    `wandb`, `mlflow`, `trackio`, `tensorboard`."""
+    tracking: TrackingConfig = TrackingConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_key_names_all_trackers(cls, tree: Any) -> Any:
+        if isinstance(tree, dict) and "tensorboard" in tree:
+            raise ValueError(
+                "tensorboard is now one of the trackers, found the key "
+                f"tensorboard={tree['tensorboard']}; write trackers: [tensorboard] in its place, "
+                "or leave it out"
+            )
+        return tree
+
+    @field_validator("trackers")
+    @classmethod
+    def _each_tracker_once(cls, names: list[TrackerName]) -> list[TrackerName]:
+        if len(set(names)) < len(names):
+            raise ValueError(f"a tracker must be named once, found {', '.join(names)}")
+        return names
 
     @property
     def data_seed(self) -> int:
@@ -77,8 +106,6 @@ class GrpoConfig(StageConfig):
     engine sleeps while the learner trains, and the optimiser's states wait in the machine's memory
     while the engine writes. share: both at the same time, each with a part of its memory. off: each
     has devices of its own."""
-    tensorboard: bool = False
-    """Write the metrics as TensorBoard event files too."""
 
     @property
     def num_devices(self) -> int:

@@ -62,6 +62,7 @@ clip_fraction | share | tokens whose probability ratio was clipped
 completion_length/mean | tokens | generated tokens per completion
 completion_length/taken_over_begun | ratio | mean length taken over that of all begun, cut ones too
 completion_length/truncated_rate | share | completions that ended at the length limit
+faults/tracker | faults | how often a tracker failed since the run began; 0 where there is none
 """
 
 

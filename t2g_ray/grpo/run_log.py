@@ -10,10 +10,11 @@ from t2g_ray.grpo.stages import WAITING, Ready
 from t2g_ray.prompts.ledger import Ledger
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.jsonlines import JsonLinesWriter
-from t2g_ray.run.metrics import MetricsSink, MetricsWriter, TensorBoardSink
+from t2g_ray.run.metrics import MetricsSink, MetricsWriter
 from t2g_ray.run.progress import StageProgress
 from t2g_ray.run.stopping import RunStopped
 from t2g_ray.run.trace import Span, TraceFile, busy_share
+from t2g_ray.run.trackers.state import num_faults
 
 GENERATING = ("generate",)
 SCORING = ("score",)
@@ -43,8 +44,6 @@ class RunLog:
         self._drain_spans, self._evaluate = drain_spans, evaluate
         self._checkpoint, self._sample_of = checkpoint, sample
         self._sinks: list[MetricsSink] = [MetricsWriter(run.metrics, resume_step=resume_step)]
-        if config.tensorboard:
-            self._sinks.append(TensorBoardSink(run.path / "tensorboard", resume_step=resume_step))
         self._samples = samples
         self._num_samplers = num_samplers or (lambda: config.rollout.actors)
         self._ledger = JsonLinesWriter(run.ledger, resume_step=resume_step)
@@ -69,7 +68,7 @@ class RunLog:
     def after_step(self, line: Mapping[str, float], taken: Sequence[Ready], ledger: Ledger) -> None:
         """Write everything about the step, then evaluate and save where that is due."""
         step = int(line["step"])
-        full = {**line, **self._shares(line)}
+        full = {**line, **self._shares(line), "faults/tracker": num_faults(self._run)}
         for sink in self._sinks:
             sink.write(full)
         self._ledger.append({"step": step, "positions": [ready.summary.index for ready in taken]})

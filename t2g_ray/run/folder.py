@@ -93,6 +93,11 @@ class RunDir:
         return self.path / "scale.json"
 
     @property
+    def trackers(self) -> Path:
+        """How far each tracker is, and the data of those that keep it here."""
+        return self.path / "trackers"
+
+    @property
     def rollouts_json(self) -> Path:
         """How many rollout actors work for the run."""
         return self.path / "rollouts.json"

@@ -1,4 +1,4 @@
-"""Numbers of a step -> one line of metrics.jsonl, or TensorBoard's events; and throughput.
+"""Numbers of a step -> one line of metrics.jsonl; and throughput.
 
 Invariant: each line is valid JSON and steps only grow. A value that is not finite is written as
 null and counted beside it: {"loss": null, "nonfinite/loss": 1}, so that a diverged step stays
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from t2g_ray.run.jsonlines import JsonLinesWriter, last_json_line, read_json_lines
 
@@ -44,24 +44,6 @@ class MetricsWriter:
 
     def close(self) -> None:
         self._lines.close()
-
-
-class TensorBoardSink:
-    """The same numbers as TensorBoard event files under `log_dir`."""
-
-    def __init__(self, log_dir: Path, *, resume_step: int | None = None) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # seconds to import
-
-        purge_step = None if resume_step is None else resume_step + 1
-        self._writer: Any = SummaryWriter(str(log_dir), purge_step=purge_step)
-
-    def write(self, line: Mapping[str, float]) -> None:
-        for key, value in line.items():
-            self._writer.add_scalar(key, value, int(line["step"]))
-        self._writer.flush()
-
-    def close(self) -> None:
-        self._writer.close()
 
 
 def read_metrics(path: Path) -> list[MetricsLine]:

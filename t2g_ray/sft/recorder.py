@@ -9,6 +9,7 @@ from t2g_ray.run.folder import RunDir
 from t2g_ray.run.jsonlines import JsonLinesWriter
 from t2g_ray.run.metrics import MetricsWriter, throughput_metrics
 from t2g_ray.run.resume.start import resume_step
+from t2g_ray.run.trackers.state import num_faults
 from t2g_ray.sft.batches import Encoded, num_answer_tokens
 from t2g_ray.sft.learner import SftReport
 from t2g_ray.sft.plan import SftPlan
@@ -26,9 +27,9 @@ class Recorder:
             "records/long_answers": encoded.num_long_answers,
         }
         last_step = resume_step(plan.is_new, plan.start)
-        run_dir = RunDir(plan.config.run_dir)
-        self._writer = MetricsWriter(run_dir.metrics, resume_step=last_step)
-        self._evals = JsonLinesWriter(run_dir.evals, resume_step=last_step)
+        self._run = RunDir(plan.config.run_dir)
+        self._writer = MetricsWriter(self._run.metrics, resume_step=last_step)
+        self._evals = JsonLinesWriter(self._run.evals, resume_step=last_step)
         self.time_s = float(plan.start.state["time_s"]) if plan.start else 0.0
         self._last_s = time.perf_counter()
 
@@ -51,6 +52,7 @@ class Recorder:
                 "tokens/prompt": prompt_tokens,
                 "tokens/trained": answer_tokens,
                 **self._left_out,
+                "faults/tracker": num_faults(self._run),
                 "time/train_s": report.seconds,
                 **throughput_metrics(
                     prompt_tokens=prompt_tokens,

@@ -44,6 +44,13 @@ unit/rewards/test_custom.py: runs in child processes, which that test starts
     t2g_ray.rewards.child
 unit/rewards/test_parts.py: every part is graded through it
     t2g_ray.rewards.completion
+unit/run/trackers/test_tracking.py: real trackers, and what they hold
+    t2g_ray.run.trackers.tools.to_mlflow
+    t2g_ray.run.trackers.tools.to_tensorboard
+    t2g_ray.run.trackers.tools.to_trackio
+    t2g_ray.run.trackers.tools.to_wandb
+unit/run/trackers/parts.py: an interface, and what made-up and real runs are told
+    t2g_ray.run.trackers.tracker
 unit/vllm_private/test_parts.py: a layer that is packed and restored; the rest needs an engine
     t2g_ray.vllm_private.layers
     t2g_ray.vllm_private.table

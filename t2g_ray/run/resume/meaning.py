@@ -26,7 +26,8 @@ MAY_CHANGE = frozenset(
         "eval.every",
         "checkpoint",
         "deadlines",
-        "tensorboard",
+        "trackers",
+        "tracking",
         "cluster",
         "sync",
         # What the work is spread over, and how it is cut.
@@ -62,6 +63,9 @@ MAY_CHANGE = frozenset(
     }
 )
 """Settings that a resumed run may change; a section stands for all its keys."""
+
+RETIRED = frozenset({"tensorboard"})
+"""Settings of earlier versions, in their checkpoints, that changed nothing in a run."""
 
 RANKS = "learner.ranks"
 WHOLE = {"learner.zero_stage": 0, "learner.dtype": "float32"}
@@ -111,7 +115,8 @@ def changes(found: object, own: Meaning, where: object) -> list[str]:
     refused: list[str] = []
     is_whole_on_each_rank = WHOLE.items() <= own.settings.items()
     for key, line in _differences(found["settings"], own.settings):
-        is_free = _may_change(key) or (key == RANKS and is_whole_on_each_rank)
+        is_whole = key == RANKS and is_whole_on_each_rank
+        is_free = _may_change(key) or key in RETIRED or is_whole
         (told if is_free else refused).append(line)
     refused += [line for _, line in _differences(found["contents"], own.contents)]
     if refused:

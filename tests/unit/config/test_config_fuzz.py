@@ -27,7 +27,7 @@ GOOD = {
     "deadlines.train_s": (float, "90"),
     "reward.beta": (float, ".5"),
     "learner.packing": (bool, "false"),
-    "tensorboard": (bool, "true"),
+    "learner.gradient_checkpointing": (bool, "true"),
     "model": (str, "owner/name"),
     "data.train": (str, "a b.jsonl"),
     "resume": (str, "auto"),

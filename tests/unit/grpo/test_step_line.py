@@ -18,6 +18,7 @@ CONFIG = build_config(
     GrpoConfig, {"run_dir": "x", "rollout": {"actors": 2}, "learner": {"ranks": 2}}
 )
 FROM_THE_TRACE = {
+    "faults/tracker",
     "tokens/per_pass",
     "time/generate_s",
     "time/reward_s",

@@ -10,9 +10,7 @@ import pytest
 
 from t2g_ray.grpo.books import ConservationError, conservation_check
 from t2g_ray.run.metrics import (
-    MetricsSink,
     MetricsWriter,
-    TensorBoardSink,
     read_metrics,
     throughput_metrics,
 )
@@ -126,17 +124,3 @@ def test_conservation_raises_with_all_numbers(trained: int, told: str) -> None:
         conservation_check("tokens", generated=10, trained=trained, dropped=3, waiting=1)
     assert f"10 != {trained} + 3 + 1 ({told})" in str(caught.value)
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
-
-
-def test_tensorboard_gets_the_same_numbers(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard", reason="the tensorboard extra is not installed")
-    from tensorboard.backend.event_processing import (  # type: ignore[import-untyped]
-        event_accumulator,
-    )
-
-    sink: MetricsSink = TensorBoardSink(tmp_path)
-    sink.write({"step": 3, "loss": 0.5})
-    sink.close()
-    events = event_accumulator.EventAccumulator(str(tmp_path))
-    events.Reload()
-    assert [(event.step, event.value) for event in events.Scalars("loss")] == [(3, 0.5)]

@@ -1,0 +1,1 @@
+"""Files of a run -> Weights & Biases, MLflow, trackio and TensorBoard."""

@@ -1,0 +1,1 @@
+"""A module for each tracker: its package is imported when a run is opened in it."""

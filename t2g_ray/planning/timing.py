@@ -49,6 +49,7 @@ def time_of(
     hardware = Hardware(
         source=told.rates or _card("learner", seats, cluster, told),
         engine_card=_engine_card(config, seats, cluster, told),
+        is_one_node=len({s.machine for s in seats if s.role in ("learner", "rollout")}) == 1,
         ranks_of_node=max(Counter(s.machine for s in seats if s.role == "learner").values()),
         cores=_cores(config, seats, cluster),
         cached_sequences=None if room is None else _cached(room, lengths),

@@ -32,7 +32,12 @@ GIGA = 1e9
 
 
 def sync_part(
-    config: GrpoConfig, shape: ModelShape, source: Card | EngineRates, scale: float
+    config: GrpoConfig,
+    shape: ModelShape,
+    source: Card | EngineRates,
+    *,
+    scale: float,
+    is_one_node: bool,
 ) -> TimePart:
     """The weights of a version on their way, verification left out."""
     if isinstance(source, EngineRates):
@@ -45,8 +50,8 @@ def sync_part(
         return TimePart("sync", copied, "sync", MEMORY)
     if transport == "store":
         return TimePart("sync", copied + num_bytes / (STORE * GIGA), "sync", "object store")
-    # The slowest way to any engine counts, and engines may be on other nodes.
-    link = min(source.link, NETWORK) * GIGA * LINK_SHARE
+    # The slowest way to any engine counts.
+    link = min(source.link, source.link if is_one_node else NETWORK) * GIGA * LINK_SHARE
     return TimePart("sync", copied + num_bytes / link, "sync", LINK)
 
 

@@ -44,6 +44,8 @@ class Hardware:
     """A card of the table, or rates that were measured."""
     engine_card: Card | None = None
     """That of the engines, where it is another one."""
+    is_one_node: bool = False
+    """Whether learner and engines share a node: weights then pass no network."""
     ranks_of_node: int = 8
     """Learner ranks that one node has room for."""
     cores: float | None = None
@@ -109,7 +111,13 @@ class _Step:
     def of_grpo(self, config: GrpoConfig) -> Speed:
         parts, rollout_s = self._parts_of_rollout(config, config.rollout.actors)
         card = self._hardware.samplers_card
-        sync = sync_part(config, self._shape, card or self._engine_rates(), self._scale)
+        sync = sync_part(
+            config,
+            self._shape,
+            card or self._engine_rates(),
+            scale=self._scale,
+            is_one_node=self._hardware.is_one_node,
+        )
         aside = turns_part(config, self._shape, card)
         engine, load = self._engine(config), self._load(config, config.rollout.actors)
         aside += evaluation_part(config, engine, load)

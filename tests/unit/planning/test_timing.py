@@ -81,6 +81,18 @@ def test_lengths_of_another_run_come_before_those_of_the_measurement(tmp_path: P
     assert supervised.tokens == 4 * 30
 
 
+def test_a_sync_on_one_machine_passes_no_network() -> None:
+    near = time_of(
+        grpo(sync={"transport": "broadcast"}),
+        QWEN_7B,
+        (Seat("learner/0", 0, (0,)), Seat("rollout/0", 0, (1,))),
+        read_nodes("1 x 2 x H100", "--nodes"),
+        None,
+        Told(),
+    )
+    assert seconds(near, "sync") < seconds(time(Told(card="H100")), "sync") / 10
+
+
 def test_a_small_cache_makes_more_passes() -> None:
     small = KvRoom(num_bytes=4096, sequence_bytes=1024, sequence_tokens=1536, max_sequences=512)
     assert seconds(time(room=small), "decode") > 3 * seconds(time(), "decode")

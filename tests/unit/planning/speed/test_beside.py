@@ -28,9 +28,20 @@ def test_evaluations_and_checkpoints_are_shared_over_the_steps_between() -> None
         assert part(plan(), name) == 0
 
 
+def test_weights_that_stay_on_a_node_pass_no_network() -> None:
+    config = grpo(sync={"transport": "broadcast"})
+    near, far = (
+        sync_part(config, QWEN_7B, CARDS["H100"], scale=1.0, is_one_node=is_one).seconds
+        for is_one in (True, False)
+    )
+    assert near < far / 10
+
+
 def test_adapters_alone_are_sent_in_a_hundredth_of_the_time() -> None:
     whole, adapters = (
-        sync_part(grpo(learner={"lora": lora}), QWEN_7B, CARDS["H100"], 1.0).seconds
+        sync_part(
+            grpo(learner={"lora": lora}), QWEN_7B, CARDS["H100"], scale=1.0, is_one_node=True
+        ).seconds
         for lora in ({"rank": 8}, {"rank": 8, "sync": "adapter"})
     )
     assert adapters < whole / 100

@@ -18,6 +18,7 @@ from t2g_ray.planning.shapes import ModelShape
 from t2g_ray.planning.speed.lengths import Lengths, choose_lengths, lengths_of_run
 from t2g_ray.planning.speed.plan import Hardware, plan_speed
 from t2g_ray.planning.speed.rates import Rates
+from t2g_ray.planning.speed.shares import NETWORK
 
 
 class TimeNotKnown(Exception):
@@ -30,6 +31,8 @@ class Told:
 
     rates: Rates | None = None
     card: str | None = None
+    network: float | None = None
+    """Between nodes, each way, GB/s."""
     prompt_tokens: float | None = None
     answer_tokens: float | None = None
     like: Path | None = None
@@ -50,6 +53,7 @@ def time_of(
         source=told.rates or _card("learner", seats, cluster, told),
         engine_card=_engine_card(config, seats, cluster, told),
         is_one_node=len({s.machine for s in seats if s.role in ("learner", "rollout")}) == 1,
+        network=told.network or NETWORK,
         ranks_of_node=max(Counter(s.machine for s in seats if s.role == "learner").values()),
         cores=_cores(config, seats, cluster),
         cached_sequences=None if room is None else _cached(room, lengths),

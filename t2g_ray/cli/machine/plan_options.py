@@ -24,6 +24,10 @@ Measure = Annotated[
 CardName = Annotated[
     str | None, typer.Option("--card", help="GPU to plan the time for, such as H100 or L40S.")
 ]
+Network = Annotated[
+    float | None,
+    typer.Option(min=0.01, help="Between nodes, GB/s each way; 12.5 (100 Gbit/s) if not given."),
+]
 PromptTokens = Annotated[
     float | None, typer.Option(min=1, help="Mean length of a prompt, in tokens.")
 ]
@@ -43,6 +47,7 @@ class TimeOptions:
     rates: Path | None = None
     measure: bool = False
     card: str | None = None
+    network: float | None = None
     prompt_tokens: float | None = None
     answer_tokens: float | None = None
     like: Path | None = None
@@ -56,6 +61,7 @@ def with_time(settings: StageConfig, plan: Plan, given: TimeOptions) -> Plan:
     told = Told(
         rates=_rates(settings, given),
         card=given.card,
+        network=given.network,
         prompt_tokens=given.prompt_tokens,
         answer_tokens=given.answer_tokens,
         like=given.like,

@@ -14,7 +14,6 @@ from t2g_ray.planning.speed.rates import EngineRates
 from t2g_ray.planning.speed.shares import (
     BANDWIDTH_SHARE,
     LINK_SHARE,
-    NETWORK,
     STORAGE,
     STORE,
 )
@@ -37,9 +36,10 @@ def sync_part(
     source: Card | EngineRates,
     *,
     scale: float,
-    is_one_node: bool,
+    network: float | None,
 ) -> TimePart:
-    """The weights of a version on their way, verification left out."""
+    """The weights of a version on their way, verification left out; `network` between nodes in
+    GB/s, None where they stay on one."""
     if isinstance(source, EngineRates):
         return TimePart("sync", source.sync_s * scale, "sync", MEASURED)
     num_bytes = sent_bytes(config, shape)
@@ -51,7 +51,7 @@ def sync_part(
     if transport == "store":
         return TimePart("sync", copied + num_bytes / (STORE * GIGA), "sync", "object store")
     # The slowest way to any engine counts.
-    link = min(source.link, source.link if is_one_node else NETWORK) * GIGA * LINK_SHARE
+    link = min(source.link, network or source.link) * GIGA * LINK_SHARE
     return TimePart("sync", copied + num_bytes / link, "sync", LINK)
 
 

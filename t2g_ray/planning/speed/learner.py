@@ -17,7 +17,6 @@ from t2g_ray.planning.speed.shares import (
     COLLECTIVE_S,
     HOST_MEMORY,
     LINK_SHARE,
-    NETWORK,
     matmul_share,
 )
 from t2g_ray.planning.speed.work import BYTES, Passes, StepWork, trained_parameters
@@ -31,17 +30,19 @@ MUON_FLOPS = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnerRanks:
-    """The ranks as configured. `ranks_of_node`: how many of them one node has."""
+    """The ranks as configured. `ranks_of_node`: how many of them one node has; `network`: between
+    nodes, GB/s each way."""
 
     settings: LearnerConfig
     shape: ModelShape
     ranks_of_node: int
+    network: float
 
     @property
     def across(self) -> float:
         """GB/s each way of the slowest link between two ranks that is no card's own; infinite
         where all ranks are on one node."""
-        return math.inf if self.settings.ranks <= self.ranks_of_node else NETWORK
+        return math.inf if self.settings.ranks <= self.ranks_of_node else self.network
 
 
 def card_parts(

@@ -33,6 +33,7 @@ from t2g_ray.planning.speed.engine import (
 from t2g_ray.planning.speed.learner import LearnerRanks, card_parts, measured_parts
 from t2g_ray.planning.speed.lengths import Lengths
 from t2g_ray.planning.speed.rates import EngineRates, Rates
+from t2g_ray.planning.speed.shares import NETWORK
 from t2g_ray.planning.speed.work import BYTES, StepWork, passes_of, step_work
 
 
@@ -48,6 +49,8 @@ class Hardware:
     """Whether learner and engines share a node: weights then pass no network."""
     ranks_of_node: int = 8
     """Learner ranks that one node has room for."""
+    network: float = NETWORK
+    """Between nodes, each way, GB/s."""
     cores: float | None = None
     """Of the machine, where actors compute on CPUs; None: enough."""
     cached_sequences: int | None = None
@@ -116,7 +119,7 @@ class _Step:
             self._shape,
             card or self._engine_rates(),
             scale=self._scale,
-            is_one_node=self._hardware.is_one_node,
+            network=None if self._hardware.is_one_node else self._hardware.network,
         )
         aside = turns_part(config, self._shape, card)
         engine, load = self._engine(config), self._load(config, config.rollout.actors)
@@ -205,6 +208,7 @@ class _Step:
                 settings=config.learner,
                 shape=self._shape,
                 ranks_of_node=self._hardware.ranks_of_node,
+                network=self._hardware.network,
             )
             parts = card_parts(source, ranks, self._work, passes)
         slower = self._crowding(config.learner.ranks * config.learner.threads, config.learner)

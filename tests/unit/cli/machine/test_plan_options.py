@@ -38,6 +38,16 @@ def test_a_named_card_takes_the_place_of_the_clusters(config: Path) -> None:
     assert wrong.exit_code == 2 and "--card must be one of" in wrong.stderr
 
 
+def test_a_faster_network_makes_a_faster_sync(tmp_path: Path) -> None:
+    def sync_s(*options: object) -> float:
+        written = tmp_path / "plan.json"
+        t2g("plan", CLUSTER, "--json", written, *options)
+        parts = json.loads(written.read_text(encoding="utf-8"))["speed"]["parts"]
+        return float(next(part["seconds"] for part in parts if part["name"] == "sync"))
+
+    assert sync_s("--network", 25) < sync_s()
+
+
 def test_on_cpus_it_is_said_how_rates_are_measured(config: Path) -> None:
     shown = t2g("plan", config, "device=cpu").stdout
     assert (

@@ -31,8 +31,8 @@ def test_evaluations_and_checkpoints_are_shared_over_the_steps_between() -> None
 def test_weights_that_stay_on_a_node_pass_no_network() -> None:
     config = grpo(sync={"transport": "broadcast"})
     near, far = (
-        sync_part(config, QWEN_7B, CARDS["H100"], scale=1.0, is_one_node=is_one).seconds
-        for is_one in (True, False)
+        sync_part(config, QWEN_7B, CARDS["H100"], scale=1.0, network=network).seconds
+        for network in (None, 12.5)
     )
     assert near < far / 10
 
@@ -40,7 +40,7 @@ def test_weights_that_stay_on_a_node_pass_no_network() -> None:
 def test_adapters_alone_are_sent_in_a_hundredth_of_the_time() -> None:
     whole, adapters = (
         sync_part(
-            grpo(learner={"lora": lora}), QWEN_7B, CARDS["H100"], scale=1.0, is_one_node=True
+            grpo(learner={"lora": lora}), QWEN_7B, CARDS["H100"], scale=1.0, network=None
         ).seconds
         for lora in ({"rank": 8}, {"rank": 8, "sync": "adapter"})
     )

@@ -173,6 +173,14 @@ def read_measured(file: Path = FIGURES) -> list[Measured]:
     return [Measured(**one) for one in json.loads(file.read_text(encoding="utf-8"))]
 
 
+def _keep(file: Path, case: Case, found: Sequence[Measured]) -> None:
+    """Put what was found in place of what an earlier call found of this case."""
+    before = read_measured(file) if file.exists() else []
+    kept = [one for one in before if one.case != case.name]
+    lines = [json.dumps(asdict(one)) for one in (*kept, *found)]
+    file.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print the table, and write it where it is wanted."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.planned.memory")
@@ -182,14 +190,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--page", type=Path, help="write the table into this page")
     options = parser.parse_args(arguments)
     if not options.again:
-        cases = [case for case in CASES if all(word in case.name.split() for word in options.only)]
-        before = read_measured(options.figures) if options.figures.exists() else []
-        with tempfile.TemporaryDirectory() as folder:
-            found = [one for case in cases for one in measure(case, Path(folder, case.name))]
-        kept = [one for one in before if one.case not in {case.name for case in cases}]
-        lines = [json.dumps(asdict(one)) for one in (*kept, *found)]
-        text = "[\n" + ",\n".join(lines) + "\n]\n"
-        options.figures.write_text(text, encoding="utf-8")
+        for case in CASES:
+            if all(word in case.name.split() for word in options.only):
+                with tempfile.TemporaryDirectory() as folder:
+                    _keep(options.figures, case, list(measure(case, Path(folder) / "case")))
     shown = table(compared(read_measured(options.figures)))
     print(shown)
     if options.page:

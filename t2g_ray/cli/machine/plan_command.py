@@ -64,7 +64,9 @@ def plan_command(
     """
     from t2g_ray.config import read_tree
     from t2g_ray.config.device.told import device_lines
+    from t2g_ray.records.outputs import check_outputs
 
+    check_outputs({"--json": json_file, "--picture": picture}, [config])
     tree = read_tree(config, overrides or ())
     settings = _as_stage(tree)
     from actors.cluster.placement import fit_lines, plan_table
@@ -85,7 +87,7 @@ def plan_command(
             like=like,
         )
         _show(with_time(settings, plan, given), json_file, picture)
-    elif json_file or picture:
+    elif json_file or picture or sizes_of:
         raise ValueError(f"a plan needs the sizes of the model: {_unknown(settings, sizes_of)}")
     else:
         typer.echo(f"memory: not known, since {_unknown(settings, sizes_of)}")
@@ -116,6 +118,8 @@ def _show(plan: Plan, json_file: Path | None, picture: Path | None) -> None:
     print_plan(plan)
     if plan.speed is not None:
         print_speed(plan.speed)
+    for path in filter(None, (json_file, picture)):
+        path.parent.mkdir(parents=True, exist_ok=True)
     if json_file is not None:
         write_text(json_file, json.dumps(plan.as_json(), indent=1) + "\n")
     if picture is not None:

@@ -1,7 +1,8 @@
 """A plan -> one SVG picture: a bar for each kind of place, its parts side by side; then its time.
 
-Invariant: equal plans give equal pictures; a bar is as long as its bytes, against the largest
-place, and a line marks what the place has.
+Invariant: equal plans give equal pictures; parts are as long as their bytes, against what their own
+place has, which a line marks, or against what it needs where that is more. What is hardly used is
+left out.
 """
 
 from __future__ import annotations
@@ -10,11 +11,15 @@ from markupsafe import Markup
 
 from t2g_ray.planning.alike import Alike, alike
 from t2g_ray.planning.memory.held import GIB
+from t2g_ray.planning.parts import MemoryPlace
 from t2g_ray.planning.plan import Plan
 from t2g_ray.report.plots.time_bars import draw_time
 
 WIDTH, LEFT, RIGHT = 960.0, 20.0, 20.0
-ROW, BAR = 74.0, 22.0
+ROW, BAR, LEAST = 58.0, 24.0, 90.0
+"""Heights, and the width from which on a part has its name in its bar."""
+SHOWN = 0.01
+"""Share of a place in use from which on it is drawn."""
 COLOURS = (
     "#2f8fd0",
     "#e69f00",
@@ -27,22 +32,17 @@ COLOURS = (
     "#7a5230",
     "#4b4b9f",
 )
-FREE = "#e4e4e4"
-_STYLE = (
-    "text{font:12px sans-serif;fill:#222}.note{font-size:11px;fill:#555}"
-    ".size{stroke:#222;stroke-width:2}.over{stroke:#c00;stroke-width:2}"
-)
+FREE, SIZE, TOO_SMALL = "#e4e4e4", "#222222", "#cc0000"
+_STYLE = "text{font:12px sans-serif;fill:#222}.note{font-size:11px;fill:#333}"
 
 
 def draw_plan(plan: Plan) -> str:
     """The picture as a file of its own."""
-    groups = alike(plan.memory.places)
-    largest = max((max(g.first.used, g.first.capacity or 0) for g in groups), default=1)
+    groups = [group for group in alike(plan.memory.places) if _is_used(group.first)]
     names = list(dict.fromkeys(name for g in groups for name in g.sums if name != "kept free"))
     colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
-    scale = (WIDTH - LEFT - RIGHT) / largest
     rows = Markup("").join(
-        _row(group, 40 + number * ROW, scale, colours) for number, group in enumerate(groups)
+        _row(group, 40 + number * ROW, colours) for number, group in enumerate(groups)
     )
     below = 40 + len(groups) * ROW
     legend, height = _legend(colours, below)
@@ -58,26 +58,33 @@ def draw_plan(plan: Plan) -> str:
     return str(picture)
 
 
-def _row(group: Alike, top: float, scale: float, colours: dict[str, str]) -> Markup:
+def _is_used(place: MemoryPlace) -> bool:
+    return place.capacity is None or place.used >= SHOWN * place.capacity
+
+
+def _row(group: Alike, top: float, colours: dict[str, str]) -> Markup:
     place = group.first
-    x, bars = LEFT, Markup("")
-    for name, size in group.sums.items():
-        width = size * scale
-        bars += Markup(
-            '<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.0f}" fill="{}">'
-            "<title>{}: {:.2f} GiB</title></rect>"
-        ).format(x, top + 16, width, BAR, colours.get(name, FREE), name, size / GIB)
-        x += width
+    scale = (WIDTH - LEFT - RIGHT) / max(place.used, place.capacity or 0)
     has = "" if place.capacity is None else f" of {place.capacity / GIB:.1f}"
     label = f"{group.title}: {place.used / GIB:.1f}{has} GiB"
-    mark = Markup("")
+    x, row = LEFT, Markup('<text x="{:.0f}" y="{:.1f}">{}</text>').format(LEFT, top + 8, label)
+    for name, size in group.sums.items():
+        width = size * scale
+        row += Markup(
+            '<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.0f}" fill="{}">'
+            "<title>{}: {:.2f} GiB</title></rect>"
+        ).format(x, top + 13, width, BAR, colours.get(name, FREE), name, size / GIB)
+        if width >= LEAST:
+            row += Markup('<text class="note" x="{:.1f}" y="{:.1f}">{}</text>').format(
+                x + 4, top + 29, name.rpartition(": ")[2]
+            )
+        x += width
     if place.capacity is not None:
         at = LEFT + place.capacity * scale
-        mark = Markup('<line class="{}" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>').format(
-            "size" if place.fits else "over", at, top + 12, at, top + 20 + BAR
-        )
-    text = Markup('<text x="{:.0f}" y="{:.1f}">{}</text>').format(LEFT, top + 8, label)
-    return text + bars + mark
+        row += Markup(
+            '<line stroke="{}" stroke-width="2" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>'
+        ).format(SIZE if place.fits else TOO_SMALL, at, top + 10, at, top + 16 + BAR)
+    return row
 
 
 def _legend(colours: dict[str, str], top: float) -> tuple[Markup, float]:

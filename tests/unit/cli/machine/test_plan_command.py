@@ -97,15 +97,19 @@ def test_a_model_that_is_not_here_has_no_plan_unless_another_is_like_it(config: 
 
 
 def test_a_plan_goes_into_files(config: Path, tmp_path: Path) -> None:
-    written, drawn = tmp_path / "plan.json", tmp_path / "plan.svg"
+    written, drawn = tmp_path / "new" / "plan.json", tmp_path / "plan.svg"
     result = t2g("plan", config, "device=cpu", "--json", written, "--picture", drawn)
     assert result.exit_code == 0, result.stderr
     places = json.loads(written.read_text(encoding="utf-8"))["places"]
     assert {part["holder"] for part in places[0]["parts"]} >= {"Ray", "run", "learner/0"}
     assert drawn.read_text(encoding="utf-8").startswith("<svg")
+    folder = t2g("plan", config, "device=cpu", "--picture", tmp_path)
+    assert folder.exit_code == 2
+    assert "--picture must be a file" in folder.stderr
     absent = t2g("plan", config, "model=owner/absent", "--json", written)
     assert absent.exit_code == 2
     assert "a plan needs the sizes of the model" in absent.stderr
+    assert t2g("plan", config, "--sizes-of", "owner/absent").exit_code == 2
 
 
 def test_machines_that_are_none_are_refused_by_what_named_them(config: Path) -> None:

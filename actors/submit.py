@@ -69,8 +69,8 @@ def submit(
     ValueError outside a git checkout, for what must not travel, and for too large a checkout.
     """
     files = tracked_files(checkout)
-    check_files(checkout, files, secret_values(os.environ))
     num_bytes = check_size(checkout, files)
+    check_files(checkout, files, secret_values(os.environ))
     check_command(command, os.environ)
     variables = choose(os.environ, named)
     carries = carried(secrets)

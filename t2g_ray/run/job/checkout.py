@@ -63,7 +63,7 @@ def check_files(checkout: Path, files: Sequence[str], secrets: Mapping[str, str]
     A link inside the checkout travels as the file that it leads to, which git tracks or not.
     `secrets`: name -> value of what is set here and must stand in no file that travels.
     """
-    root = checkout.resolve()
+    root, tracked = checkout.resolve(), set(files)
     for name in files:
         target = (checkout / name).resolve()
         inside = target.relative_to(root) if target.is_relative_to(root) else None
@@ -72,7 +72,7 @@ def check_files(checkout: Path, files: Sequence[str], secrets: Mapping[str, str]
                 f"tracked files must lie in the checkout, found the link {name} to {target}; "
                 "remove it from git, or copy the file into the checkout"
             )
-        if inside.as_posix() not in files:
+        if inside.as_posix() not in tracked:
             raise CheckoutError(
                 f"only tracked files travel, found the link {name} to {inside}, which git does "
                 "not track; track it too, or remove the link from git"

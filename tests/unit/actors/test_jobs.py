@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
@@ -15,6 +16,9 @@ from actors.jobs import JobError, connect, follow, stop
 
 ADDRESS = "http://head:8265"
 LOG = [f"line {number}\n" for number in range(6)]
+
+
+SILENCE = "nothing more comes, and nobody says so"
 
 
 class FakeApi:
@@ -48,6 +52,8 @@ class FakeApi:
         for piece in self.connections.pop(0):
             if isinstance(piece, Exception):
                 raise piece
+            if piece is SILENCE:
+                await asyncio.sleep(60)
             yield piece
         if not self.connections:
             self.status = "STOPPED" if self.stopped else "SUCCEEDED"
@@ -90,6 +96,14 @@ def test_a_break_is_told_once(patient: pytest.MonkeyPatch) -> None:
 def test_a_connection_that_ends_before_the_job_is_made_again(patient: pytest.MonkeyPatch) -> None:
     status, shown, _ = followed(FakeApi(LOG[:2], LOG[:5], LOG), patient)
     assert (status, shown) == ("SUCCEEDED", "".join(LOG))
+
+
+def test_a_connection_that_is_dead_without_a_word_is_made_again(
+    patient: pytest.MonkeyPatch,
+) -> None:
+    patient.setattr(module, "SILENCE_S", 0.05)
+    status, shown, told = followed(FakeApi([*LOG[:2], SILENCE], LOG), patient)
+    assert (status, shown, told) == ("SUCCEEDED", "".join(LOG), [])
 
 
 def test_a_job_that_is_not_there_is_no_broken_connection(patient: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """What KubeRay's resources may hold: names, kinds and what must be there, of the API ray.io/v1.
 
-Written after the operator's own types of its API (ray-operator/apis/ray/v1, fields of 1.3). Pods
+Written after the operator's own types of its API (ray-operator/apis/ray/v1, fields of 1.6). Pods
 are Kubernetes' own.
 """
 
@@ -37,6 +37,11 @@ class AutoscalerOptions(Strict):
     securityContext: SecurityContext | None = None
     idleTimeoutSeconds: Count | None = None
     upscalingMode: Literal["Default", "Aggressive", "Conservative"] | None = None
+    version: Literal["v1", "v2"] | None = None
+
+
+class AuthOptions(Strict):
+    mode: Literal["disabled", "token"] | None = None
 
 
 class HeadGroupSpec(Strict):
@@ -45,6 +50,8 @@ class HeadGroupSpec(Strict):
     serviceType: Literal["ClusterIP", "NodePort", "LoadBalancer"] | None = None
     headService: Service | None = None
     enableIngress: bool | None = None
+    resources: dict[str, str] | None = None
+    labels: dict[str, str] | None = None
 
 
 class ScaleStrategy(Strict):
@@ -59,6 +66,10 @@ class WorkerGroupSpec(Strict):
     maxReplicas: Count
     replicas: Count | None = None
     numOfHosts: Count | None = None
+    idleTimeoutSeconds: Count | None = None
+    suspend: bool | None = None
+    resources: dict[str, str] | None = None
+    labels: dict[str, str] | None = None
     scaleStrategy: ScaleStrategy | None = None
 
 
@@ -66,6 +77,8 @@ class RayClusterSpec(Strict):
     headGroupSpec: HeadGroupSpec
     workerGroupSpecs: list[WorkerGroupSpec] | None = None
     rayVersion: str | None = None
+    authOptions: AuthOptions | None = None
+    managedBy: Literal["ray.io/kuberay-operator", "kueue.x-k8s.io/multikueue"] | None = None
     enableInTreeAutoscaling: bool | None = None
     autoscalerOptions: AutoscalerOptions | None = None
     headServiceAnnotations: dict[str, str] | None = None
@@ -88,7 +101,9 @@ class RayJobSpec(Strict):
     runtimeEnvYAML: str | None = None
     jobId: str | None = None
     metadata: dict[str, str] | None = None
-    submissionMode: Literal["K8sJobMode", "HTTPMode", "InteractiveMode"] | None = None
+    submissionMode: Literal["K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode"] | None = (
+        None
+    )
     submitterPodTemplate: PodTemplateSpec | None = None
     submitterConfig: SubmitterConfig | None = None
     entrypointNumCpus: float | None = None

@@ -12,6 +12,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+import ray
 import yaml
 from ray.autoscaler._private.kuberay.autoscaling_config import (
     _derive_autoscaling_config_from_ray_cr as read_by_the_autoscaler,
@@ -163,7 +164,16 @@ def test_the_job_runs_on_this_cluster_with_time_to_end_and_secrets_from_files() 
     assert config.run_dir.as_posix().startswith("/shared/")
 
 
-def test_only_pods_of_the_cluster_and_the_operator_reach_the_job_api() -> None:
+def test_no_group_names_the_resources_of_its_pods_twice() -> None:
+    # The operator refuses a group with both.
+    spec = CLUSTER["spec"]
+    assert all("resources" not in group for group in spec["workerGroupSpecs"])
+    assert all("restartPolicy" not in g["template"]["spec"] for g in spec["workerGroupSpecs"])
+
+
+def test_only_pods_of_the_cluster_and_the_operator_reach_it_and_jobs_need_a_token() -> None:
+    assert CLUSTER["spec"]["authOptions"] == {"mode": "token"}
+    assert CLUSTER["spec"]["rayVersion"] == ray.__version__
     policy = DOCUMENTS[1]["spec"]
     assert policy["podSelector"]["matchLabels"] == JOB["spec"]["clusterSelector"]
     assert policy["policyTypes"] == ["Ingress"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +33,11 @@ KEPT = {
     "MLFLOW_TRACKING_URI": "http://mlflow:5000",
     "TOKENIZERS_PARALLELISM": "false",
 }
+
+
+def test_the_page_names_every_family() -> None:
+    page = (Path(__file__).parents[4] / "docs" / "cluster.md").read_text()
+    assert f"`{' '.join(FAMILIES)}`" in page
 
 
 def test_what_matters_to_a_run_travels_and_nothing_else() -> None:

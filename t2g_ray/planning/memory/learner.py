@@ -40,8 +40,8 @@ def rank_footprint(config: StageConfig, shape: ModelShape) -> Footprint:
     kept = {} if rank.takes_turns else copy
     return {
         "starting": Held({}, {**rank.read, "process": host["process"]}),
-        "computing": Held({**device, **rank.states, **kept, **rank.computing}, host),
-        "updating": Held({**device, **rank.states, **kept, **rank.updating}, host),
+        "computing": Held(_some({**device, **rank.states, **kept, **rank.computing}), host),
+        "updating": Held(_some({**device, **rank.states, **kept, **rank.updating}), host),
         "handing over": Held({**device, **waiting, **copy}, waits),
         "writing": Held({**device, **waiting, **kept}, waits),
     }
@@ -93,7 +93,7 @@ class _Rank:
         if self.learner.zero_stage == 3:
             held["gradients"] = self.gradients
             held["reduce bucket"] = self._bucket
-        return {name: size for name, size in held.items() if size}
+        return _some(held)
 
     @property
     def _has_reference(self) -> bool:
@@ -124,9 +124,17 @@ class _Rank:
 
     @property
     def _bucket(self) -> int:
-        """The first two stages put gradients in it as they are summed, the others as computed."""
-        numbers = min(MAX_BUCKET_NUMBERS, self.trained)
-        return numbers * (4 if self.learner.zero_stage < 2 else self.width)
+        """Where gradients are put to be reduced: stage 1 as they are summed, later ones as they are
+        computed; without sharding they are put together only then."""
+        width = (0, 4, self.width, self.width)[self.learner.zero_stage]
+        return width * min(MAX_BUCKET_NUMBERS, self.trained)
+
+    @property
+    def _reducing(self) -> int:
+        """Copies of a bucket while it is reduced: in fp32, and in the order of the ranks."""
+        typed = 4 if self.width < 4 else 0
+        width = (4, 0, typed, typed + 4)[self.learner.zero_stage]
+        return width * min(MAX_BUCKET_NUMBERS, self.trained)
 
     @property
     def computing(self) -> Parts:
@@ -138,6 +146,9 @@ class _Rank:
             held["gathered layers"] = self.width * gathered
         if stage == 2:
             held["reduce bucket"] = self._bucket
+        if stage >= 2 and self.trained > MAX_BUCKET_NUMBERS:
+            # It is full, and reduced, before the backward pass is over.
+            held["reduced copies"] = self._reducing
         held["activations"] = self.learner.token_budget * self._kept_of_a_token
         held["head chunks"] = self._head
         return held
@@ -149,6 +160,7 @@ class _Rank:
         held = {} if stage == 3 else {"gradients": self.gradients}
         if stage < 3:
             held["reduce bucket"] = self._bucket
+        held["reduced copies"] = self._reducing
         if not self.learner.has_optimizer_on_host:
             held["copies of the step"] = self._step
         return held
@@ -191,7 +203,7 @@ class _Rank:
         if self.learner.has_activations_on_host:
             inputs = self.shape.layers * self.width * self.shape.hidden
             held["activations on the host"] = self.learner.token_budget * inputs
-        return {name: size for name, size in held.items() if size}
+        return _some(held)
 
     @property
     def read(self) -> Parts:
@@ -213,6 +225,10 @@ class _Rank:
             return {}
         width = 4 if config.rollout.dtype == "float32" else 2
         return {"buckets in flight": width * self.shape.parameters}
+
+
+def _some(parts: Parts) -> Parts:
+    return {name: size for name, size in parts.items() if size}
 
 
 _READ = ("weights", "adapters")

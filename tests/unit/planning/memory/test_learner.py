@@ -121,12 +121,21 @@ def test_a_reference_is_a_second_copy_of_the_weights_and_adapters_need_none() ->
     assert with_adapters["moments"] == 8 * HALF_B.adapters(8)
 
 
-def test_the_bucket_and_the_gradients_are_there_when_they_are_reduced() -> None:
-    assert "reduce bucket" not in parts({})
-    held = parts({}, moment="updating")
-    assert "activations" not in held
-    assert held["reduce bucket"] == 4 * NUMBERS
-    assert parts({}, PUBLISHED["Qwen/Qwen2.5-7B"], "updating")["reduce bucket"] == 4 * 500_000_000
+def test_gradients_are_copied_when_they_are_reduced_in_backward_passes_where_a_bucket_fills() -> (
+    None
+):
+    def reducing(stage: int, name: str, moment: Moment = "updating", **tree: Any) -> float:
+        model = PUBLISHED[name]
+        held = parts({"ranks": 2, "zero_stage": stage, **tree}, model, moment)
+        bytes_ = held.get("reduce bucket", 0) + held.get("reduced copies", 0)
+        return bytes_ / min(model.parameters, 500_000_000)
+
+    small, large = "Qwen/Qwen2.5-0.5B", "Qwen/Qwen2.5-7B"
+    assert [reducing(stage, small) for stage in range(4)] == pytest.approx([4, 4, 6, 10])
+    in_fp32 = [reducing(stage, small, dtype="float32") for stage in range(4)]
+    assert in_fp32 == pytest.approx([4, 4, 4, 8])
+    assert [reducing(stage, large, "computing") for stage in range(4)] == [0, 0, 6, 10]
+    assert [reducing(stage, small, "computing") for stage in (2, 3)] == [2, 2]
 
 
 def test_inputs_of_layers_that_are_kept_on_the_host_are_there() -> None:

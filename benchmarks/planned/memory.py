@@ -47,9 +47,9 @@ COMMON: dict[str, Any] = {
     "data": {"train_records": 400, "heldout": "none"},
     "checkpoint": {"every": 0},
 }
-SFT: dict[str, Any] = {"steps": 3, "batch_size": 16, "prompt": {"style": "compact"}}
+SFT: dict[str, Any] = {"steps": 2, "batch_size": 16, "prompt": {"style": "compact"}}
 GRPO: dict[str, Any] = {
-    "steps": 3,
+    "steps": 2,
     "prompts_per_step": 4,
     "group_size": 4,
     "prompt": {"style": "compact", "max_tokens": 160},

@@ -1,7 +1,7 @@
 """Configurations and machines -> the tables of docs/planning.md.
 
-python -m benchmarks.planned.tables                   print them
-python -m benchmarks.planned.tables docs/planning.md  write them into the page
+python -m t2g_ray.cli.machine.plan_page                   print them
+python -m t2g_ray.cli.machine.plan_page docs/planning.md  write them into the page
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from t2g_ray.config import GrpoConfig, load_config
 from t2g_ray.planning.alike import Alike, alike
 from t2g_ray.planning.cluster import read_nodes
 from t2g_ray.planning.memory.held import GIB
+from t2g_ray.planning.parts import Speed
 from t2g_ray.planning.plan import Plan
 from t2g_ray.planning.timing import Told, time_of
+from t2g_ray.report.plots.time_bars import SIDES
 
 ROOT = Path(__file__).resolve().parents[3]
 SECTION = "t2g_ray.cli.machine.plan_page"
@@ -68,6 +70,18 @@ EXAMPLES = (
         nodes="1 x 4 x H100 with 64 cpus and 768 GiB",
     ),
     Example(
+        title="Qwen2.5-7B on 4 x 80 GB, two GPUs for each side",
+        config="configs/cluster_8x.yaml",
+        overrides=(
+            "model=Qwen/Qwen2.5-7B-Instruct",
+            "learner.ranks=2",
+            "learner.zero_stage=3",
+            "learner.token_budget=8192",
+            "rollout.actors=2",
+        ),
+        nodes="1 x 4 x H100 with 64 cpus and 768 GiB",
+    ),
+    Example(
         title="Qwen2.5-32B on 16 x 80 GB, two engines of two GPUs",
         config="configs/cluster_8x.yaml",
         overrides=(
@@ -76,6 +90,20 @@ EXAMPLES = (
             "learner.zero_stage=3",
             "learner.token_budget=16384",
             "rollout.actors=2",
+            "rollout.tensor_parallel=2",
+        ),
+        nodes="2 x p5.48xlarge",
+    ),
+    Example(
+        title="Qwen2.5-32B on 16 x 80 GB, a node for each side",
+        config="configs/cluster_8x.yaml",
+        overrides=(
+            "model=Qwen/Qwen2.5-32B-Instruct",
+            "learner.ranks=8",
+            "learner.zero_stage=3",
+            "learner.token_budget=8192",
+            "learner.offload=optimizer",
+            "rollout.actors=4",
             "rollout.tensor_parallel=2",
         ),
         nodes="2 x p5.48xlarge",
@@ -96,7 +124,7 @@ def section(example: Example) -> str:
         *(_row(group) for group in alike(plan.memory.places)),
     ]
     told = [] if plan.memory.room is None else [room_line(plan)]
-    told += [] if plan.speed is None else speed_lines(plan.speed)
+    told += [] if plan.speed is None else [_times(plan.speed), *speed_lines(plan.speed)]
     lines += ["", *(f"* {line}" for line in told)]
     return "\n".join(lines)
 
@@ -113,6 +141,20 @@ def _parts(group: Alike) -> Iterator[str]:
     for name, size in sorted(group.sums.items(), key=lambda item: -item[1]):
         if size >= GIB / 10:
             yield f"{name} {size / GIB:,.1f}"
+
+
+def _times(speed: Speed) -> str:
+    """Seconds of every part, side by side, those of a hundredth of a second and more."""
+    sides = (
+        (words, [part for part in speed.parts if part.side == side and part.seconds >= 0.01])
+        for side, words in SIDES.items()
+    )
+    told = (
+        f"{words}: " + ", ".join(f"{part.name} {part.seconds:.2g} ({part.bound})" for part in parts)
+        for words, parts in sides
+        if parts
+    )
+    return f"seconds of {'; of '.join(told)}"
 
 
 def page() -> str:

@@ -50,4 +50,6 @@ def _balance(speed: Speed) -> str:
     )
     if speed.balanced_rollouts is None:
         return found
-    return f"{found}; {speed.balanced_rollouts} rollout actors balance it, {speed.rollouts} are set"
+    count = speed.balanced_rollouts
+    enough = "1 rollout actor balances it" if count == 1 else f"{count} rollout actors balance it"
+    return f"{found}; {enough}, rollout.actors is {speed.rollouts}"

@@ -13,7 +13,7 @@ def test_the_slow_side_is_named_with_the_number_of_actors_that_balances() -> Non
     slow = plan(max_staleness=1, learner={"ranks": 8})
     (told,) = [line for line in speed_lines(slow) if line.startswith("bottleneck")]
     assert told.startswith(f"bottleneck: the samplers, {slow.imbalance:.3g} times as long")
-    assert told.endswith(f"{slow.balanced_rollouts} rollout actors balance it, 1 are set")
+    assert told.endswith(f"{slow.balanced_rollouts} rollout actors balance it, rollout.actors is 1")
     quick = plan(max_staleness=1, rollout={"actors": 63})
     assert any(line.startswith("bottleneck: the learner") for line in speed_lines(quick))
 

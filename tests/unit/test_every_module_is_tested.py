@@ -62,6 +62,7 @@ unit/benchmarks/quality/test_ablations.py: variants and their table
     benchmarks.quality.variants
 unit/benchmarks/scale/virtual/test_run.py: worlds that are run there, and their stages
     benchmarks.scale.virtual.costs
+    benchmarks.scale.virtual.engines
     benchmarks.scale.virtual.records
     benchmarks.scale.virtual.stages
 integration/test_generate.py: needs an engine and Ray

@@ -74,7 +74,6 @@ def settings(
         "max_staleness": max_staleness,
         "prompts_per_step": prompts_per_step,
         "group_size": group_size,
-        "reward": {"level": "record"},
         "sampling": {"max_new_tokens": 4096},
     }
     return build_config(GrpoConfig, tree)

@@ -10,12 +10,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
-from heapq import heappop, heappush
 from random import Random
 from typing import ParamSpec, TypeVar
 
 from benchmarks.scale.virtual.costs import World
-from benchmarks.scale.virtual.engine import Job, VirtualEngine
+from benchmarks.scale.virtual.engine import Job
+from benchmarks.scale.virtual.engines import Engines
 from benchmarks.scale.virtual.records import (
     PROMPT,
     ActorDied,
@@ -69,14 +69,9 @@ class VirtualStages:
         self.config, self.world, self.progress = config, world, progress
         self._every, self._wanted = checkpoint_every, wanted
         self._chance = Random(f"{world.seed} {progress.now_s}")
-        self._engines = [self._new_engine() for _ in range(world.actors)]
+        self._engines = Engines(world, self._chance, progress.now_s)
+        self._busy_before_s = progress.busy_s
         self.dealer = Dealer(config, world.actors)
-        self._events: list[tuple[float, int]] = []
-        """(time, engine) of ends of sequences; one that is no longer in `_noted` is void."""
-        self._noted: dict[int, float] = {}
-        self._pauses: list[tuple[float, int]] = []
-        self._loads: list[tuple[float, int]] = []
-        """(time, version) of versions on their way to all engines."""
         self._loaded_s = progress.now_s
         """When the last version is in all engines."""
         self._arrived: list[Job] = []
@@ -84,16 +79,8 @@ class VirtualStages:
         self._arrived_groups = self._arrived_tokens = 0
         self._train_s = 0.0
         mtbf_s = world.faults.mtbf_s / world.actors
-        self._death_s = progress.now_s + self._chance.expovariate(1 / mtbf_s) if mtbf_s else None
-        for number in range(world.actors):
-            self._plan_pause(number, progress.now_s)
-
-    def _new_engine(self) -> VirtualEngine:
-        faults = self.world.faults
-        is_slow = self._chance.random() < faults.slow_share
-        engine = VirtualEngine(self.world.engine, faults.slow_factor if is_slow else 1.0)
-        engine.version = -1
-        return engine
+        alive_s = self._chance.expovariate(1 / mtbf_s) if mtbf_s else float("inf")
+        self._death_s = progress.now_s + alive_s
 
     # Groups
 
@@ -107,8 +94,7 @@ class VirtualStages:
             self._spend(self.world.driver.call_s)
             self._run_engines()
             for prompt in share:
-                self._engines[number].add(self._job(prompt.index, min_version), self._now_s)
-            self._note_next(number)
+                self._engines.add(number, self._job(prompt.index, min_version), self._now_s)
 
     def _job(self, position: int, min_version: int) -> Job:
         # Of its own: the answer to a prompt is as long whoever writes it, and after a resume.
@@ -131,11 +117,14 @@ class VirtualStages:
     def _wait_for_arrivals(self) -> None:
         self._run_engines()
         if not self._arrived:
-            coming_s = self._next_event_s()
-            gather_s = max(0.02, self.world.gather_s_per_actor * self.dealer.num_used)
-            self.progress.now_s = max(self._now_s, coming_s) + gather_s
-            self._run_engines()
+            self._gather(float("inf"))
         self._accept()
+
+    def _gather(self, until_s: float) -> None:
+        """Wait for the next thing to happen, and a moment longer for more, but until then."""
+        gather_s = max(0.02, self.world.gather_s_per_actor * self.dealer.num_used)
+        self.progress.now_s = min(until_s, max(self._now_s, self._next_s()) + gather_s)
+        self._run_engines()
 
     def _accept(self) -> None:
         jobs, self._arrived = self._arrived, []
@@ -169,10 +158,8 @@ class VirtualStages:
         num_tokens = sum(group.num_tokens for group in groups)
         self._train_s = self.world.step_s + self.world.train_s_per_token * num_tokens
         end_s = self._now_s + self._train_s
-        while (coming_s := self._next_event_s()) < end_s:
-            gather_s = max(0.02, self.world.gather_s_per_actor * self.dealer.num_used)
-            self.progress.now_s = min(end_s, max(self._now_s, coming_s) + gather_s)
-            self._run_engines()
+        while self._next_s() < end_s:
+            self._gather(end_s)
             self._accept()
         self.progress.now_s = max(end_s, self._now_s)
         return report_of(num_tokens, self._train_s)
@@ -186,7 +173,7 @@ class VirtualStages:
         self.progress.now_s = max(self._now_s, self._loaded_s)
         self._spend(self.world.driver.sync_s * len(self._engines))
         arrives_s = self._now_s + self.world.engine.transfer_s
-        heappush(self._loads, (arrives_s, version))
+        self._engines.send(version, arrives_s)
         self._loaded_s = arrives_s + self.world.engine.load_s
         if self.config.max_staleness == 0:
             self.progress.now_s = self._loaded_s
@@ -224,12 +211,10 @@ class VirtualStages:
             return
         wanted = self._wanted(max(self.progress.steps))
         while len(self._engines) < wanted:
-            self._engines.append(self._new_engine())
-            self._engines[-1].load(self._newest, self._now_s)
-            self._plan_pause(len(self._engines) - 1, self._now_s)
+            self._engines.join(self._now_s)
         self.dealer.use_first(min(wanted, len(self._engines)))
         while len(self._engines) > wanted and not self.dealer.num_open(len(self._engines) - 1):
-            self.progress.busy_s += self._engines.pop().busy_s
+            self._engines.leave()
 
     # The clock
 
@@ -238,63 +223,20 @@ class VirtualStages:
         return self.progress.now_s
 
     @property
-    def _newest(self) -> int:
-        return self._engines[0].version
-
-    @property
     def busy_s(self) -> float:
-        """Seconds in which an engine wrote, over all engines."""
-        return self.progress.busy_s + sum(engine.busy_s for engine in self._engines)
+        """Seconds in which an engine wrote, over all engines and runs so far."""
+        return self._busy_before_s + self._engines.busy_s
 
     def _spend(self, seconds: float) -> None:
         self.progress.now_s += seconds
 
-    def _next_event_s(self) -> float:
-        heads = [heap[0][0] for heap in (self._events, self._pauses, self._loads) if heap]
-        if self._death_s is not None:
-            heads.append(self._death_s)
+    def _next_s(self) -> float:
+        """When there is something to do, which may be now."""
         if self._arrived:
-            heads.append(self._now_s)
-        return min(heads, default=float("inf"))
+            return self._now_s
+        return min(self._engines.next_s(), self._death_s)
 
     def _run_engines(self) -> None:
-        """Everything that happens up to now, in its order."""
-        now_s = self._now_s
-        while (at_s := self._next_of_engines()) <= now_s:
-            if self._loads and self._loads[0][0] == at_s:
-                self._load(*heappop(self._loads))
-            elif self._pauses and self._pauses[0][0] == at_s:
-                _, number = heappop(self._pauses)
-                if number < len(self._engines):
-                    self._engines[number].pause(self.world.faults.hiccup_s, at_s)
-                    self._note_next(number)
-                    self._plan_pause(number, at_s)
-            else:
-                _, number = heappop(self._events)
-                if self._noted.get(number) == at_s and number < len(self._engines):
-                    del self._noted[number]
-                    self._arrived += self._engines[number].finished(at_s)
-                    self._note_next(number)
-        if self._death_s is not None and self._death_s <= now_s:
+        self._arrived += self._engines.run_until(self._now_s)
+        if self._death_s <= self._now_s:
             raise ActorDied("a rollout actor must live, found one dead")
-
-    def _next_of_engines(self) -> float:
-        heads = [heap[0][0] for heap in (self._events, self._pauses, self._loads) if heap]
-        return min(heads, default=float("inf"))
-
-    def _load(self, at_s: float, version: int) -> None:
-        for number, engine in enumerate(self._engines):
-            self._arrived += engine.finished(at_s)
-            engine.load(version, at_s)
-            self._note_next(number)
-
-    def _note_next(self, number: int) -> None:
-        coming_s = self._engines[number].next_s()
-        if coming_s is not None and self._noted.get(number) != coming_s:
-            self._noted[number] = coming_s
-            heappush(self._events, (coming_s, number))
-
-    def _plan_pause(self, number: int, now_s: float) -> None:
-        every_s = self.world.faults.hiccup_every_s
-        if every_s:
-            heappush(self._pauses, (now_s + self._chance.expovariate(1 / every_s), number))

@@ -1,6 +1,7 @@
 """Runs in worlds that are small enough to compute by hand, and what their faults cost.
 
-A world has `costs`, its `stages` move the clock, and `records` are what they note and tell.
+A world has `costs` and `engines`, its `stages` move the clock, and `records` are what they note
+and tell.
 """
 
 from __future__ import annotations

@@ -35,6 +35,7 @@ from t2g_ray.planning.speed.rates import EngineRates, Rates
 from t2g_ray.planning.speed.work import forward_flops, passes_of
 from t2g_ray.rollout.spec import Sampling, sampling_of
 from t2g_ray.run.folder import RunDir
+from t2g_ray.run.machine import usable_cores
 from t2g_ray.types import Group, Prompt
 
 MOST_GROUPS = 8
@@ -80,6 +81,7 @@ def measure_rates(config: StageConfig, *, repeats: int = 2) -> Rates:
     return Rates(
         learner_flops_per_s=flops_per_s,
         learner_fixed_s=fixed_s,
+        learner_crowding=_crowding(len(ranks) * config.learner.threads, grpo),
         parameters=shape.parameters,
         prompt_tokens=fmean(len(group.prompt.token_ids) for group in groups),
         answer_tokens=fmean(answers),
@@ -147,7 +149,12 @@ class _Session:
             points.append((fmean(n for n, _ in loads), median(rate for _, rate in loads)))
             written = groups
         return (
-            EngineRates(decode=tuple(sorted(points)), prefill_tokens_per_s=prefill, sync_s=1.0),
+            EngineRates(
+                decode=tuple(sorted(points)),
+                prefill_tokens_per_s=prefill,
+                sync_s=1.0,
+                crowding=_crowding(len(fleet) * config.rollout.cpus, config),
+            ),
             written,
         )
 
@@ -236,6 +243,11 @@ def _publisher(
     weights = RayWeights(config, learners=ranks, fleet=fleet)
     versions = iter(range(1, NEVER))
     return lambda: weights.publish(next(versions)).seconds
+
+
+def _crowding(threads: int, config: GrpoConfig) -> float:
+    """Threads over cores, at least 1; actors on GPUs do not wait for cores."""
+    return 1.0 if config.learner.gpus else max(1.0, threads / usable_cores())
 
 
 def _layout(config: GrpoConfig) -> Any:

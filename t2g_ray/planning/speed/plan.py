@@ -211,7 +211,9 @@ class _Step:
                 network=self._hardware.network,
             )
             parts = card_parts(source, ranks, self._work, passes)
-        slower = self._crowding(config.learner.ranks * config.learner.threads, config.learner)
+        threads = config.learner.ranks * config.learner.threads
+        measured = source.learner_crowding if isinstance(source, Rates) else 1.0
+        slower = self._crowding(threads, config.learner, measured)
         return tuple(replace(part, seconds=part.seconds * slower) for part in parts)
 
     def _parts_of_rollout(self, config: GrpoConfig, count: int) -> tuple[list[TimePart], float]:
@@ -219,7 +221,8 @@ class _Step:
         engine, load = self._engine(config), self._load(config, count)
         written = decode(engine, load)
         read = engine.read(load.sequences / config.group_size * load.prompt, load.prompt)
-        slower = self._crowding(count * config.rollout.cpus, config.learner)
+        measured = engine.rates.crowding if isinstance(engine, MeasuredEngine) else 1.0
+        slower = self._crowding(count * config.rollout.cpus, config.learner, measured)
         parts = [
             TimePart("prefill", slower * read.seconds, "rollout", read.bound),
             TimePart("decode", slower * written.seconds, "rollout", written.bound),
@@ -269,10 +272,11 @@ class _Step:
         has_own = config.colocate == "off" or not config.learner.gpus
         return config.max_staleness > 0 and has_own
 
-    def _crowding(self, threads: float, learner: LearnerConfig) -> float:
-        """How much slower more threads than cores are; 1 on GPUs."""
+    def _crowding(self, threads: float, learner: LearnerConfig, measured: float) -> float:
+        """How much slower more threads than cores are, beyond what was `measured` of it already;
+        1 on GPUs."""
         cores = self._hardware.cores
-        return 1.0 if learner.gpus or not cores else max(1.0, threads / cores)
+        return 1.0 if learner.gpus or not cores else max(1.0, threads / cores) / measured
 
     def _core_seconds(self, config: GrpoConfig, rollout_s: float, learner_s: float) -> float:
         """What both sides take at once where their threads share the cores; 0 on GPUs."""

@@ -17,7 +17,7 @@ from typing import Any
 CHECK = "rates"
 """The check of `t2g selftest` whose figures these are."""
 DECODE = "decode_tokens_per_s/"
-ENGINE = ("prefill_tokens_per_s", "sync_s")
+ENGINE = ("prefill_tokens_per_s", "sync_s", "engine_crowding")
 """Figures of an engine, beside those of `DECODE`."""
 
 
@@ -31,6 +31,8 @@ class EngineRates:
     """Of prompts."""
     sync_s: float
     """Of a weight sync that is not verified."""
+    crowding: float = 1.0
+    """Threads of all engines over cores, at least 1, while they were measured."""
 
     def __post_init__(self) -> None:
         if not self.decode:
@@ -61,6 +63,8 @@ class Rates:
     """Of one rank, on the operations that its step needs (`work.py`)."""
     learner_fixed_s: float
     """Of a step beside those: optimiser, clipping, collectives."""
+    learner_crowding: float = 1.0
+    """Threads of all ranks over cores, at least 1, while they were measured."""
     parameters: float
     """Of the measured model."""
     prompt_tokens: float
@@ -90,12 +94,14 @@ class Rates:
                 **{f"{DECODE}{count:g}": rate for count, rate in engine.decode},
                 "prefill_tokens_per_s": engine.prefill_tokens_per_s,
                 "sync_s": engine.sync_s,
+                "engine_crowding": engine.crowding,
             }
         )
         return {
             **of_engine,
             "learner_gflops_per_s": self.learner_flops_per_s / 1e9,
             "learner_fixed_s": self.learner_fixed_s,
+            "learner_crowding": self.learner_crowding,
             "parameters": self.parameters,
             "prompt_tokens": self.prompt_tokens,
             "answer_tokens": self.answer_tokens,
@@ -108,6 +114,8 @@ UNITS: Mapping[str, str] = {
     "learner_gflops_per_s": "GFLOP/s",
     "learner_fixed_s": "s",
     "sync_s": "s",
+    "engine_crowding": "ratio",
+    "learner_crowding": "ratio",
     "parameters": "count",
     "prompt_tokens": "tokens",
     "answer_tokens": "tokens",
@@ -137,10 +145,12 @@ def rates_of_figures(figures: Mapping[str, float], source: str) -> Rates:
             decode=tuple(decode),
             prefill_tokens_per_s=figures["prefill_tokens_per_s"],
             sync_s=figures["sync_s"],
+            crowding=figures["engine_crowding"],
         )
     return Rates(
         learner_flops_per_s=1e9 * figures["learner_gflops_per_s"],
         learner_fixed_s=figures["learner_fixed_s"],
+        learner_crowding=figures["learner_crowding"],
         parameters=figures["parameters"],
         prompt_tokens=figures["prompt_tokens"],
         answer_tokens=figures["answer_tokens"],

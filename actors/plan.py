@@ -31,7 +31,7 @@ def nodes_of(cluster: Cluster) -> list[Node]:
             {
                 "CPU": ENOUGH_CPUS if machine.cpus is None else float(machine.cpus),
                 "GPU": float(len(machine.cards)),
-                **({machine.role: 1.0} if machine.role else {}),
+                **dict.fromkeys(machine.roles, 1.0),
             },
         )
         for index, machine in enumerate(cluster.machines)
@@ -105,5 +105,5 @@ def _machine_of(node: Node) -> Machine:
         cards=(card,) * node.num_gpus,
         cpus=node.resources.get("CPU"),
         host_gib=bytes_ / GIB if bytes_ else None,
-        role=next((role for role in ROLES if node.resources.get(role)), None),
+        roles=tuple(role for role in ROLES if node.resources.get(role)),
     )

@@ -1,7 +1,7 @@
 """Words for machines -> the machines of a cluster, with their GPUs.
 
 Example: "1 x 4 x L40S for learner, 6 x 1 x L40S for rollout, 1 x none with 8 cpus and 32 GiB", or
-by the names of instances, "1 x g6e.12xlarge for learner, 6 x g6e.2xlarge for rollout".
+by the names of instances, "1 x g6e.12xlarge for learner and rollout, 4 x g6e.2xlarge for rollout".
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Machine:
     """None: not known, and enough."""
     host_gib: float | None = None
     """Its memory; None: not known."""
-    role: str | None = None
-    """Kept for actors of this role, which then run on no other machines."""
+    roles: tuple[str, ...] = ()
+    """Kept for actors of these roles, which then run on no other machines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,8 @@ INSTANCES = {
 
 _GROUP = re.compile(
     r"(?P<count>\d+) x (?:(?P<gpus>\d+) x )?(?P<what>[\w.-]+)"
-    r"(?: with (?P<cpus>\d+) cpus(?: and (?P<host>\d+) gib)?)?(?: for (?P<role>\w+))?",
+    r"(?: with (?P<cpus>\d+) cpus(?: and (?P<host>\d+) gib)?)?"
+    r"(?: for (?P<roles>\w+(?: and \w+)*))?",
     re.IGNORECASE,
 )
 _NAMELESS = re.compile(r"(\d+)gib", re.IGNORECASE)
@@ -93,22 +94,23 @@ def _group(text: str, source: str) -> Iterator[Machine]:
     found = _GROUP.fullmatch(text)
     if found is None:
         raise ValueError(f"{source}: {_FORM}, found {text!r}; write it like that")
-    count, role = int(found["count"]), found["role"]
+    count = int(found["count"])
+    roles = tuple(found["roles"].lower().split(" and ")) if found["roles"] else ()
     if not 0 < count <= MAX_MACHINES:
         raise ValueError(
             f"{source}: 1 to {MAX_MACHINES} machines of a kind, found {text!r}; correct the number"
         )
-    if role is not None and role not in ROLES:
+    if unknown := [role for role in roles if role not in ROLES]:
         raise ValueError(
-            f"{source}: machines are kept for one of {', '.join(ROLES)}, found {role!r} in "
-            f"{text!r}; name one of them, or leave `for` out"
+            f"{source}: machines are kept for some of {', '.join(ROLES)}, found {unknown[0]!r} in "
+            f"{text!r}; name some of them, as in `for learner and rollout`, or leave `for` out"
         )
     machine = _machine(found["what"], found["gpus"], source)
     if found["cpus"]:
         machine = replace(machine, cpus=int(found["cpus"]))
     if found["host"]:
         machine = replace(machine, host_gib=int(found["host"]))
-    return iter([replace(machine, role=role)] * count)
+    return iter([replace(machine, roles=roles)] * count)
 
 
 def _machine(what: str, gpus: str | None, source: str) -> Machine:

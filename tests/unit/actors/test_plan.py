@@ -64,5 +64,5 @@ def test_of_a_cluster_ray_names_the_cards_and_the_memory(monkeypatch: pytest.Mon
     monkeypatch.setattr("actors.plan.nodes_to_plan_for", lambda: [known, other])
     first, second = cluster_here().machines
     assert first.cards == (CARDS["L40S"],)
-    assert (first.host_gib, first.role) == (60, "rollout")
+    assert (first.host_gib, first.roles) == (60, ("rollout",))
     assert [card.memory_gib for card in second.cards] == [None]

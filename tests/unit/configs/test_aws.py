@@ -120,10 +120,12 @@ def test_what_is_paid_for_is_what_the_configuration_uses() -> None:
 
 def test_the_configuration_is_planned_for_these_machines() -> None:
     machines = [
-        (kind.get("min_workers", 1), kind["node_config"]["InstanceType"]) for kind in KINDS.values()
+        f"{kind.get('min_workers', 1)} x {kind['node_config']['InstanceType']} for "
+        + " and ".join(kind["resources"])
+        for kind in KINDS.values()
     ]
     config = load_config(GrpoConfig, ROOT / "configs" / "cluster_8x.yaml", ())
-    assert config.cluster == ", ".join(f"{number} x {name}" for number, name in machines)
+    assert config.cluster == ", ".join(machines)
     for name, (cpus, gpus) in HARDWARE.items():
         assert (INSTANCES[name].cpus, len(INSTANCES[name].cards)) == (cpus, gpus)
 

@@ -249,10 +249,17 @@ def plan(
     steps: Steps = 6,
     stages: Annotated[str, typer.Option(help="sft, grpo, or both.")] = "sft,grpo",
     zero: Annotated[str, typer.Option(help="ZeRO stages, separated by commas.")] = "0,3",
+    shape: Annotated[
+        str | None,
+        typer.Option(help="Random weights of this shape as the policy: demo, smollm2-135m, ..."),
+    ] = None,
 ) -> Sequence[ResultRow]:
     """Plans from rates measured here against short real runs: tokens a second."""
-    settings = shared.settings()
+    settings = shared.settings(is_trained=shape is None)
     from benchmarks.planned import compare
 
+    if shape is not None:
+        folder = compare.random_policy(shape, shared.cache)
+        settings = settings.model_copy(update={"model": folder})
     named = [stage for stage in compare.STAGES if stage in stages.split(",")]
     return compare.run(settings, runs=runs, steps=steps, stages=named, zero_stages=_numbers(zero))

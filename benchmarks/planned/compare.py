@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from benchmarks.inputs.random_model import write_random_model
 from benchmarks.planned.rates import measure_rates
 from benchmarks.result import ResultRow, make_row, ratio_row
 from benchmarks.speed.loop import WARM_UP_STEPS
@@ -64,6 +65,17 @@ def run(
                 Planned(predicted=speed.tokens_per_s, measured=measured_tokens_per_s(case))
             )
     return [row for name, of_case in found.items() for row in rows_of(name, of_case)]
+
+
+def random_policy(shape: str, cache: Path) -> str:
+    """The folder of a policy of this shape with random weights, below `cache`, written once.
+
+    Raises ValueError for a shape that there is none of.
+    """
+    folder = (cache / f"random_{shape}").resolve()
+    if not (folder / "model.safetensors").is_file():
+        write_random_model(folder, shape)
+    return str(folder)
 
 
 def rows_of(name: str, found: Sequence[Planned]) -> list[ResultRow]:

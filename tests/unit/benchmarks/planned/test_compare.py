@@ -24,6 +24,15 @@ def test_a_case_changes_the_stage_and_what_is_sharded() -> None:
     assert supervised.batch_size == 2 * base.prompts_per_step
 
 
+def test_a_policy_of_random_weights_is_written_once(tmp_path: Path) -> None:
+    folder = Path(compare.random_policy("demo", tmp_path))
+    written = (folder / "model.safetensors").stat().st_mtime_ns
+    assert compare.random_policy("demo", tmp_path) == str(folder)
+    assert (folder / "model.safetensors").stat().st_mtime_ns == written
+    with pytest.raises(ValueError, match="a size must be one of"):
+        compare.random_policy("huge", tmp_path)
+
+
 def test_the_first_steps_are_not_counted() -> None:
     lines = [
         {"step": n, "time_s": time_s, "tokens/prompt": 60.0, "tokens/trained": 40.0}

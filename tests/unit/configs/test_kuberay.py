@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections import Counter
 from typing import Any
 
@@ -179,3 +180,9 @@ def test_only_pods_of_the_cluster_and_the_operator_reach_it_and_jobs_need_a_toke
     assert policy["policyTypes"] == ["Ingress"]
     (rule,) = policy["ingress"]
     assert all(peer["podSelector"]["matchLabels"] for peer in rule["from"])
+
+
+def test_the_page_raises_the_number_of_the_group_that_grows() -> None:
+    page = (ROOT / "docs" / "cluster.md").read_text()
+    (index,) = re.findall(r'"/spec/workerGroupSpecs/(\d)/minReplicas"', page)
+    assert CLUSTER["spec"]["workerGroupSpecs"][int(index)]["groupName"] == "spot"

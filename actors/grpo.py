@@ -13,7 +13,8 @@ from actors.cluster.placement import connect
 from actors.cluster.refusal import check_device
 from actors.cluster.start import start_cluster, start_newcomer
 from actors.cluster.waiting import result_of
-from actors.stages.evaluation import Evaluator, check_evaluated_before
+from actors.inputs import GrpoInputs
+from actors.stages.evaluation import Evaluator
 from actors.stages.groups import RayGroups
 from actors.stages.scaling import RolloutScaler
 from actors.stages.scoring import scored_of
@@ -27,11 +28,7 @@ from t2g_ray.config import GrpoConfig, dump_config
 from t2g_ray.grpo.loop import GrpoLoop
 from t2g_ray.grpo.run_log import RunLog
 from t2g_ray.grpo.stages import Ready
-from t2g_ray.model.policy import resolve_model
-from t2g_ray.model.tokenizer import load_tokenizer
 from t2g_ray.prompts.ledger import Curriculum, Ledger
-from t2g_ray.prompts.load import PromptStream, load_heldout
-from t2g_ray.prompts.meaning import meaning_of
 from t2g_ray.prompts.settings import write_prompt_settings
 from t2g_ray.records.outputs import check_folder
 from t2g_ray.rewards.custom import check_custom
@@ -43,8 +40,6 @@ from t2g_ray.run.metrics import last_time_s
 from t2g_ray.run.resume.ending import kept_failure
 from t2g_ray.run.resume.lock import held
 from t2g_ray.run.resume.start import (
-    check_meaning,
-    check_steps,
     enter,
     enter_at_nothing,
     find_start,
@@ -53,7 +48,8 @@ from t2g_ray.run.resume.start import (
 )
 from t2g_ray.run.scale_request import write_fixed
 from t2g_ray.run.stopping import RunStopped, StopSignal
-from t2g_ray.run.trace import Tracer
+from t2g_ray.run.timing.startup import DRIVER, part, seconds_by_actor, start_line, take_spans
+from t2g_ray.run.trace import Span, Tracer
 
 
 def run_grpo(config: GrpoConfig) -> RunDir:
@@ -64,6 +60,7 @@ def run_grpo(config: GrpoConfig) -> RunDir:
     invariant does not hold.
     """
     started = time.time()
+    take_spans(DRIVER)  # what an earlier run of this process left that did not get this far
     check_device(config.device, config.deadlines)
     check_custom(config.reward_spec.custom, os.getcwd())
     trackers.check(config)
@@ -79,12 +76,14 @@ def run_grpo(config: GrpoConfig) -> RunDir:
             if start is None and not is_finished:
                 write_text(run.config, dump_config(config))
                 enter_at_nothing(run)
-            inputs = _Inputs(config, run)
+            with part("inputs"):
+                inputs = GrpoInputs(config, run)
             told = inputs.check(start) if start is not None else []
             if is_finished:
                 tell(f"{run.path} is finished, all {config.steps} steps: nothing is changed in it")
                 return run
-            connect(config.deadlines)
+            with part("Ray"):
+                connect(config.deadlines)
             stage = _GrpoRun(config, run, inputs, start)
             if start is not None:
                 write_text(run.config, dump_config(config))
@@ -107,40 +106,16 @@ def _has_report(config: GrpoConfig, run: RunDir) -> bool:
     return bool(json.loads(run.report_json.read_text(encoding="utf-8"))["steps"] == config.steps)
 
 
-class _Inputs:
-    """What a run reads, all of it, before anything is started."""
-
-    def __init__(self, config: GrpoConfig, run: RunDir) -> None:
-        self._config, self._run = config, run
-        self.model = resolve_model(config, run)
-        self.tokenizer = load_tokenizer(self.model)
-        self.prompts = PromptStream(self.tokenizer, config)
-        self.heldout = load_heldout(config)
-        self.meaning = meaning_of(
-            config,
-            tokenizer=self.tokenizer,
-            model=self.model,
-            train=self.prompts.records,
-            heldout=self.heldout,
-        )
-
-    def check(self, start: FoundCheckpoint) -> list[str]:
-        """What to tell about going on from `start`. Raises ResumeError where that cannot be."""
-        told = check_meaning(self._run, start, self.meaning)
-        check_steps(start, self._config.steps)
-        check_evaluated_before(self._run, self.heldout)
-        return told
-
-
 class _GrpoRun:
     """The parts of one run, wired together."""
 
     def __init__(
-        self, config: GrpoConfig, run: RunDir, inputs: _Inputs, start: FoundCheckpoint | None
+        self, config: GrpoConfig, run: RunDir, inputs: GrpoInputs, start: FoundCheckpoint | None
     ) -> None:
         self.config, self.run_dir, self.inputs, self.start = config, run, inputs, start
         self.prompts = inputs.prompts
-        self.cluster = start_cluster(config, inputs.model, inputs.model)
+        with part("actors"):
+            self.cluster = start_cluster(config, inputs.model, inputs.tokenizer)
         fleet, learners = self.cluster.fleet, self.cluster.learners
         try:
             self.groups = RayGroups(
@@ -167,9 +142,9 @@ class _GrpoRun:
                 self.inputs.heldout,
             )
             # Restore, then a verified sync, then rollouts: samplers hold random weights so far.
-            self.weights.publish(version)
-            evaluator.before(version)
             tracer = Tracer("loop")
+            starts = self._first_sync(version, tracer)
+            evaluator.before(version)
             log = RunLog(
                 self.config,
                 self.run_dir,
@@ -203,9 +178,19 @@ class _GrpoRun:
             loop_s = time.time() - loop_started
             self._export()
             report = evaluator.after(self.config.steps)
-            self._report({**report, "grpo_wall_s": loop_s, "wall_s": time.time() - started})
+            walls = {"grpo_wall_s": loop_s, "wall_s": time.time() - started}
+            self._report({**report, **walls, "startup": seconds_by_actor(starts)})
         finally:
             self.cluster.close()
+
+    def _first_sync(self, version: int, tracer: Tracer) -> list[Span]:
+        """Ends the start, which is told in a line, traced, and returned by parts."""
+        with part("first sync"):
+            self.weights.publish(version)
+        spans = [*self.cluster.start_spans(), *take_spans(DRIVER)]
+        tracer.extend(spans)
+        tell(start_line(spans))
+        return spans
 
     def _scaler(self) -> RolloutScaler | None:
         if self.config.colocate == "time":

@@ -84,6 +84,8 @@ class Handle(Generic[Actor]):
     """Its device in words; empty where it has none."""
     held: Held | None = None
     """Given back when the actor is ended."""
+    asked_s: float = 0.0
+    """When the actor was asked for, in seconds since the epoch."""
 
     def call(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +13,15 @@ import ray
 
 from actors.cluster.devices import Demand, PlacementError
 from actors.cluster.fleet import Fleet
-from actors.cluster.handles import Handle, Parameters, Ref, Result, call_all, process_variables
+from actors.cluster.handles import (
+    Handle,
+    Parameters,
+    Ref,
+    Result,
+    call_all,
+    process_variables,
+    put,
+)
 from actors.cluster.placement import cluster_nodes, demands_of, place, place_now
 from actors.cluster.reservation import Reservation, Seat, reserve
 from actors.cluster.sequence import begin_with_the_learner, make_room, sized
@@ -26,6 +35,7 @@ from t2g_ray.grpo.stages import LoopError
 from t2g_ray.learner.learner import learner_spec
 from t2g_ray.learner.turns.taking import DeviceMemory
 from t2g_ray.rollout.spec import rollout_spec
+from t2g_ray.run.timing.startup import with_process
 from t2g_ray.run.trace import Span
 
 ROLES = ("learner", "reward", "rollout")
@@ -60,6 +70,12 @@ class Cluster:
         """Have all ranks write or read files at once; `phase` names it in errors."""
         calls = call_all(self.learners, method, *arguments, **keywords)
         return results_of(calls, phase, self.deadlines.save)
+
+    def start_spans(self) -> list[Span]:
+        """The start of all actors by parts; once, when all of them answer."""
+        handles: list[Handle[Any]] = [*self.fleet, *self.rewards, *self.learners]
+        asked = {handle.name: handle.asked_s for handle in handles}
+        return with_process(self.drain_spans(), asked)
 
     def drain_spans(self) -> list[Span]:
         """Spans of all actors since the last call."""
@@ -98,7 +114,7 @@ class Cluster:
         self.reservation.release()
 
 
-def start_cluster(config: GrpoConfig, model: str, tokenizer_path: str) -> Cluster:
+def start_cluster(config: GrpoConfig, model: str, tokenizer: Any) -> Cluster:
     """Check that everything fits, then start all actors and wait until each one answers.
 
     Raises PlacementError before anything is started. After any other failure no actor is left.
@@ -109,12 +125,13 @@ def start_cluster(config: GrpoConfig, model: str, tokenizer_path: str) -> Cluste
     reservation = reserve(placement, config.deadlines.start)
     cluster = Cluster(config.deadlines, reservation=reservation, proven={node.id for node in nodes})
     try:
+        shared = put(tokenizer)
         memory: DeviceMemory | None = None
         for seat in sorted(reservation.seats, key=lambda seat: ROLES.index(seat.role)):
             if seat.role == "learner":
                 cluster.learners.append(_start_learner(config, seat))
             elif seat.role == "reward":
-                cluster.rewards.append(_start_reward(config, seat, tokenizer_path))
+                cluster.rewards.append(_start_reward(config, seat, shared))
             else:
                 if config.colocate != "off" and memory is None:
                     _join_learners(config, cluster, model)
@@ -174,6 +191,7 @@ def _start(
     threads: int = 1,
     max_concurrency: int = 1,
 ) -> Handle[Any]:
+    asked_s = time.time()
     started = actor.options(
         name=seat.actor,
         namespace=f"t2g:{Path(config.run_dir).resolve()}",
@@ -181,7 +199,7 @@ def _start(
         runtime_env={"env_vars": process_variables(threads, has_gpu=bool(seat.where))},
         **seat.options,
     ).remote(*arguments)
-    return Handle(seat.actor, started, seat.where)
+    return Handle(seat.actor, started, seat.where, asked_s=asked_s)
 
 
 def _start_rollout(
@@ -198,8 +216,8 @@ def _start_rollout(
     )
 
 
-def _start_reward(config: GrpoConfig, seat: Seat, tokenizer_path: str) -> Handle[RewardActor]:
-    arguments = (seat.number, tokenizer_path, config.reward_spec, config.prompt.thinking)
+def _start_reward(config: GrpoConfig, seat: Seat, tokenizer: Ref[Any]) -> Handle[RewardActor]:
+    arguments = (seat.number, tokenizer.as_argument(), config.reward_spec, config.prompt.thinking)
     return _start(config, seat, reward_actor_class(), *arguments, os.getcwd())
 
 

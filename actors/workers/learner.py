@@ -15,6 +15,7 @@ from t2g_ray.learner.ranks import join_ranks
 from t2g_ray.learner.turns.parking import release_memory
 from t2g_ray.learner.turns.taking import DeviceMemory, LearnerTurns
 from t2g_ray.run.checkpoint import Share, share_of
+from t2g_ray.run.timing.startup import note_loaded, part, take_spans
 from t2g_ray.run.trace import Span, Tracer
 from t2g_ray.types import ScoredGroup, TrainReport
 from t2g_ray.weights.channels import (
@@ -45,6 +46,7 @@ class LearnerActor:
     """Delegates to Learner. Methods are collective: the caller calls them on all ranks."""
 
     def __init__(self, rank: int, num_ranks: int, threads: int, is_cpu: bool) -> None:
+        note_loaded()
         torch.set_num_threads(threads)
         self._rank, self._num_ranks, self._is_cpu = rank, num_ranks, is_cpu
         self._tracer = Tracer(f"learner/{rank}")
@@ -73,7 +75,8 @@ class LearnerActor:
 
     def rehearse(self, prompt_tokens: int, new_tokens: int) -> None:
         """Compute the largest micro-batch once, so that memory stands where it will stand."""
-        self._turns.rehearse(prompt_tokens=prompt_tokens, new_tokens=new_tokens)
+        with part("rehearsal"):
+            self._turns.rehearse(prompt_tokens=prompt_tokens, new_tokens=new_tokens)
 
     def device_memory(self) -> DeviceMemory:
         """Where the memory of this rank's device stands."""
@@ -107,7 +110,9 @@ class LearnerActor:
             groups: list[ScoredGroup] = ray.get(list(handles))
         with self._tracer.span("train", step=version):
             samples = to_samples(groups, advantages)
-            return self._learner.step(samples, divisor=divisor)
+            report = self._learner.step(samples, divisor=divisor)
+        self._tracer.extend(self._learner.phases.spans(self._tracer.actor, version))
+        return report
 
     def publish(
         self, version: int, bucket_mib: float, is_whole: bool
@@ -212,7 +217,7 @@ class LearnerActor:
 
     def drain_spans(self) -> list[Span]:
         """Spans since the last call."""
-        return self._tracer.drain()
+        return [*take_spans(self._tracer.actor), *self._tracer.drain()]
 
     def node(self) -> str:
         """Id of the node this actor runs on."""

@@ -14,6 +14,7 @@ from t2g_ray.config import RewardSpec
 from t2g_ray.rewards.custom import CustomRewards
 from t2g_ray.rewards.group import sample_line, score_group
 from t2g_ray.run.jsonlines import JsonLine
+from t2g_ray.run.timing.startup import note_loaded, take_spans
 from t2g_ray.run.trace import Span, Tracer
 from t2g_ray.types import Group, GroupSummary, Record, ScoredGroup
 
@@ -35,16 +36,17 @@ def _question(method: Method) -> Method:
 class RewardActor:
     """Scores groups with one tokenizer and one reward specification.
 
+    The driver's own tokenizer comes as it is: to look for its class here would load torch.
+
     The user's own functions run in processes of this actor; `folder` is where they are looked up
     first. QUESTIONS are answered while a group is scored.
     """
 
     def __init__(
-        self, number: int, tokenizer_path: str, spec: RewardSpec, thinking: bool, folder: str
+        self, number: int, tokenizer: Any, spec: RewardSpec, thinking: bool, folder: str
     ) -> None:
-        from transformers import AutoTokenizer
-
-        self._tokenizer = AutoTokenizer.from_pretrained(tokenizer_path, trust_remote_code=False)
+        note_loaded()
+        self._tokenizer = tokenizer
         self._spec = spec
         self._thinking = thinking
         self._custom = CustomRewards(spec.custom, folder) if spec.custom else None
@@ -83,7 +85,7 @@ class RewardActor:
     @_question
     def drain_spans(self) -> list[Span]:
         """Spans since the last call."""
-        return self._tracer.drain()
+        return [*take_spans(self._tracer.actor), *self._tracer.drain()]
 
     @_question
     def node(self) -> str:

@@ -12,6 +12,7 @@ from t2g_ray.rollout import in_turns
 from t2g_ray.rollout.engine import GenerationEngine
 from t2g_ray.rollout.sampler import SamplerThread
 from t2g_ray.rollout.spec import EngineSpec, Sampling
+from t2g_ray.run.timing.startup import note_loaded, take_spans
 from t2g_ray.run.trace import Span
 from t2g_ray.types import Group, Prompt, prompt_key
 from t2g_ray.weights.channels import Rendezvous
@@ -24,7 +25,11 @@ class RolloutActor:
     """Delegates to SamplerThread. Runs with several Ray threads: one can wait for groups while
     another brings new weights."""
 
+    _actor = "rollout"
+
     def __init__(self, spec: EngineSpec) -> None:
+        note_loaded()
+        self._actor = f"rollout/{spec.sampler}"
         start = in_turns.EngineInTurns if spec.takes_turns else GenerationEngine
         self._sampler = SamplerThread(spec, start=start)
 
@@ -72,7 +77,7 @@ class RolloutActor:
 
     def drain_spans(self) -> list[Span]:
         """Spans since the last call."""
-        return self._sampler.drain_spans()
+        return [*take_spans(self._actor), *self._sampler.drain_spans()]
 
     def close(self) -> None:
         """Release the engine."""

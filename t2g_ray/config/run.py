@@ -1,11 +1,11 @@
-"""What happens beside training: sync, evaluation, checkpoints, deadlines."""
+"""What happens beside training: sync, evaluation, checkpoints, profiles, deadlines."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from t2g_ray.config.section import Section
 
@@ -56,6 +56,52 @@ class TrackingConfig(Section):
     """Words to find the run by."""
     offline: bool = False
     """Keep everything on this machine: files in the run folder, for trackio in its own folder."""
+
+
+class ProfileConfig(Section):
+    """What torch's profiler records of some steps, into the folder `profile` of the run."""
+
+    steps: list[int] = Field(default_factory=list, max_length=2)
+    """First and last step, as [3, 5]; empty: nothing is recorded."""
+    ranks: list[int] = Field(default_factory=lambda: [0])
+    """Numbers of the learner ranks that are recorded."""
+    engines: list[int] = Field(default_factory=list)
+    """Numbers of the rollout actors that are recorded while their weights are those that the steps
+    begin with (GRPO only)."""
+    memory: bool = False
+    """Record each allocation too; on a GPU, a snapshot of its memory beside the profile."""
+
+    @model_validator(mode="after")
+    def _steps_are_a_range(self) -> ProfileConfig:
+        if not self.steps:
+            return self
+        is_range = len(self.steps) == 2 and 1 <= self.steps[0] <= self.steps[-1]
+        if not is_range or min([*self.ranks, *self.engines], default=0) < 0:
+            raise ValueError(
+                "profile.steps must be the first and the last step, counted from 1, as [3, 5], and "
+                f"ranks and engines numbers from 0, found {self.steps}, {self.ranks} and "
+                f"{self.engines}"
+            )
+        return self
+
+    def check(self, *, steps: int | None, ranks: int, engines: int) -> None:
+        """Raises ValueError for steps and actors that a run has not; `steps` None: not known."""
+        if not self.steps:
+            return
+        if steps is not None and self.steps[-1] > steps:
+            raise ValueError(
+                f"profile.steps must lie within the {steps} steps of the run, found {self.steps}; "
+                "choose earlier ones"
+            )
+        for name, numbers, count in (
+            ("ranks", self.ranks, ranks),
+            ("engines", self.engines, engines),
+        ):
+            if numbers and max(numbers) >= count:
+                raise ValueError(
+                    f"profile.{name} must be numbers below {count}, as many as the run has, found "
+                    f"{numbers}; leave out the others"
+                )
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,14 @@ from t2g_ray.config.run import (
     CheckpointConfig,
     DeadlineConfig,
     EvalConfig,
+    ProfileConfig,
     SyncConfig,
     TrackerName,
     TrackingConfig,
 )
 from t2g_ray.config.section import EMBEDDED, Folder, Seed
+from t2g_ray.run.folder import RunDir
+from t2g_ray.run.timing.profiled import Profiled
 
 
 class StageConfig(DeviceConfig):
@@ -44,6 +47,7 @@ class StageConfig(DeviceConfig):
     learner: LearnerConfig = LearnerConfig()
     eval: EvalConfig = EvalConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    profile: ProfileConfig = ProfileConfig()
     deadlines: DeadlineConfig = DeadlineConfig()
     trackers: list[TrackerName] = Field(default_factory=list)
     """Where the metrics, evaluations and samples of completions show beside the run folder: any of
@@ -73,6 +77,20 @@ class StageConfig(DeviceConfig):
         """Seed of the data: its own, else the run's."""
         return self.seed if self.data.seed is None else self.data.seed
 
+    @property
+    def profiled(self) -> Profiled | None:
+        """The steps to profile, where there are any."""
+        wanted = self.profile
+        if not wanted.steps:
+            return None
+        return Profiled(
+            # Actors may work in other folders.
+            folder=RunDir(self.run_dir.resolve()).profile,
+            first=wanted.steps[0],
+            last=wanted.steps[-1],
+            has_memory=wanted.memory,
+        )
+
 
 class SftConfig(StageConfig):
     """Supervised stage: records -> a policy that knows the output format."""
@@ -83,6 +101,11 @@ class SftConfig(StageConfig):
     """Used when `steps` is not given."""
     batch_size: int = Field(default=16, ge=1)
     """Records of one optimiser step, over all ranks."""
+
+    @model_validator(mode="after")
+    def _profile_is_of_this_run(self) -> SftConfig:
+        self.profile.check(steps=self.steps, ranks=self.learner.ranks, engines=0)
+        return self
 
 
 class GrpoConfig(StageConfig):
@@ -145,6 +168,11 @@ class GrpoConfig(StageConfig):
         # Attention of fp32 on a GPU multiplies in TF32, whose numbers have 11 bits where those of
         # bf16 have 8: an eighth of its error.
         return 1e-5 if self.device == "cpu" else 0.05 / 8
+
+    @model_validator(mode="after")
+    def _profile_is_of_this_run(self) -> GrpoConfig:
+        self.profile.check(steps=self.steps, ranks=self.learner.ranks, engines=self.rollout.actors)
+        return self
 
     @model_validator(mode="after")
     def _over_sampling_is_synchronous(self) -> GrpoConfig:

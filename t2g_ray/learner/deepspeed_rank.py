@@ -32,10 +32,14 @@ from t2g_ray.learner.optim import (
 )
 from t2g_ray.learner.reference import digest_of_policy
 from t2g_ray.learner.state import Trained, load_state, save_state, trained_of
+from t2g_ray.learner.timing.phases import Phases
+from t2g_ray.learner.timing.profile import StepProfiler
 from t2g_ray.model.files.export import export_policy
 from t2g_ray.model.files.sharded import layer_by_layer, whole
 from t2g_ray.model.lora import adapters_of, add_adapters, plain_tensors
 from t2g_ray.model.packed_attention import enable_packing
+from t2g_ray.run.timing.profiled import Profiled
+from t2g_ray.run.timing.startup import part
 from t2g_ray.weights.manifest import right_probe
 
 if TYPE_CHECKING:
@@ -55,6 +59,9 @@ class RankSpec:
     config: LearnerConfig
     total_steps: int
     seed: int
+    profiled: Profiled | None = None
+    """Steps to profile on the ranks of `profiled_ranks`."""
+    profiled_ranks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +94,19 @@ class DeepSpeedRank:
         lora = spec.config.lora
         self.dtype: torch.dtype = getattr(torch, spec.config.dtype)
         is_sharded = spec.config.zero_stage == 3
-        policy, self._tokenizer = load_policy(spec.model, self.dtype, is_sharded=is_sharded)
+        with part("model"):
+            policy, self._tokenizer = load_policy(spec.model, self.dtype, is_sharded=is_sharded)
         # What DeepSpeed chooses for LOCAL_RANK 0. Probes then see what training computes.
         self.device = torch.device(get_accelerator().device_name(0))
+        self.phases = Phases(self.device)
+        rank = dist.get_rank()
+        is_profiled = rank in spec.profiled_ranks
+        self.profiler = StepProfiler(
+            spec.profiled if is_profiled else None, f"learner-{rank}", self.device
+        )
         if not is_sharded:
             torch.nn.Module.to(policy, self.device)
-        with layer_by_layer(policy):
+        with part("probes"), layer_by_layer(policy):
             check_head(policy)
             self.is_packed = spec.config.packing and _is_packed(policy, spec.config, self.device)
         self._start = digest_of_policy(policy) if is_start_kept or lora.rank else None
@@ -105,12 +119,13 @@ class DeepSpeedRank:
             tag_for_muon(policy)
         trained = [p for p in module.parameters() if p.requires_grad]
         numbers = sum(int(getattr(p, "ds_numel", p.numel())) for p in trained)
-        self.engine: Any = deepspeed.initialize(
-            model=module,
-            model_parameters=trained,
-            config=deepspeed_config(spec.config, trained_numbers=numbers),
-            dist_init_required=False,
-        )[0]
+        with part("optimiser"):
+            self.engine: Any = deepspeed.initialize(
+                model=module,
+                model_parameters=trained,
+                config=deepspeed_config(spec.config, trained_numbers=numbers),
+                dist_init_required=False,
+            )[0]
         if self.dtype == torch.bfloat16 and not spec.config.zero_stage:
             forget_first_step(self.engine.optimizer)
             # Not before: DeepSpeed makes its first gradients in bf16.
@@ -159,6 +174,7 @@ class DeepSpeedRank:
 
     def start_step(self) -> None:
         """Switch to training mode and set the learning rate of the coming step."""
+        self.phases.begin()
         self.engine.train()
         share = lr_share(self._settings.optimizer, self.step_count, self._total_steps)
         for group, peak in zip(self.engine.optimizer.param_groups, self._peak_lrs, strict=True):
@@ -180,11 +196,14 @@ class DeepSpeedRank:
         for index, (micro, weight) in enumerate(micros):
             is_last = index == len(micros) - 1
             self.engine.set_gradient_accumulation_boundary(is_last)
-            loss = loss_of(index, micro, weight)
-            # DeepSpeed averages over ranks; the loss is a sum over them.
-            self.engine.backward(loss * (weight * dist.get_world_size() / divisor))
+            with self.phases.phase("forward"):
+                loss = loss_of(index, micro, weight)
+            with self.phases.phase("backward"):
+                # DeepSpeed averages over ranks; the loss is a sum over them.
+                self.engine.backward(loss * (weight * dist.get_world_size() / divisor))
             norm = self._whole_grad_norm() if is_last else 0.0
-            self.engine.step()
+            with self.phases.phase("optimiser") if is_last else nullcontext():
+                self.engine.step()
         return self._sharded_grad_norm() if self._settings.zero_stage else norm
 
     def _whole_grad_norm(self) -> float:

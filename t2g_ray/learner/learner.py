@@ -50,6 +50,8 @@ def learner_spec(config: GrpoConfig, model: str) -> LearnerSpec:
         sampler_dtype=config.rollout.dtype,
         total_steps=config.steps,
         seed=config.seed,
+        profiled=config.profiled,
+        profiled_ranks=tuple(config.profile.ranks),
     )
 
 
@@ -131,6 +133,10 @@ class Learner(DeepSpeedRank):
         `divisor` of the loss is a constant of the whole batch, over all ranks (`loss_divisor`).
         The report is of the whole batch, the mean over the updates, the same on every rank.
         """
+        with self.profiler.step(self.step_count + 1):
+            return self._step(samples, divisor)
+
+    def _step(self, samples: Sequence[Sample], divisor: float) -> TrainReport:
         started = time.perf_counter()
         micros = self.micro_batches(samples, collate_policy, _FILLER)
         self.start_step()
@@ -144,7 +150,8 @@ class Learner(DeepSpeedRank):
         num_updates = self._algorithm.updates_per_batch
         norms = [self.update(micros, loss_of, divisor=divisor) for _ in range(num_updates)]
         self.step_count += 1
-        total = totals.over_ranks()
+        with self.phases.phase("sync"):
+            total = totals.over_ranks()
         num_tokens = float(total.num_tokens)
         return TrainReport(
             loss=float(total.loss) / num_updates / divisor,

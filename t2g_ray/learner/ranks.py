@@ -8,7 +8,9 @@ from collections.abc import Mapping
 
 import torch.distributed as dist
 
+from t2g_ray.run.device.caches import keep_compiled
 from t2g_ray.run.device.check import check_process
+from t2g_ray.run.timing.startup import IMPORTS, part
 
 
 def backends(*, is_cpu: bool) -> str:
@@ -25,11 +27,13 @@ def join_ranks(*, rank: int, num_ranks: int, address: str, port: int, is_cpu: bo
     Raises DeviceError where this process cannot compute on what it is for.
     """
     check_process("cpu" if is_cpu else "cuda")
+    keep_compiled()
     if is_cpu:
         os.environ["DS_ACCELERATOR"] = "cpu"
         # Without this Muon's update is compiled at its first call, which takes minutes here.
         os.environ["TORCHDYNAMO_DISABLE"] = "1"
-    import deepspeed
+    with part(IMPORTS):
+        import deepspeed
 
     environment: Mapping[str, str] = {
         "RANK": str(rank),
@@ -41,11 +45,12 @@ def join_ranks(*, rank: int, num_ranks: int, address: str, port: int, is_cpu: bo
     os.environ.update(environment)
     # Skips a C++ all-reduce that only inference uses; compiling it takes half a minute.
     importlib.import_module("deepspeed.comm.torch").build_shm_op = lambda: None  # type: ignore[attr-defined]
-    deepspeed.init_distributed(
-        dist_backend=backends(is_cpu=is_cpu),
-        auto_mpi_discovery=False,
-        verbose=False,
-    )
+    with part("meeting of the ranks"):
+        deepspeed.init_distributed(
+            dist_backend=backends(is_cpu=is_cpu),
+            auto_mpi_discovery=False,
+            verbose=False,
+        )
     check_group(is_cpu=is_cpu)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from t2g_ray.rollout.adapters import install_adapter, request_of, verify_adapter, versions_in_use
 from t2g_ray.rollout.drafting import Guesser
 from t2g_ray.rollout.spec import EngineSpec, Sampling, sampling_parameters, seed_of, start_vllm
+from t2g_ray.run.timing.profiled import EngineProfiler
 from t2g_ray.types import Completion, FloatArray, Group, IntArray, Prompt
 from t2g_ray.vllm_private.engine import (
     begun_completions,
@@ -71,6 +72,7 @@ class GenerationEngine:
         self._open: dict[str, _OpenGroup] = {}
         """Open groups by the key of their prompt."""
         self._engine = start_vllm(spec)
+        self._profiler = EngineProfiler(self._engine, spec.profiled, f"rollout-{spec.sampler}")
         self._broken = ""
         """Why the weights are in parts of two versions; empty: they are not."""
         if not spec.load_weights:
@@ -240,6 +242,7 @@ class GenerationEngine:
 
     def _mark_version(self, version: int) -> None:
         self.version = version
+        self._profiler.at_version(version)
         if self.spec.adapters:
             return  # what has begun ends under its own adapter
         for completion in running_completions(self._engine):

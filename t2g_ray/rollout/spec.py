@@ -6,6 +6,7 @@ Everything that the project asks of vLLM beyond its defaults is set here.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,10 +15,14 @@ import numpy as np
 
 from t2g_ray.config import GrpoConfig
 from t2g_ray.rollout.adapters import AdapterSlots, adapter_arguments, adapter_slots
+from t2g_ray.run.device.caches import keep_compiled
 from t2g_ray.run.device.check import check_process
+from t2g_ray.run.timing.profiled import Profiled
+from t2g_ray.run.timing.startup import IMPORTS, note, part
 from t2g_ray.types import Prompt
 from t2g_ray.vllm_private.engine import check_passes_in_turn
 from t2g_ray.vllm_private.parts import check_private_parts
+from t2g_ray.vllm_private.startup import compile_seconds, timed_start
 
 CPU_BLOCK_SIZE = 32
 """Tokens of a block of the KV cache on a CPU. A group shares the full blocks of its prompt, and
@@ -50,6 +55,8 @@ class EngineSpec:
     """Room for the adapters of several versions; None: whole weights come."""
     takes_turns: bool = False
     """The engine sleeps while a learner has its device."""
+    profiled: Profiled | None = None
+    """Steps whose passes are profiled by vLLM."""
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -167,15 +174,15 @@ def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
     }
 
 
-def start_vllm(spec: EngineSpec) -> Any:
-    """vLLM's LLMEngine in this process, which offers the project's weight transfer.
+def load_libraries(spec: EngineSpec) -> None:
+    """Import vLLM as the engine needs it; the device stays as it is.
 
-    Raises DeviceError where the installed set or the process has not what the spec computes on;
-    PrivatePartsMissing: before anything is loaded, or by a worker once its model is; and
-    ValueError for an engine that takes weights and would have passes under way meanwhile.
+    Raises DeviceError where the installed set or the process has not what the spec computes on,
+    and PrivatePartsMissing.
     """
     is_cpu = spec.gpus == 0
     check_process("cpu" if is_cpu else "cuda")
+    keep_compiled()
     # In process: no serialisation between scheduler and model, and one process to watch.
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
@@ -189,11 +196,23 @@ def start_vllm(spec: EngineSpec) -> Any:
         # Ranks beyond the first are processes of their own. A copy of this one would have its
         # threads' locks without their threads.
         os.environ["VLLM_WORKER_MULTIPROCESSING_METHOD"] = "spawn"
-    check_private_parts("engine")
-    if spec.draft_tokens:
-        check_private_parts("guesses")
-    if spec.adapters is not None:
-        check_private_parts("adapters")
+    with part(IMPORTS):
+        check_private_parts("engine")
+        if spec.draft_tokens:
+            check_private_parts("guesses")
+        if spec.adapters is not None:
+            check_private_parts("adapters")
+        from vllm.v1.engine.llm_engine import LLMEngine as LLMEngine
+
+
+def start_vllm(spec: EngineSpec) -> Any:
+    """vLLM's LLMEngine in this process, which offers the project's weight transfer.
+
+    Raises what `load_libraries` raises, before anything is loaded, PrivatePartsMissing by a worker
+    once its model is, and ValueError for an engine that takes weights and would have passes under
+    way meanwhile.
+    """
+    load_libraries(spec)
     from vllm.config.weight_transfer import WeightTransferConfig
     from vllm.engine.arg_utils import EngineArgs
     from vllm.v1.engine.llm_engine import LLMEngine
@@ -207,23 +226,39 @@ def start_vllm(spec: EngineSpec) -> Any:
         "enable_prefix_caching": True,
         "disable_log_stats": True,
         **_plain_experts(spec, EngineArgs),
+        **_profiler(spec),
         **engine_arguments(spec),
     }
-    engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
+    with timed_start(part):
+        engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
+    if compiled_s := compile_seconds(engine):
+        note("of it compilation", time.time() - compiled_s, time.time())
     if not spec.load_weights:
         check_passes_in_turn(engine)
     return engine
 
 
 def _plain_experts(spec: EngineSpec, arguments: type) -> dict[str, Any]:
-    """On GPUs, kernels for experts that read them as a checkpoint has them, where weights come.
-
-    vLLM's other kernels want them in an order of their own, in which new ones cannot be loaded.
-    Not yet run on a GPU.
-    """
+    """On GPUs, kernels for experts that read them as a checkpoint has them, where weights come:
+    vLLM's others want an order in which new ones cannot be loaded. Not yet run on a GPU."""
     # Models without experts take no notice; older releases have no such argument.
     is_asked = bool(spec.gpus) and not spec.load_weights and hasattr(arguments, "moe_backend")
     return {"moe_backend": "triton"} if is_asked else {}
+
+
+def _profiler(spec: EngineSpec) -> dict[str, Any]:
+    """vLLM's own profiler, which writes a file for each worker of the engine."""
+    if spec.profiled is None:
+        return {}
+    from vllm.config.profiler import ProfilerConfig
+
+    wanted = ProfilerConfig(
+        profiler="torch",
+        torch_profiler_dir=str(spec.profiled.folder),
+        torch_profiler_with_stack=False,
+        torch_profiler_with_memory=spec.profiled.has_memory,
+    )
+    return {"profiler_config": wanted}
 
 
 def rollout_spec(
@@ -250,6 +285,7 @@ def rollout_spec(
         pass_tokens=rollout.pass_tokens,
         adapters=None if load_weights else adapter_slots(config),
         takes_turns=config.colocate == "time" and not load_weights,
+        profiled=config.profiled if sampler in config.profile.engines else None,
         more=rollout.engine,
     )
 

@@ -48,6 +48,11 @@ class RunDir:
         return self.path / "trace.json"
 
     @property
+    def profile(self) -> Path:
+        """Profiles of chosen steps, a file an actor."""
+        return self.path / "profile"
+
+    @property
     def ledger(self) -> Path:
         """Which prompts were consumed."""
         return self.path / "ledger.jsonl"

@@ -70,6 +70,11 @@ class Tracer:
         with self._lock:
             self._spans.append(span)
 
+    def extend(self, spans: Iterable[Span]) -> None:
+        """Add spans that were measured elsewhere."""
+        with self._lock:
+            self._spans.extend(spans)
+
     def drain(self) -> list[Span]:
         """All spans since the last call, each handed out once."""
         with self._lock:

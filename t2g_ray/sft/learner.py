@@ -47,6 +47,10 @@ class SftLearner(DeepSpeedRank):
 
         The report is of the whole batch, the same on every rank.
         """
+        with self.profiler.step(self.step_count + 1):
+            return self._step(examples, num_tokens)
+
+    def _step(self, examples: Sequence[Example], num_tokens: int) -> SftReport:
         started = time.perf_counter()
         micros = self.micro_batches(examples, collate, _FILLER)
         self.start_step()

@@ -53,6 +53,7 @@ def run_sft_rank(plan: SftPlan, *, rank: int, num_ranks: int) -> None:
         num_steps=num_steps(config, len(encoded.examples)),
         seed=config.data_seed,
     )
+    config.profile.check(steps=data.num_steps, ranks=num_ranks, engines=0)
     if plan.start is not None:
         _check_length(plan.start, data)
     learner = SftLearner(_spec(config, model, data.num_steps))
@@ -114,6 +115,8 @@ def _spec(config: SftConfig, model: str, total_steps: int) -> RankSpec:
         config=config.learner,
         total_steps=total_steps,
         seed=config.seed,
+        profiled=config.profiled,
+        profiled_ranks=tuple(config.profile.ranks),
     )
 
 

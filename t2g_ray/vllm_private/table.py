@@ -79,6 +79,14 @@ _ENGINE = (
         block_hashes="those keys",
         update_block_hashes="computes the keys that are missing",
     ),
+    *_parts(
+        "engine",
+        "vllm.v1.executor.abstract:Executor",
+        determine_available_memory="a part of the start that is timed",
+        initialize_from_config="another",
+        compile_or_warm_up_model="another",
+    ),
+    *_parts("engine", "vllm.config:CompilationConfig", compilation_time="a part of the start"),
 )
 
 _WORKER = (
@@ -245,12 +253,7 @@ _GUESSES = (
         bad_words_token_ids="likewise",
         allowed_token_ids_mask="likewise",
     ),
-    *_parts(
-        "guesses",
-        "vllm.v1.outputs",
-        SamplerOutput="what a check returns",
-        LogprobsTensors="its log-probs",
-    ),
+    *_parts("guesses", "vllm.v1.outputs", SamplerOutput="of a check", LogprobsTensors="likewise"),
 )
 
 _ADAPTERS = (

@@ -6,6 +6,7 @@ Whole runs go through `actors.stages.trainer` and `actors.stages.evaluation`.
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import json
 import time
 from collections.abc import Iterator
@@ -114,7 +115,23 @@ def test_the_trace_shows_every_actor_at_work(straight: RunDir) -> None:
         ("learner/0", "train"),
         ("learner/0", "gather"),
         ("learner/0", "checkpoint"),
+        *(("learner/0", phase) for phase in ("forward", "backward", "optimiser", "sync")),
+        *((actor, "start: imports") for actor in ("rollout/0", "reward/0", "learner/0")),
     } <= worked
+
+
+def test_the_report_tells_each_part_of_each_start(straight: RunDir) -> None:
+    startup = json.loads(straight.report_json.read_text())["startup"]
+    parts = {
+        "driver": {"inputs", "Ray", "actors", "first sync"},
+        "rollout/0": {"process", "imports", "model", "memory", "cache", "warm-up"},
+        "reward/0": {"process", "imports"},
+        "learner/0": {"process", "imports", "meeting of the ranks", "model", "probes", "optimiser"},
+    }
+    assert {actor: set(seconds) for actor, seconds in startup.items()} == parts
+    for actor in parts.keys() - {"driver"}:
+        total_s = sum(startup[actor].values())
+        assert 0 < total_s < startup["driver"]["actors"] + startup["driver"]["first sync"]
 
 
 def test_every_prompt_is_consumed_once(straight: RunDir) -> None:
@@ -129,13 +146,22 @@ def test_no_actor_outlives_its_run(straight: RunDir) -> None:
     assert left == []
 
 
-def test_the_same_seed_gives_the_same_model_bit_for_bit(
+def test_the_same_seed_gives_the_same_model_bit_for_bit_also_where_it_is_profiled(
     straight: RunDir, wavering_model: Path, tmp_path: Path
 ) -> None:
-    again = run_grpo(grpo_config(tmp_path / "again", wavering_model))
+    profile = {"steps": [2, 3], "engines": [0], "memory": True}
+    again = run_grpo(grpo_config(tmp_path / "again", wavering_model, profile=profile))
     assert weights(again) == weights(straight)
     for key in ("loss", "reward/mean", "tokens/generated", "grad_norm"):
         assert column(again, key) == column(straight, key), key
+    traces = sorted(again.profile.glob("*.json.gz"))
+    assert [path.name.partition(".")[0].partition("_")[0] for path in traces] == [
+        "learner-0",
+        "rollout-0",
+    ]
+    for path in traces:
+        events = json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
+        assert sum(event.get("cat") == "cpu_op" for event in events) > 100, path
 
 
 @pytest.mark.parametrize("zero_stage", [2, 3])

@@ -46,8 +46,7 @@ def group(index: int, *texts: str) -> Group:
     return Group(prompt=prompt, completions=tuple(completions), sampler=0, generate_s=0.0)
 
 
-def test_a_hung_function_masks_its_completion_while_questions_are_answered(tmp_path: Path) -> None:
-    build_tokenizer().save_pretrained(tmp_path)
+def test_a_hung_function_masks_its_completion_while_questions_are_answered() -> None:
     function = CustomReward(
         path="tests.integration.own_reward:slow_on_nothing",
         name="slow",
@@ -55,7 +54,7 @@ def test_a_hung_function_masks_its_completion_while_questions_are_answered(tmp_p
         deadline_s=DEADLINE_S,
     )
     spec = RewardSpec({"json": 1.0}, custom=(function,))
-    actor = reward_actor_class().remote(0, str(tmp_path), spec, False, str(ROOT))
+    actor = reward_actor_class().remote(0, build_tokenizer(), spec, False, str(ROOT))
     ray.get(actor.node.remote())
     gold = dict.fromkeys(range(3), RECORD)
     summary, _ = actor.score.options(num_returns=2).remote(gold, group(0, ANSWER, "", ANSWER))

@@ -89,6 +89,8 @@ integration/test_groups.py: needs Ray's actors
 integration/test_grpo.py: needs Ray's actors, engines and ranks
     actors.stages.evaluation
     actors.stages.trainer
+unit/actors/test_grpo.py: what a start and a resume read
+    actors.inputs
 integration/test_scaling.py: needs Ray's actors, engines and ranks
     actors.stages.scaling
 integration/test_transports.py: needs Ray's actors, engines and ranks

@@ -40,7 +40,8 @@ class Fleet:
     """Rollout actors: how many work, how many were asked for, and what the run says of that."""
 
     working: int
-    asked: int
+    asked: int | None
+    """None: the run chooses the number by itself."""
     told: str = ""
 
 
@@ -169,7 +170,8 @@ def _time_left(steps: Steps, pace: Pace) -> float | None:
 def _fleet(run: RunDir, settings: Settings) -> Fleet:
     answer, request = json_object(run.rollouts_json), json_object(run.scale_request)
     started_with = int(settings.get("rollout", {}).get("actors", 0))
-    asked = int(request.get("rollouts", started_with))
+    is_own_choice = "auto" in request
+    asked = None if is_own_choice else int(request.get("rollouts", started_with))
     working = int(answer.get("rollouts", started_with))
     # The run says why it cannot follow, and, where it chooses by itself, why it chose.
     told = [f"{key}: {value}" for key, value in answer.items() if key != "rollouts" and value]

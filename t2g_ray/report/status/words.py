@@ -27,7 +27,8 @@ def _rows(status: RunStatus) -> Iterator[Row]:
     if status.fleet is not None:
         fleet = status.fleet
         told = f"; {fleet.told}" if fleet.told else ""
-        yield "rollout actors", f"{fleet.working} work, {fleet.asked} asked for{told}"
+        asked = "the run chooses" if fleet.asked is None else f"{fleet.asked} asked for"
+        yield "rollout actors", f"{fleet.working} work, {asked}{told}"
     if "staleness/mean" in status.means:
         means = status.means
         yield (

@@ -26,6 +26,7 @@ MAY_CHANGE = frozenset(
         "eval.every",
         "checkpoint",
         "deadlines",
+        "profile",
         "trackers",
         "tracking",
         "cluster",

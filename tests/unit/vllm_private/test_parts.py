@@ -49,6 +49,7 @@ TOO_GENERAL = {
 
 PUBLIC_MODULES = {
     "vllm",
+    "vllm.config.profiler",
     "vllm.config.weight_transfer",
     "vllm.distributed.weight_transfer.base",
     "vllm.distributed.weight_transfer.factory",

@@ -24,6 +24,15 @@ def test_what_is_known_is_shown_and_what_is_not_known_has_no_row(tmp_path: Path)
     assert "last words" not in rows
 
 
+def test_a_run_that_chooses_its_actors_says_why(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", GRPO, [line(1)])
+    (run / "scale.json").write_text('{"auto": {"least": 1, "most": 4}}')
+    (run / "rollouts.json").write_text('{"rollouts": 3, "change": "added 1: the learner waits"}')
+    rows = dict(rows_of(read_status(run)))
+    told = "3 work, the run chooses; change: added 1: the learner waits"
+    assert rows["rollout actors"] == told
+
+
 @pytest.mark.parametrize(
     ("seconds", "told"), [(9, "9 s"), (61.4, "1 min 1 s"), (7384.0, "2 h 3 min"), (0, "0 s")]
 )

@@ -113,7 +113,7 @@ def test_what_is_paid_for_is_what_the_configuration_uses() -> None:
         for slot in placement.slots
         for holder in slot.holders
     )
-    assert where == {("learner", "main"): 2, ("rollout", "main"): 2, ("rollout", "spot"): 4}
+    assert where == {("learner", "main"): 4, ("rollout", "spot"): 4}
     assert sum(slot.free for slot in placement.slots) == 0
     assert len(placement.slots) == sum(node.num_gpus for node in there) == 8
 
@@ -132,7 +132,7 @@ def test_the_configuration_is_planned_for_these_machines() -> None:
 
 def test_more_rollout_actors_find_a_device_each_on_more_spot_nodes() -> None:
     most = KINDS["spot"]["max_workers"]
-    wanted = f"rollout.actors={2 + most}"
+    wanted = f"rollout.actors={most}"
     config = load_config(GrpoConfig, ROOT / "configs" / "cluster_8x.yaml", [wanted])
     placement = place(demands_of(config), nodes(spot=most))
     assert all(len(slot.holders) == 1 for slot in placement.slots)

@@ -159,7 +159,7 @@ def test_a_cluster_without_devices_holds_no_gpu_actor_and_all_others() -> None:
         ("gpu_1x", ["x0: learner/0 rollout/0"]),
         (
             "cluster_8x",
-            [f"x{i}: learner/{i}" for i in range(2)] + [f"x{i + 2}: rollout/{i}" for i in range(6)],
+            [f"x{i}: learner/{i}" for i in range(4)] + [f"x{i + 4}: rollout/{i}" for i in range(4)],
         ),
     ],
 )

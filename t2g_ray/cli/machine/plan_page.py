@@ -70,14 +70,14 @@ EXAMPLES = (
         nodes="1 x 4 x H100 with 64 cpus and 768 GiB",
     ),
     Example(
-        title="Qwen2.5-7B on 4 x 80 GB, two GPUs for each side",
+        title="Qwen2.5-7B on 4 x 80 GB, three GPUs for the learner and one for an engine",
         config="configs/cluster_8x.yaml",
         overrides=(
             "model=Qwen/Qwen2.5-7B-Instruct",
-            "learner.ranks=2",
+            "learner.ranks=3",
             "learner.zero_stage=3",
             "learner.token_budget=8192",
-            "rollout.actors=2",
+            "rollout.actors=1",
         ),
         nodes="1 x 4 x H100 with 64 cpus and 768 GiB",
     ),

@@ -22,7 +22,7 @@ def test_every_example_fits_its_machines(example: Example) -> None:
 def test_a_table_has_a_row_for_each_kind_of_place_and_its_command() -> None:
     text = section(EXAMPLES[1])
     assert "    t2g plan configs/cluster_8x.yaml\n" in text
-    assert "| 6 x GPU of rollout/0 to rollout/5 | 44.4 | 44.4 | rollout: KV cache" in text
+    assert "| 4 x GPU of rollout/0 to rollout/3 | 44.4 | 44.4 | rollout: KV cache" in text
 
 
 def test_the_page_shows_what_the_command_writes(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +42,17 @@ class EngineRates:
         """Seconds in which each of `sequences` grows by a token: linear between what was measured,
         and on from the last two; never less than for fewer sequences.
         """
-        points = [(count, count / rate) for count, rate in self.decode]
+        counts = [count for count, _ in self.decode]
+        # Noise may have measured more sequences as the faster ones.
+        seconds = accumulate((count / rate for count, rate in self.decode), max)
+        points = list(zip(counts, seconds, strict=True))
         if len(points) == 1:
             # All that is known is one point: as if each sequence took its share of it.
             return points[0][1] * max(1.0, sequences / points[0][0])
         first, second = next(
             (pair for pair in pairwise(points) if sequences <= pair[1][0]), points[-2:]
         )
-        slope = max(0.0, (second[1] - first[1]) / (second[0] - first[0]))
+        slope = (second[1] - first[1]) / (second[0] - first[0])
         # A line through two noisy points may cross 0 before it reaches one sequence.
         least = points[0][1] * min(1.0, sequences / points[0][0])
         return max(least, first[1] + slope * (sequences - first[0]))

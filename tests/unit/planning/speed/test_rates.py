@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from t2g_ray.planning.speed.rates import EngineRates, rates_of_figures, read_rates, unit_of
@@ -74,6 +74,7 @@ def test_rates_that_are_no_numbers_are_refused() -> None:
     st.floats(1, 1000),
     st.floats(1, 2),
 )
+@example([(1.0, 1.0), (2.0, 1.0), (3.0, 2.0), (4.0, 3.0)], 2.0, 2.0)
 def test_more_sequences_never_grow_faster(
     points: list[tuple[float, float]], sequences: float, more: float
 ) -> None:

@@ -19,6 +19,8 @@ AnyRef = Ref[Any]
 
 _GRACE_S = 3.0
 """Until all of a failed collective call have ended."""
+_MOST_LISTED = 16
+"""Actors that are named where all of them are meant."""
 
 Meanwhile = Callable[[Sequence[AnyRef], float], None]
 """What to do until these calls are over (`is_over`), for at most this many seconds."""
@@ -84,8 +86,15 @@ def is_over(calls: Sequence[AnyRef], timeout_s: float) -> bool:
 
 def open_of(calls: Sequence[AnyRef]) -> str:
     """The actors whose calls have not ended."""
-    done = ended(calls, 0)
-    return ", ".join(call.who for call in calls if call not in done)
+    done = set(ended(calls, 0))
+    return listed([call.who for call in calls if call not in done])
+
+
+def listed(words: Sequence[str], separator: str = ", ") -> str:
+    """The words; of many the first ones, and how many more there are."""
+    more = len(words) - _MOST_LISTED
+    told = separator.join(words[:_MOST_LISTED])
+    return told if more <= 0 else f"{told}{separator}and {more} more"
 
 
 def _failed(calls: Sequence[AnyRef]) -> str:
@@ -95,13 +104,13 @@ def _failed(calls: Sequence[AnyRef]) -> str:
     is then among those without an answer.
     """
     # Those that lost a peer may say so before Ray knows that the peer is dead.
-    over = ended(calls, _GRACE_S)
+    over = dict.fromkeys(ended(calls, _GRACE_S))
     found = {call.who: _error_of(call) for call in over}
     errors = {actor: error for actor, error in found.items() if error is not None}
     dead = [actor for actor, error in errors.items() if isinstance(error, RayActorError)]
     told = [f"{actor}: {errors[actor]}" for actor in dead or list(errors)[:1]]
     silent = [call.who for call in calls if call not in over]
-    return "; ".join([*told, *([f"no answer from {', '.join(silent)}"] if silent else [])])
+    return "; ".join([*told, *([f"no answer from {listed(silent)}"] if silent else [])])
 
 
 def _error_of(call: AnyRef) -> ray.exceptions.RayError | None:

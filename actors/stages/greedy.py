@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import ray
 
 from actors.cluster.handles import Handle, Stream
-from actors.cluster.waiting import ready
+from actors.cluster.waiting import listed, ready
 from actors.workers.rollout import RolloutActor
 from t2g_ray.config import Deadline
 from t2g_ray.grpo.stages import LoopError
@@ -40,7 +40,7 @@ def greedy_groups(
 
     def describe() -> str:
         parts = [f"{stream.actor}: {left} prompts" for stream, left in streams.items()]
-        return f"greedy answers under version {min_version} ({', '.join(parts)})"
+        return f"greedy answers under version {min_version} ({listed(parts)})"
 
     with announced_wait(describe):
         while streams:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from actors.cluster.fleet import Fleet
 from actors.cluster.handles import Handle, Stream
-from actors.cluster.waiting import AnyRef, is_over, ready, results_of
+from actors.cluster.waiting import AnyRef, is_over, listed, ready, results_of
 from actors.stages.scoring import Scoring, Ungraded
 from actors.workers.reward import GoldRecords, RewardActor
 from actors.workers.rollout import RolloutActor
@@ -114,7 +114,7 @@ class RayGroups:
         by_actor = self.dealer.open_by_actor()
         parts = [f"rollout/{n}: prompts {p[:4]} ({len(p)})" for n, p in sorted(by_actor.items())]
         num_open = sum(map(len, by_actor.values()))
-        return f"{num_open} groups ({'; '.join(parts)}), {self._scoring.num_groups} in scoring"
+        return f"{num_open} groups ({listed(parts, '; ')}), {self._scoring.num_groups} in scoring"
 
     def _collect(self) -> None:
         """Wait for something to arrive, and accept all that did."""

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from actors.cluster.fleet import Fleet
-from actors.cluster.handles import Handle, Ref, call_all
+from actors.cluster.handles import Handle, Ref, call_all, put
 from actors.cluster.waiting import AnyRef, Meanwhile, ended, is_over, result_of, results_of
-from actors.workers.learner import LearnerActor
+from actors.workers.learner import BucketRef, LearnerActor
 from actors.workers.rollout import RolloutActor
 from t2g_ray.config import Deadline, GrpoConfig
 from t2g_ray.grpo.stages import LoopError
@@ -27,6 +27,9 @@ from t2g_ray.weights.manifest import Manifest, WeightSyncError
 
 _WATCH_S = 1.0
 """Seconds between two looks at the receivers while the learner sends."""
+
+_FEW = 16
+"""Rollout actors that are told of a version by value."""
 
 Result = TypeVar("Result")
 Learners = Sequence[Handle[LearnerActor]]
@@ -78,6 +81,24 @@ def transport_of(config: GrpoConfig, learners: Learners, fleet: Fleet) -> Transp
     return kinds[config.sync.transport](config, learners, fleet)
 
 
+def tell_all(
+    fleet: Sequence[Handle[RolloutActor]],
+    manifest: Manifest,
+    buckets: Sequence[BucketRef],
+    *,
+    verify: bool,
+) -> list[Ref[float]]:
+    """Begin the load of a version on every actor.
+
+    The message names all tensors and buckets. For many actors it is an object of the store itself:
+    packed once, and not once for each of them.
+    """
+    load = RolloutActor.load
+    if len(fleet) <= _FEW:
+        return call_all(fleet, load, manifest, buckets, verify)
+    return call_all(fleet, load, put(manifest).as_argument(), put(buckets).as_argument(), verify)
+
+
 class _BetweenActors:
     """What all transports hold."""
 
@@ -100,7 +121,7 @@ class _Store(_BetweenActors):
         published = sync_results(calls, f"gather of version {version}", self._deadline)[0]
         assert published is not None  # rank 0's
         manifest, buckets = published
-        return Sent(manifest, call_all(self._fleet, RolloutActor.load, manifest, buckets, verify))
+        return Sent(manifest, tell_all(list(self._fleet), manifest, buckets, verify=verify))
 
 
 class _Broadcast(_BetweenActors):

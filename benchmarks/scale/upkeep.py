@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from actors.cluster.handles import Handle, Ref, call_all, get_all, put
+from actors.stages.transports import tell_all
 from actors.workers.learner import BucketRef
 from actors.workers.rollout import RolloutActor
 from t2g_ray.weights.channels import SharedBucket
@@ -73,7 +74,7 @@ def measure_upkeep(fleet: Sequence[Handle[RolloutActor]], *, runs: int) -> Upkee
     buckets: list[BucketRef] = [put(_no_bytes()).reference for _ in range(manifest.num_buckets)]
 
     def load() -> list[Ref[float]]:
-        return call_all(fleet, RolloutActor.load, manifest, buckets, False)
+        return tell_all(fleet, manifest, buckets, verify=False)
 
     for _ in range(runs):
         found.spans_ms.append(_timed_ms(lambda: call_all(fleet, RolloutActor.drain_spans)))

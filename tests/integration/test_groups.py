@@ -15,7 +15,7 @@ import ray
 
 from actors.cluster.fleet import Fleet
 from actors.cluster.handles import Handle
-from actors.cluster.waiting import results_of
+from actors.cluster.waiting import listed, results_of
 from actors.stages.greedy import greedy_groups
 from actors.stages.groups import RayGroups
 from actors.workers.reward import GoldRecords, RewardActor
@@ -207,6 +207,12 @@ def test_an_actor_without_weights_answers_nothing_until_it_gets_prompts(
 def greedy_answers(fleet: Fleet, indices: list[int], deadline: Deadline) -> list[Group]:
     prompts = [Prompt(index=i, token_ids=(1, 2, 3), purpose="eval") for i in indices]
     return greedy_groups(list(fleet), prompts, max_new_tokens=4, min_version=-1, deadline=deadline)
+
+
+def test_of_many_actors_the_first_ones_are_named_and_the_rest_counted() -> None:
+    names = [f"rollout/{number}" for number in range(1024)]
+    assert listed(names[:3]) == "rollout/0, rollout/1, rollout/2"
+    assert listed(names, "; ").endswith("; rollout/15; and 1008 more")
 
 
 @pytest.mark.usefixtures("fleet")

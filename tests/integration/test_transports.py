@@ -16,6 +16,7 @@ from actors.cluster.fleet import Fleet
 from actors.cluster.handles import Handle, call_all
 from actors.cluster.waiting import results_of
 from actors.grpo import run_grpo
+from actors.stages import transports
 from actors.stages.transports import transport_of
 from actors.stages.weights import RayWeights
 from actors.workers.learner import BucketRef, LearnerActor
@@ -144,6 +145,33 @@ def test_a_rank_that_no_sampler_reads_from_keeps_no_copy(
         assert num_bytes >= sum(entry.num_bytes for entry in sent.manifest.entries) > 0
         kept = results_of(call_all(ranks, Keeping.num_kept), "count", DeadlineConfig().sync)
         assert kept == [sent.manifest.num_buckets, 0]
+
+
+class Unpacking(Reading):
+    """Fetches what it is told of, and counts the bytes."""
+
+    def load(self, manifest: Manifest, buckets: Sequence[BucketRef], verify: bool) -> float:
+        assert manifest.num_buckets == len(buckets) and verify
+        whole = [bucket for bucket in fetch(buckets) if isinstance(bucket, list)]
+        return float(sum(array.nbytes for bucket in whole for array in bucket))
+
+
+@pytest.mark.parametrize("few", [1, 2])
+def test_few_actors_and_many_are_told_of_the_same_buckets(
+    wavering_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    monkeypatch.setattr(transports, "_FEW", few)
+    sync = {"transport": "store", "bucket_mib": 0.25}
+    config = grpo_config(tmp_path / "run", wavering_model, sync=sync)
+    source: Any = ray.remote(WeightSource).remote(config, str(wavering_model))
+    reader: Any = ray.remote(Unpacking)
+    fleet = Fleet(Handle[RolloutActor](f"rollout/{i}", reader.remote()) for i in range(2))
+    sent = transport_of(config, [Handle("learner/0", source)], fleet).send(
+        1, is_whole=True, verify=True
+    )
+    wanted = sum(entry.num_bytes for entry in sent.manifest.entries)
+    assert sent.manifest.num_buckets > 1
+    assert results_of(sent.loads, "load", DeadlineConfig().sync) == [wanted, wanted]
 
 
 class Elsewhere(RolloutActor):

@@ -6,7 +6,10 @@ import importlib
 import os
 from collections.abc import Sequence
 from importlib.util import find_spec
+from netrc import netrc
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 PACKAGES = {
     "wandb": ("wandb", "wandb"),
@@ -42,13 +45,23 @@ def check_trackers(names: Sequence[str], *, is_offline: bool) -> None:
 
 
 def _check_wandb() -> None:
-    wandb = importlib.import_module("wandb")
-    settings = wandb.setup().settings
-    if settings.mode == "online" and not wandb.login(prompt=False, verify=False):
+    settings = importlib.import_module("wandb").setup().settings
+    if settings.mode == "online" and not _has_wandb_login(settings):
         raise TrackerError(
             f"trackers: wandb needs a login at {settings.base_url}, found none; run `wandb login`, "
             "set WANDB_API_KEY, or write into the run folder with tracking.offline=true"
         )
+
+
+def _has_wandb_login(settings: Any) -> bool:
+    """Where `wandb.login` looks, which would ask the server as well and wait for it."""
+    if settings.api_key or settings.identity_token_file or os.environ.get("WANDB_API_KEY"):
+        return True
+    named = os.environ.get("NETRC")
+    paths = [Path(named)] if named else [Path("~/.netrc"), Path("~/_netrc")]
+    host = urlsplit(settings.base_url).hostname or ""
+    found = (netrc(path) for path in map(Path.expanduser, paths) if path.is_file())
+    return any(host in one.hosts for one in found)
 
 
 def _check_mlflow() -> None:

@@ -63,9 +63,10 @@ class Follower:
         """Until the thread ended, or `end_s` of the monotonic clock; tells what is missing then."""
         if not self._is_done.wait(max(0.0, end_s - time.monotonic())):
             self._is_done.set()
-            self._fault("it did not take the rest of the run in time")
+            self._count()
             _log.warning(
-                "%s: steps after %d may be missing; they are in %s",
+                "tracker %s did not take the rest of the run in time: steps after %d may be "
+                "missing there; they are in %s",
                 *(self.name, self._state.step, self._run.metrics),
             )
 
@@ -151,17 +152,20 @@ class Follower:
             self._state.write(self._run, self.name)
 
     def _fault(self, reason: str) -> None:
+        if self._count() == 1:
+            _log.warning(
+                "tracker %s failed: %s; the run goes on, and the tracker is tried again "
+                "(faults/tracker in the metrics counts on)",
+                *(self.name, reason),
+            )
+
+    def _count(self) -> int:
+        """One fault more; how many there are."""
         with self._lock:
-            is_first = self._state.faults == 0
             self._state = replace(self._state, faults=self._state.faults + 1)
             try:
                 self._state.write(self._run, self.name)
             except OSError as error:
                 # Boundary: on a full disk the count is kept until there is room.
                 _log.debug("%s: %s", self.name, error)
-        if is_first:
-            _log.warning(
-                "tracker %s failed: %s; the run goes on, and the tracker is tried again "
-                "(faults/tracker in the metrics counts on)",
-                *(self.name, reason),
-            )
+            return self._state.faults

@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -80,9 +81,19 @@ class Writer:
             file.write(json.dumps(line) + "\n")
 
 
+def ends_with_its_end(place: Path) -> bool:
+    newest = list(records(place))[-1:]
+    return bool(newest) and newest[0].HasField("exit")
+
+
 def wandb_points(folder: Path) -> Points:
     points: Points = {}
-    for record in records(folder / "trackers" / "wandb"):
+    place = folder / "trackers" / "wandb"
+    end_s = time.monotonic() + 20
+    # W&B's own process closes the file a moment after it said that the run is over.
+    while time.monotonic() < end_s and not ends_with_its_end(place):
+        time.sleep(0.05)
+    for record in records(place):
         items = {i.key or ".".join(i.nested_key): i.value_json for i in record.history.item}
         for key, value in items.items():
             if not key.startswith("_") and not key.startswith("samples"):

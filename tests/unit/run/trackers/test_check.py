@@ -29,26 +29,35 @@ def test_no_trackers_need_nothing() -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("packages")
+@pytest.mark.parametrize("login", ["WANDB_API_KEY", "netrc", "none"])
 def test_wandb_needs_a_login_only_where_it_is_asked(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    login: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    import wandb
-
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
-    monkeypatch.setenv("HOME", str(tmp_path))
-    wandb.teardown()
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example:8443")
+    if login == "WANDB_API_KEY":
+        monkeypatch.setenv("WANDB_API_KEY", "0123456789" * 4)
+    if login == "netrc":
+        lines = "machine wandb.example\n  login user\n  password 0123456789\n"
+        (tmp_path / "netrc").write_text(lines)
+    read_settings_anew()
     check_trackers(["wandb"], is_offline=True)
+    if login != "none":
+        check_trackers(["wandb"], is_offline=False)
+        return
     with pytest.raises(TrackerError, match=r"needs a login at https://.*tracking\.offline=true"):
         check_trackers(["wandb"], is_offline=False)
     monkeypatch.setenv("WANDB_MODE", "offline")
-    wandb.teardown()
+    read_settings_anew()
     check_trackers(["wandb"], is_offline=False)
-    monkeypatch.delenv("WANDB_MODE")
-    monkeypatch.setenv("WANDB_API_KEY", "0123456789" * 4)
-    wandb.teardown()
-    check_trackers(["wandb"], is_offline=False)
+
+
+def read_settings_anew() -> None:
+    """As a new process would."""
+    import wandb
+
     wandb.teardown()
 
 

@@ -18,10 +18,11 @@ from t2g_ray.run.trackers.scrub import HIDDEN, scrubbed
         ({"run_dir": "https://host/x?sig=abc"}, "run_dir"),
         ({"engine": {"extra": ["a", "hf_abcdefghijklmnopqrst"]}}, "engine.extra"),
         ({"name": "AKIAABCDEFGHIJKLMNOP"}, "name"),
+        ({"name": "mine: planted-in-a-variable"}, "name"),
     ],
 )
 def test_a_secret_is_hidden_by_its_name_or_its_form(tree: dict[str, object], hidden: str) -> None:
-    assert scrubbed(tree)[hidden] == HIDDEN
+    assert scrubbed(tree, {"MY_TOKEN": "planted-in-a-variable"})[hidden] == HIDDEN
 
 
 def test_settings_that_are_none_stay_as_they_are() -> None:
@@ -33,7 +34,7 @@ def test_settings_that_are_none_stay_as_they_are() -> None:
         "eval": {"max_new_tokens": None},
         "data": {"train": "s3://bucket/train.jsonl"},
     }
-    assert scrubbed(tree) == {
+    assert scrubbed(tree, {}) == {
         "model": "HuggingFaceTB/SmolLM2-135M",
         "sampling.max_new_tokens": 8,
         "sampling.temperature": 1.5,

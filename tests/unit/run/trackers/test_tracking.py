@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 
 from t2g_ray.run.jsonlines import cut_after_step
-from t2g_ray.run.trackers import tracking as module
 from t2g_ray.run.trackers.state import read_state
 from t2g_ray.run.trackers.tools.wandb_files import records
 from t2g_ray.run.trackers.tracking import tracking
@@ -174,19 +173,20 @@ def test_a_tracker_that_cannot_begin_is_counted_and_told(
     told = [record.getMessage() for record in caplog.records if "t2g_ray" in record.name]
     assert len(told) == 2
     assert "tracker mlflow failed: MlflowException" in told[0]
-    assert "mlflow: steps after -1 may be missing" in told[1]
+    assert "mlflow did not take the rest of the run in time: steps after -1 may be" in told[1]
 
 
 def test_what_a_tracker_keeps_of_steps_that_are_taken_again_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     writer = Writer(tmp_path)
-    for _ in range(2):
-        with tracking(["mlflow"], tracked_run(tmp_path), resume_step=None):
-            writer.step(1 + len(list(tmp_path.glob("metrics.jsonl"))))
-    assert module.DRAIN_S > 0
-    with tracking(["mlflow"], tracked_run(tmp_path), resume_step=1):
+    with tracking(["mlflow", "tensorboard"], tracked_run(tmp_path), resume_step=None):
+        writer.step(1)
+        writer.step(2)
+    with tracking(["mlflow", "tensorboard"], tracked_run(tmp_path), resume_step=1):
         pass
-    assert (
-        "mlflow has steps up to 2 and takes none back: of steps 2 to 2" in capsys.readouterr().err
-    )
+    told = capsys.readouterr().err
+    assert "mlflow has steps up to 2 and takes none back: of steps 2 to 2" in told
+    assert "tensorboard" not in told
+    for name, steps in (("mlflow", [1, 2]), ("tensorboard", [1])):
+        assert [step for step, _ in points_in(name, tracked_run(tmp_path))["loss"]] == steps

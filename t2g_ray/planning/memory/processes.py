@@ -14,14 +14,14 @@ Process = Literal[
 
 MIB = 2**20
 _ON_CPU: dict[Process, int] = {
-    "learner": 650 * MIB,
+    "learner": 640 * MIB,
     "learner on a card": 0,
     "engine": 900 * MIB,
     "engine on a card": 0,
-    "reward": 450 * MIB,
-    "run": 650 * MIB,
-    "trainer": 1300 * MIB,
-    "Ray": 600 * MIB,
+    "reward": 530 * MIB,
+    "run": 600 * MIB,
+    "trainer": 1360 * MIB,
+    "Ray": 730 * MIB,
 }
 _ON_CUDA: dict[Process, int] = {
     **_ON_CPU,

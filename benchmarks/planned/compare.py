@@ -21,8 +21,9 @@ from t2g_ray.config import GrpoConfig, SftConfig, StageConfig, build_config
 from t2g_ray.model.policy import resolve_model
 from t2g_ray.planning.parts import Speed
 from t2g_ray.planning.shapes import read_shape
+from t2g_ray.planning.speed.hardware import Hardware
 from t2g_ray.planning.speed.lengths import Lengths, choose_lengths
-from t2g_ray.planning.speed.plan import Hardware, plan_speed
+from t2g_ray.planning.speed.plan import plan_speed
 from t2g_ray.planning.speed.rates import Rates
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.machine import usable_cores

@@ -15,10 +15,11 @@ from t2g_ray.planning.cards import CARDS, Card, find_card
 from t2g_ray.planning.cluster import Cluster
 from t2g_ray.planning.parts import KvRoom, Seat, Speed
 from t2g_ray.planning.shapes import ModelShape
+from t2g_ray.planning.shares import NETWORK
+from t2g_ray.planning.speed.hardware import Hardware
 from t2g_ray.planning.speed.lengths import Lengths, choose_lengths, lengths_of_run
-from t2g_ray.planning.speed.plan import Hardware, plan_speed
+from t2g_ray.planning.speed.plan import plan_speed
 from t2g_ray.planning.speed.rates import Rates
-from t2g_ray.planning.speed.shares import NETWORK
 
 
 class TimeNotKnown(Exception):

@@ -9,14 +9,14 @@ from t2g_ray.config import GrpoConfig, SftConfig, StageConfig
 from t2g_ray.planning.cards import Card
 from t2g_ray.planning.parts import TimePart
 from t2g_ray.planning.shapes import ModelShape
-from t2g_ray.planning.speed.engine import LINK, MEASURED, MEMORY, Engine, EngineLoad, decode
-from t2g_ray.planning.speed.rates import EngineRates
-from t2g_ray.planning.speed.shares import (
+from t2g_ray.planning.shares import (
     BANDWIDTH_SHARE,
     LINK_SHARE,
     STORAGE,
     STORE,
 )
+from t2g_ray.planning.speed.engine import LINK, MEASURED, MEMORY, Engine, EngineLoad, decode
+from t2g_ray.planning.speed.rates import EngineRates
 from t2g_ray.planning.speed.work import checkpoint_bytes, sent_bytes, trained_parameters
 
 SCORED_PER_S = 5000.0

@@ -12,8 +12,7 @@ from typing import Protocol
 
 from t2g_ray.planning.cards import Card
 from t2g_ray.planning.shapes import ModelShape
-from t2g_ray.planning.speed.rates import EngineRates
-from t2g_ray.planning.speed.shares import (
+from t2g_ray.planning.shares import (
     ATTENTION_SHARE,
     BANDWIDTH_SHARE,
     COLLECTIVE_S,
@@ -23,6 +22,7 @@ from t2g_ray.planning.speed.shares import (
     SEQUENCE_OVERHEAD_S,
     matmul_share,
 )
+from t2g_ray.planning.speed.rates import EngineRates
 from t2g_ray.planning.speed.work import body_parameters
 
 COMPUTE, MEMORY, LINK, SCHEDULING = "compute", "memory bandwidth", "link", "scheduling"

@@ -9,9 +9,7 @@ from t2g_ray.config import LearnerConfig
 from t2g_ray.planning.cards import Card
 from t2g_ray.planning.parts import TimePart
 from t2g_ray.planning.shapes import ModelShape
-from t2g_ray.planning.speed.engine import COMPUTE, LINK, MEASURED, MEMORY
-from t2g_ray.planning.speed.rates import Rates
-from t2g_ray.planning.speed.shares import (
+from t2g_ray.planning.shares import (
     ATTENTION_SHARE,
     BANDWIDTH_SHARE,
     COLLECTIVE_S,
@@ -19,6 +17,8 @@ from t2g_ray.planning.speed.shares import (
     LINK_SHARE,
     matmul_share,
 )
+from t2g_ray.planning.speed.engine import COMPUTE, LINK, MEASURED, MEMORY
+from t2g_ray.planning.speed.rates import Rates
 from t2g_ray.planning.speed.work import BYTES, Passes, StepWork, trained_parameters
 
 MATRICES = 7

@@ -6,10 +6,9 @@ samplers' side slower, longer answers never make a step faster.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from t2g_ray.config import GrpoConfig, LearnerConfig, SftConfig, StageConfig
-from t2g_ray.planning.cards import Card
+from t2g_ray.config import GrpoConfig, SftConfig, StageConfig
 from t2g_ray.planning.parts import Speed, TimePart
 from t2g_ray.planning.shapes import ModelShape
 from t2g_ray.planning.speed.balance import balance
@@ -30,46 +29,11 @@ from t2g_ray.planning.speed.engine import (
     MeasuredEngine,
     decode,
 )
+from t2g_ray.planning.speed.hardware import Hardware
 from t2g_ray.planning.speed.learner import LearnerRanks, card_parts, measured_parts
 from t2g_ray.planning.speed.lengths import Lengths
 from t2g_ray.planning.speed.rates import EngineRates, Rates
-from t2g_ray.planning.speed.shares import NETWORK
 from t2g_ray.planning.speed.work import BYTES, StepWork, passes_of, step_work
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hardware:
-    """What a run computes on."""
-
-    source: Card | Rates
-    """A card of the table, or rates that were measured."""
-    engine_card: Card | None = None
-    """That of the engines, where it is another one."""
-    is_one_node: bool = False
-    """Whether learner and engines share a node: weights then pass no network."""
-    ranks_of_node: int = 8
-    """Learner ranks that one node has room for."""
-    network: float = NETWORK
-    """Between nodes, each way, GB/s."""
-    cores: float | None = None
-    """Of the machine, where actors compute on CPUs; None: enough."""
-    cached_sequences: int | None = None
-    """Longest sequences that an engine's cache holds; None: enough."""
-
-    def __post_init__(self) -> None:
-        for card in (self.source, self.engine_card):
-            if isinstance(card, Card) and not card.tflops:
-                raise ValueError(
-                    "the speed of a card must be known to plan with it, found no figures of "
-                    f"{card.name} in bfloat16; name another card, or give measured --rates"
-                )
-
-    @property
-    def samplers_card(self) -> Card | None:
-        """What engines compute on; None where rates were measured."""
-        if isinstance(self.source, Rates):
-            return None
-        return self.engine_card or self.source
 
 
 def plan_speed(
@@ -119,7 +83,7 @@ class _Step:
             self._shape,
             card or self._engine_rates(),
             scale=self._scale,
-            network=None if self._hardware.is_one_node else self._hardware.network,
+            network=self._hardware.sync_network,
         )
         aside = turns_part(config, self._shape, card)
         engine, load = self._engine(config), self._load(config, config.rollout.actors)
@@ -213,7 +177,7 @@ class _Step:
             parts = card_parts(source, ranks, self._work, passes)
         threads = config.learner.ranks * config.learner.threads
         measured = source.learner_crowding if isinstance(source, Rates) else 1.0
-        slower = self._crowding(threads, config.learner, measured)
+        slower = self._hardware.crowding(threads, config.learner, measured)
         return tuple(replace(part, seconds=part.seconds * slower) for part in parts)
 
     def _parts_of_rollout(self, config: GrpoConfig, count: int) -> tuple[list[TimePart], float]:
@@ -222,7 +186,7 @@ class _Step:
         written = decode(engine, load)
         read = engine.read(load.sequences / config.group_size * load.prompt, load.prompt)
         measured = engine.rates.crowding if isinstance(engine, MeasuredEngine) else 1.0
-        slower = self._crowding(count * config.rollout.cpus, config.learner, measured)
+        slower = self._hardware.crowding(count * config.rollout.cpus, config.learner, measured)
         parts = [
             TimePart("prefill", slower * read.seconds, "rollout", read.bound),
             TimePart("decode", slower * written.seconds, "rollout", written.bound),
@@ -271,12 +235,6 @@ class _Step:
         no more to give to both than to one."""
         has_own = config.colocate == "off" or not config.learner.gpus
         return config.max_staleness > 0 and has_own
-
-    def _crowding(self, threads: float, learner: LearnerConfig, measured: float) -> float:
-        """How much slower more threads than cores are, beyond what was `measured` of it already;
-        1 on GPUs."""
-        cores = self._hardware.cores
-        return 1.0 if learner.gpus or not cores else max(1.0, threads / cores) / measured
 
     def _core_seconds(self, config: GrpoConfig, rollout_s: float, learner_s: float) -> float:
         """What both sides take at once where their threads share the cores; 0 on GPUs."""

@@ -8,8 +8,9 @@ from t2g_ray.config import GrpoConfig, SftConfig, build_config
 from t2g_ray.planning.cards import CARDS
 from t2g_ray.planning.parts import Speed
 from t2g_ray.planning.shapes import ModelShape
+from t2g_ray.planning.speed.hardware import Hardware
 from t2g_ray.planning.speed.lengths import Lengths
-from t2g_ray.planning.speed.plan import Hardware, plan_speed
+from t2g_ray.planning.speed.plan import plan_speed
 from t2g_ray.planning.speed.rates import EngineRates, Rates
 
 QWEN_7B = ModelShape(

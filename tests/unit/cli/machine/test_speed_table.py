@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from t2g_ray.cli.machine.speed_table import print_speed, speed_lines
-from t2g_ray.planning.speed.plan import Hardware, plan_speed
+from t2g_ray.planning.speed.hardware import Hardware
+from t2g_ray.planning.speed.plan import plan_speed
 from tests.unit.planning.parts import H100, QWEN_7B, lengths, plan, rates, sft
 
 

@@ -6,8 +6,9 @@ import pytest
 
 from t2g_ray.planning.cards import CARDS
 from t2g_ray.planning.shapes import ModelShape
-from t2g_ray.planning.speed.plan import Hardware, plan_speed
-from t2g_ray.planning.speed.shares import matmul_share
+from t2g_ray.planning.shares import matmul_share
+from t2g_ray.planning.speed.hardware import Hardware
+from t2g_ray.planning.speed.plan import plan_speed
 from tests.unit.planning.parts import lengths, sft
 
 SMALL = ModelShape(

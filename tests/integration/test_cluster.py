@@ -290,7 +290,7 @@ def test_a_submitted_job_uses_both_nodes_and_leaves_a_complete_run_folder_withou
     assert [name for name, value in planted.items() if value in shown] == []
     assert "HF_TOKEN, WANDB_API_KEY stayed here" in done.stdout
     assert files_with({"a word of the log": "Running entrypoint for job"}, nodes.folder)
-    assert files_with({"a tracked file": "A cluster: two GPUs"}, nodes.folder)
+    assert files_with({"a tracked file": "## From zero on AWS"}, nodes.folder)
 
 
 def test_a_stopped_job_leaves_a_checkpoint_of_its_last_step_and_no_process(

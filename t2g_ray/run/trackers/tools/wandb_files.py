@@ -20,10 +20,10 @@ length (2), kind (1)."""
 _WHOLE, _LAST = 1, 4
 
 
-def records(folder: Path) -> Iterator[Any]:
-    """The records of all runs below `folder`, oldest first: `Record` of W&B's own protocol."""
+def records(folder: Path, run: str = "offline-run-*") -> Iterator[Any]:
+    """The records of runs below `folder`, oldest first: `Record` of W&B's own protocol."""
     record = import_module("wandb.proto.wandb_internal_pb2").Record
-    for path in sorted(folder.glob("offline-run-*/*.wandb")):
+    for path in sorted(folder.glob(f"{run}/*.wandb")):
         for message in _messages(path.read_bytes()):
             yield record.FromString(message)
 

@@ -81,9 +81,10 @@ class Writer:
             file.write(json.dumps(line) + "\n")
 
 
-def ends_with_its_end(place: Path) -> bool:
-    newest = list(records(place))[-1:]
-    return bool(newest) and newest[0].HasField("exit")
+def is_closed(place: Path) -> bool:
+    """Whether the file of the newest run below `place` has its last record."""
+    newest = max(place.glob("offline-run-*"))
+    return any(record.HasField("exit") for record in records(newest.parent, newest.name))
 
 
 def wandb_points(folder: Path) -> Points:
@@ -91,7 +92,7 @@ def wandb_points(folder: Path) -> Points:
     place = folder / "trackers" / "wandb"
     end_s = time.monotonic() + 20
     # W&B's own process closes the file a moment after it said that the run is over.
-    while time.monotonic() < end_s and not ends_with_its_end(place):
+    while time.monotonic() < end_s and not is_closed(place):
         time.sleep(0.05)
     for record in records(place):
         items = {i.key or ".".join(i.nested_key): i.value_json for i in record.history.item}

@@ -225,7 +225,11 @@ def test_what_is_dumped_loads_to_the_same_object(tmp_path: Path, kind: Any) -> N
     assert dump_config(again) == dump_config(config)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
+SHIPPED = sorted(set((ROOT / "configs").glob("*.yaml")) - {ROOT / "configs/kuberay.yaml"})
+"""Without the description of a cluster, which is none of a run."""
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
 def test_every_shipped_configuration_is_valid(path: Path) -> None:
     tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     kind: Any = GrpoConfig if "prompts_per_step" in tree else SftConfig

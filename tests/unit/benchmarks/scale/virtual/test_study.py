@@ -19,7 +19,7 @@ PLAN = Plan(
         lengths=Lengths(median=100.0, sigma=1.0, limit=2000),
         engine=EngineCosts(pass_s=0.01, sequence_s=0.001),
     ),
-    steps=30,
+    steps=20,
     prompts_per_actor=2,
     group_size=4,
     train_s=5.0,

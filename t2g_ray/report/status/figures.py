@@ -15,6 +15,8 @@ from t2g_ray.report.status.reading import JsonObject
 WINDOW = 10
 Lines = Sequence[JsonObject]
 
+FAULTS = "faults/"
+"""Of the names of counts, since the run began, of what went wrong and did not end it."""
 _CLEAR = 0.1
 """Share of wall-clock by which one side must wait longer than the other to be called idle."""
 
@@ -99,4 +101,11 @@ def troubles_of(lines: Lines) -> list[str]:
     told = [f"{errors:.0f} completions that could not be graded {when}"] if errors else []
     prefix = "nonfinite/"
     broken = {key.removeprefix(prefix) for line in lines for key in line if key.startswith(prefix)}
-    return told + [f"{key} was not finite {when}" for key in sorted(broken)]
+    told += [f"{key} was not finite {when}" for key in sorted(broken)]
+    newest = lines[-1] if lines else {}
+    counted = {key: newest[key] for key in sorted(newest) if key.startswith(FAULTS)}
+    return told + [
+        f"{number:g} failures of a {key.removeprefix(FAULTS)}"
+        for key, number in counted.items()
+        if number
+    ]

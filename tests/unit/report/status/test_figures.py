@@ -55,3 +55,9 @@ def test_the_side_that_the_other_waits_for_is_the_bottleneck(
 def test_completions_that_were_not_graded_are_counted() -> None:
     lines = [line(step, **{"groups/grader_errors": 2}) for step in (3, 4)]
     assert troubles_of(lines) == ["4 completions that could not be graded in steps 3 to 4"]
+
+
+def test_failures_that_are_counted_since_the_start_are_told_once() -> None:
+    lines = [line(step, **{"faults/tracker": step}) for step in (3, 4)]
+    assert troubles_of(lines) == ["4 failures of a tracker"]
+    assert troubles_of([line(1, **{"faults/tracker": 0})]) == []

@@ -41,14 +41,17 @@ def status_command(
             status = read_status(run_dir)
             typer.echo(json.dumps(asdict(status)))
         return
+    console = Console()
     if not watch:
-        Console().print(_table(status))
+        console.print(_table(status))
         return
-    with Live(_table(status), auto_refresh=False) as screen:
+    with Live(_table(status), console=console, auto_refresh=False) as screen:
         while status.state == "live":
             time.sleep(every_s)
             status = read_status(run_dir)
             screen.update(_table(status), refresh=True)
+    if not console.is_terminal:
+        console.print()  # only a terminal is left on a new line
 
 
 def _table(status: RunStatus) -> Table:

@@ -6,17 +6,16 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
 
 from actors.cluster.placement import connect
 from actors.cluster.refusal import check_device
-from actors.cluster.start import start_cluster, start_newcomer
+from actors.cluster.start import start_cluster
 from actors.cluster.waiting import result_of
 from actors.inputs import GrpoInputs
 from actors.stages.evaluation import Evaluator
 from actors.stages.groups import RayGroups
-from actors.stages.scaling import RolloutScaler
+from actors.stages.scaling import scaler_of
 from actors.stages.scoring import scored_of
 from actors.stages.trainer import RayTrainer
 from actors.stages.turns import turns_of
@@ -27,7 +26,7 @@ from actors.workers.reward import RewardActor
 from t2g_ray.config import GrpoConfig, dump_config
 from t2g_ray.grpo.loop import GrpoLoop
 from t2g_ray.grpo.run_log import RunLog
-from t2g_ray.grpo.stages import Ready
+from t2g_ray.grpo.stages import Ready, Scaler
 from t2g_ray.prompts.ledger import Curriculum, Ledger
 from t2g_ray.prompts.settings import write_prompt_settings
 from t2g_ray.records.outputs import check_folder
@@ -46,18 +45,20 @@ from t2g_ray.run.resume.start import (
     resume_step,
     tell,
 )
-from t2g_ray.run.scale_request import write_fixed
 from t2g_ray.run.stopping import RunStopped, StopSignal
 from t2g_ray.run.timing.startup import DRIVER, part, seconds_by_actor, start_line, take_spans
 from t2g_ray.run.trace import Span, Tracer
 
+Observer = Callable[[Mapping[str, float]], None]
 
-def run_grpo(config: GrpoConfig) -> RunDir:
+
+def run_grpo(config: GrpoConfig, *, observe: Observer | None = None) -> RunDir:
     """Run or resume the GRPO stage; the run folder is complete when this returns.
 
-    A finished run is left as it is. Raises ConfigError or ValueError for bad input, DeviceError and
-    PlacementError where machine or cluster cannot hold it, LoopError and WeightSyncError where an
-    invariant does not hold.
+    A finished run is left as it is. `observe` gets each step's line of metrics.jsonl; what it
+    raises ends the run without a checkpoint. Raises ConfigError or ValueError for bad input,
+    DeviceError and PlacementError where machine or cluster cannot hold it, LoopError and
+    WeightSyncError where an invariant does not hold.
     """
     started = time.time()
     take_spans(DRIVER)  # what an earlier run of this process left that did not get this far
@@ -84,7 +85,7 @@ def run_grpo(config: GrpoConfig) -> RunDir:
                 return run
             with part("Ray"):
                 connect(config.deadlines)
-            stage = _GrpoRun(config, run, inputs, start)
+            stage = _GrpoRun(config, run, inputs, start, observe)
             if start is not None:
                 write_text(run.config, dump_config(config))
                 enter(run, start, told)
@@ -110,9 +111,15 @@ class _GrpoRun:
     """The parts of one run, wired together."""
 
     def __init__(
-        self, config: GrpoConfig, run: RunDir, inputs: GrpoInputs, start: FoundCheckpoint | None
+        self,
+        config: GrpoConfig,
+        run: RunDir,
+        inputs: GrpoInputs,
+        start: FoundCheckpoint | None,
+        observe: Observer | None = None,
     ) -> None:
         self.config, self.run_dir, self.inputs, self.start = config, run, inputs, start
+        self.observe = observe
         self.prompts = inputs.prompts
         with part("actors"):
             self.cluster = start_cluster(config, inputs.model, inputs.tokenizer)
@@ -155,8 +162,8 @@ class _GrpoRun:
                 sample=self._sample,
                 samples=samples,
                 num_samplers=lambda: len(self.cluster.fleet),
+                observe=self.observe,
             )
-            scaler = self._scaler()
             loop_started = time.time()
             with log, StopSignal() as stop:
                 loop = GrpoLoop(
@@ -167,7 +174,7 @@ class _GrpoRun:
                     ),
                     weights=self.weights,
                     watcher=log,
-                    scaler=scaler,
+                    scaler=self._scaler(log, tracer),
                     tracer=tracer,
                     ledger=ledger,
                     version=version,
@@ -192,20 +199,16 @@ class _GrpoRun:
         tell(start_line(spans))
         return spans
 
-    def _scaler(self) -> RolloutScaler | None:
-        if self.config.colocate == "time":
-            reason = (
-                "colocate=time, where each engine has the device of a learner rank; stop the run "
-                "and resume it with other rollout.actors and learner.ranks, or colocate=off"
-            )
-            write_fixed(self.run_dir.rollouts_json, len(self.cluster.fleet), reason)
-            return None
-        return RolloutScaler(
+    def _scaler(self, log: RunLog, tracer: Tracer) -> Scaler | None:
+        return scaler_of(
+            self.config,
             self.run_dir,
+            model=self.inputs.model,
             cluster=self.cluster,
             dealer=self.groups.dealer,
             weights=self.weights,
-            start=partial(start_newcomer, self.cluster, self.config, self.inputs.model),
+            last_line=lambda: log.last_line,
+            tracer=tracer,
         )
 
     def _sample(self, ready: Ready) -> Mapping[str, object]:

@@ -39,6 +39,7 @@ class RunLog:
         sample: Callable[[Ready], Mapping[str, object]],
         samples: JsonLinesWriter,
         num_samplers: Callable[[], int] | None = None,
+        observe: Callable[[Mapping[str, float]], None] | None = None,
     ) -> None:
         self._config, self._run = config, run
         self._drain_spans, self._evaluate = drain_spans, evaluate
@@ -46,10 +47,13 @@ class RunLog:
         self._sinks: list[MetricsSink] = [MetricsWriter(run.metrics, resume_step=resume_step)]
         self._samples = samples
         self._num_samplers = num_samplers or (lambda: config.rollout.actors)
+        self._observe = observe or (lambda line: None)
         self._ledger = JsonLinesWriter(run.ledger, resume_step=resume_step)
         self._trace = TraceFile(run.trace)
         self._progress = StageProgress("GRPO", config.steps)
         self._spans: list[Span] = []
+        self.last_line: Mapping[str, float] = {}
+        """What was written of the last step."""
 
     def __enter__(self) -> RunLog:
         self._progress.__enter__()
@@ -68,7 +72,8 @@ class RunLog:
     def after_step(self, line: Mapping[str, float], taken: Sequence[Ready], ledger: Ledger) -> None:
         """Write everything about the step, then evaluate and save where that is due."""
         step = int(line["step"])
-        full = {**line, **self._shares(line), "faults/tracker": num_faults(self._run)}
+        shares = self._shares(line)
+        full = self.last_line = {**line, **shares, "faults/tracker": num_faults(self._run)}
         for sink in self._sinks:
             sink.write(full)
         self._ledger.append({"step": step, "positions": [ready.summary.index for ready in taken]})
@@ -87,6 +92,7 @@ class RunLog:
         every = self._config.checkpoint.every
         if is_last or (every and step % every == 0):
             self._checkpoint(step, ledger)
+        self._observe(full)
 
     def needs_samplers(self, step: int) -> bool:
         """True at steps with an evaluation, except the last: the final one follows it."""

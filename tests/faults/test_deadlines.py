@@ -27,7 +27,8 @@ from t2g_ray.config import Deadline, DeadlineConfig
 from t2g_ray.grpo.dealing import Dealer
 from t2g_ray.grpo.stages import LoopError
 from t2g_ray.run.folder import RunDir
-from t2g_ray.run.scale_request import read_failure, read_number, write_number
+from t2g_ray.run.scale_request import read_answer, write_request
+from t2g_ray.run.trace import Tracer
 from tests.integration.parts import grpo_config
 
 SOON = DeadlineConfig(train_s=2, save_s=2)
@@ -107,7 +108,7 @@ def test_newcomers_that_fail_leave_the_run_as_it_was_and_are_tried_again(
     fleet = Fleet(started("rollout", Working))
     members = Cluster(DeadlineConfig(start_s=3), fleet)
     kinds, times = [[Failing, Working], [Working, Dying], [Hanging, Working]], list[float]()
-    told: list[tuple[int | None, str]] = []
+    told: list[tuple[int, str]] = []
 
     def start(number: int) -> Handle[Any]:
         if number == 1:
@@ -121,13 +122,18 @@ def test_newcomers_that_fail_leave_the_run_as_it_was_and_are_tried_again(
         dealer=Dealer(config, 1),
         weights=RayWeights(config, learners=[], fleet=fleet),
         start=start,
+        last_line=lambda: {"step": 1},
+        tracer=Tracer("loop"),
+        max_staleness=0,
     )
-    write_number(run.scale_request, 3)
+    write_request(run.scale_request, 3)
     end = time.monotonic() + 60
-    while read_number(run.rollouts_json) != 3 and time.monotonic() < end:
+    while (not told or told[-1][0] != 3) and time.monotonic() < end:
         scaler.step()
-        answer = read_number(run.rollouts_json), read_failure(run.rollouts_json)
-        told += [answer] if answer not in told else []
+        answer = read_answer(run.rollouts_json)
+        assert answer is not None
+        now = answer.rollouts, answer.failure
+        told += [now] if now not in told else []
         time.sleep(0.05)
     assert [number for number, _ in told] == [1, 1, 1, 1, 3]
     assert "rollout/1" in told[1][1]

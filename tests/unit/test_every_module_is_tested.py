@@ -91,8 +91,6 @@ integration/test_grpo.py: needs Ray's actors, engines and ranks
     actors.stages.trainer
 unit/actors/test_grpo.py: what a start and a resume read
     actors.inputs
-integration/test_scaling.py: needs Ray's actors, engines and ranks
-    actors.stages.scaling
 integration/test_transports.py: needs Ray's actors, engines and ranks
     actors.stages.transports
     actors.workers.learner

@@ -77,6 +77,15 @@ CHARTS = (
         {"idle/learner": "learner", "idle/samplers": "samplers"},
     ),
     Chart(
+        "Who waits for whom",
+        "s of a step",
+        {
+            "time/rollout_wait_s": "learner waits for groups",
+            "time/backpressure_s": "samplers are held back",
+        },
+    ),
+    Chart("Rollout actors", "actors", {"rollout/actors": "at work"}),
+    Chart(
         "Groups",
         "groups",
         {

@@ -32,7 +32,9 @@ class Stage:
     """First step of each start."""
     failure: type[BaseException] | None = None
 
-    def __init__(self, config: GrpoConfig, run: RunDir, inputs: Any, start: Any) -> None:
+    def __init__(
+        self, config: GrpoConfig, run: RunDir, inputs: Any, start: Any, observe: object
+    ) -> None:
         if Stage.failure is not None:
             raise Stage.failure
         self._config, self._run, self._inputs = config, run, inputs

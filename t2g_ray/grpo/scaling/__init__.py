@@ -1,0 +1,1 @@
+"""How many rollout actors a run should have."""

@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from benchmarks.inputs.policy import PolicySource, measured_config, policy_name, set_values
+from benchmarks.inputs.policy import (
+    PolicySource,
+    measured_config,
+    policy_name,
+    set_values,
+    trained_model,
+)
 from benchmarks.limits import BASELINES, Case, Verdict, judge, read_cases
 from benchmarks.result import ROOT, Result, ResultRow, read_result, result_of, to_json
 from benchmarks.tables import print_result
@@ -42,7 +48,10 @@ class SharedOptions:
 
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Override keys, such as rollout.threads=2."),
+        typer.Argument(
+            metavar="[CONFIG] [KEY=VALUE]...",
+            help="A configuration in place of --config; keys to override, as in rollout.threads=2.",
+        ),
     ] = None
     json_out: Annotated[
         Path | None, typer.Option("--json", help="Write the result to this JSON file.")
@@ -89,8 +98,24 @@ class SharedOptions:
         check_set_once(overrides)
         return measured_config(self.policy, self.config, overrides, is_trained=is_trained)
 
+    def settings_of_run(self) -> GrpoConfig:
+        """The configuration as `t2g grpo` runs it, with its own folder and its own model; the
+        demo's default lies below the cache and gets the policy that other benchmarks measure.
+        """
+        overrides = list(self.overrides or ())
+        from t2g_ray.config import GrpoConfig, check_set_once, load_config
+
+        check_set_once(overrides)
+        if self.config == DEMO and not any(one.startswith("model=") for one in overrides):
+            overrides.insert(0, f"model={trained_model(self.policy)}")
+            overrides.insert(0, f"run_dir={self.policy.cache.resolve() / 'sweep'}")
+        elif self.model is not None:
+            overrides.insert(0, f"model={self.model.resolve()}")
+        return load_config(GrpoConfig, self.config, overrides)
+
 
 Measure = Callable[..., Sequence[ResultRow]]
+Finish = Callable[[Result, SharedOptions], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,12 +125,15 @@ class Bench:
     name: str
     measure: Measure
     without: Collection[str]
+    finish: Finish | None = None
+    """What is left to do once the result is there."""
 
     def split(self, options: Mapping[str, Any]) -> tuple[SharedOptions, dict[str, Any]]:
         """The shared options and the benchmark's own."""
         names = set(signature(SharedOptions).parameters)
         shared = {key: value for key, value in options.items() if key in names}
-        return SharedOptions(**shared), {k: v for k, v in options.items() if k not in names}
+        own = {key: value for key, value in options.items() if key not in names}
+        return SharedOptions(**_with_config(shared)), own
 
     def settings(self, given: SharedOptions, own: Mapping[str, Any]) -> dict[str, Any]:
         """What was asked for: equal for two command lines that ask for the same."""
@@ -135,6 +163,8 @@ class Bench:
         print_result(result, verdicts)
         if given.json_out is not None:
             write_figures(given.json_out, to_json(result))
+        if self.finish is not None:
+            self.finish(result, given)
         if given.check and case is None:
             typer.echo(_without_limits(self.name), err=True)
         if given.check and not (verdicts and all(verdict.is_met for verdict in verdicts)):
@@ -144,14 +174,26 @@ class Bench:
 BENCHES: dict[str, Bench] = {}
 
 
-def bench(*, without: Collection[str] = ()) -> Callable[[Measure], Measure]:
+def _with_config(shared: Mapping[str, Any]) -> dict[str, Any]:
+    """The shared options with a configuration that stands before the overrides in its place."""
+    first, *rest = shared.get("overrides") or [""]
+    if not first or "=" in first or "config" not in shared:
+        return dict(shared)
+    if shared["config"] != DEMO:
+        raise ValueError(f"one configuration must be given, found {shared['config']} and {first}")
+    return {**shared, "config": Path(first), "overrides": rest or None}
+
+
+def bench(
+    *, without: Collection[str] = (), finish: Finish | None = None
+) -> Callable[[Measure], Measure]:
     """Turn `measure(shared, *, own options) -> rows` into a command with its name and docstring.
 
-    `without` names the shared options that would have no effect on it.
+    `without` names the shared options that would have no effect on it; `finish` gets the result.
     """
 
     def register(measure: Measure) -> Measure:
-        registered = Bench(name=measure.__name__, measure=measure, without=without)
+        registered = Bench(name=measure.__name__, measure=measure, without=without, finish=finish)
         BENCHES[registered.name] = registered
         common = signature(SharedOptions, eval_str=True).parameters
         shared = [option for option in common.values() if option.name not in without]

@@ -13,6 +13,7 @@ import typer
 from benchmarks.app import CONFIG, MODEL, SharedOptions, bench, bench_app
 from benchmarks.inputs.policy import trained_model
 from benchmarks.result import ResultRow
+from benchmarks.sweep.files import write_sweep
 
 __all__ = ["bench_app"]
 
@@ -210,6 +211,27 @@ def simulate(
         turns_train_s=turns_train_s,
     )
     return measured.run(plan, runs=runs)
+
+
+@bench(finish=write_sweep)
+def sweep(
+    shared: SharedOptions,
+    rollouts: Annotated[
+        str, typer.Option(help="Numbers of rollout actors, rising, separated by commas.")
+    ] = "1,2,4,8",
+    runs: Runs = 1,
+    steps: Steps = 10,
+) -> Sequence[ResultRow]:
+    """The real loop at each number of rollout actors: what they give, and where they stop paying.
+
+    The run folder of CONFIG gets sweep.json and the page sweep.html. Example:
+    t2g bench sweep --rollouts 1,2,4,8 configs/cluster_8x.yaml run_dir=/shared/sweep
+    """
+    numbers = _numbers(rollouts)
+    settings = shared.settings_of_run()
+    from benchmarks.sweep import running as measured
+
+    return measured.run(settings, numbers, runs=runs, steps=steps)
 
 
 @bench(without=CONFIG)

@@ -20,6 +20,8 @@ from benchmarks.quality import ablations
 from t2g_ray.cli.main import app
 from t2g_ray.config import PromptConfig
 from t2g_ray.prompts.settings import write_prompt_settings
+from t2g_ray.run.folder import RunDir
+from t2g_ray.run.jsonlines import read_json_lines
 
 SMALL = (
     "prompts_per_step=2",
@@ -126,6 +128,29 @@ def test_loop(tmp_path: Path, wavering_model: Path) -> None:
     assert rows["staleness/sync"] == 0
     assert rows["staleness/async_1"] <= 1
     assert_positive(rows, ["wall_over_sync/async_1"])
+
+
+def test_sweep(tmp_path: Path, wavering_model: Path) -> None:
+    folder = tmp_path / "sweep"
+    rows = measure(
+        tmp_path,
+        "sweep",
+        *("--rollouts", "1,2", "--steps", "2", f"run_dir={folder}", "max_staleness=1"),
+        *with_model(tmp_path, wavering_model),
+        small=(*LONGER, "reward.preset=default"),
+    )
+    for number in (1, 2):
+        assert_positive(rows, [f"tokens_per_s/{number}", f"tokens_per_s_per_device/{number}"])
+        assert 0 <= rows[f"rollout_wait_s/{number}"] <= rows[f"wall_s_per_step/{number}"]
+        assert rows[f"staleness/{number}"] <= 1
+    assert rows["efficiency/1"] == 1
+    assert rows["pays_up_to"] in (1, 2)
+    assert json.loads((folder / "sweep.json").read_text())["bench"] == "sweep"
+    assert "Rollout actors pay up to" in (folder / "sweep.html").read_text()
+    run = RunDir(folder / "rollouts_1_2")
+    lines = list(read_json_lines(run.metrics))
+    assert sorted({line["rollout/actors"] for line in lines}) == [1, 2]
+    assert not run.checkpoints.exists()
 
 
 @pytest.mark.long

@@ -293,6 +293,29 @@ def test_a_submitted_job_uses_both_nodes_and_leaves_a_complete_run_folder_withou
     assert files_with({"a tracked file": "## From zero on AWS"}, nodes.folder)
 
 
+@pytest.mark.long
+def test_a_sweep_is_a_job_as_well_and_leaves_its_files_in_its_folder(
+    nodes: Nodes, clone: Path, wavering_model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "sweep"
+    settings = [*SMALL, "reward.preset=default", "max_staleness=1", "learner.ranks=1"]
+    command = ["t2g", "bench", "sweep", "--rollouts", "1,2", "--steps", "3"]
+    places = [f"run_dir={folder}", f"model={wavering_model}"]
+    done = submit(clone, nodes, [*command, "configs/demo_grpo.yaml", *settings, *places])
+
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+    assert nodes.job(job_of(done))["status"] == "SUCCEEDED"
+    assert "Rollout actors pay up to" in done.stdout
+    medians = {
+        row["metric"]: row["median"]
+        for row in json.loads((folder / "sweep.json").read_text())["rows"]
+    }
+    assert medians["tokens_per_s/1"] > 0
+    assert medians["tokens_per_s/2"] > 0
+    assert (folder / "sweep.html").stat().st_size > 0
+    wait_until(lambda: not nodes.commands(), "all processes of the sweep to end", timeout_s=30)
+
+
 def test_a_stopped_job_leaves_a_checkpoint_of_its_last_step_and_no_process(
     nodes: Nodes, clone: Path, wavering_model: Path, tmp_path: Path
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks import app, limits
-from benchmarks.app import BENCHES, DEMO, settings_asked_for
+from benchmarks.app import BENCHES, DEMO, SharedOptions, settings_asked_for
 from benchmarks.commands import bench_app
 from benchmarks.limits import BASELINES, read_cases
 from benchmarks.result import ResultRow, make_row, to_json
@@ -176,3 +176,25 @@ def test_every_case_asks_for_something_else_and_every_benchmark_has_one() -> Non
     asked = [settings_asked_for(case.command) for case in cases]
     assert all(asked.count(one) == 1 for one in asked)
     assert {name for name, _ in asked} == set(BENCHES)
+
+
+def test_a_configuration_may_stand_before_the_keys_that_it_is_changed_by() -> None:
+    path = str(DEMO.with_name("gpu_1x.yaml"))
+    first = settings_asked_for(f"t2g bench sweep {path} steps=3")
+    assert first == settings_asked_for(f"t2g bench sweep --config {path} steps=3")
+    assert first[1]["config"] == "configs/gpu_1x.yaml"
+    assert first[1]["set steps"] == "3"
+    with pytest.raises(ValueError, match="one configuration must be given"):
+        settings_asked_for(f"t2g bench sweep --config {path} configs/demo_grpo.yaml")
+
+
+def test_a_run_of_a_configuration_has_its_own_folder_and_model(tmp_path: Path) -> None:
+    given = SharedOptions(config=DEMO, model=tmp_path, cache=tmp_path, overrides=["seed=4"])
+    found = given.settings_of_run()
+    assert (found.run_dir, found.model, found.seed) == (tmp_path / "sweep", str(tmp_path), 4)
+    other = tmp_path / "other.yaml"
+    other.write_text(f"run_dir: {tmp_path}/own\nmodel: embedded\n")
+    found = SharedOptions(config=other, model=None).settings_of_run()
+    assert (found.run_dir, found.model) == (tmp_path / "own", "embedded")
+    found = SharedOptions(config=other, model=tmp_path).settings_of_run()
+    assert found.model == str(tmp_path)

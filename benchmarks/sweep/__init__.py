@@ -1,0 +1,1 @@
+"""The loop at each number of rollout actors, and where the next one stops paying."""

@@ -14,11 +14,11 @@ Process = Literal[
 
 MIB = 2**20
 _ON_CPU: dict[Process, int] = {
-    "learner": 640 * MIB,
+    "learner": 620 * MIB,
     "learner on a card": 0,
     "engine": 900 * MIB,
     "engine on a card": 0,
-    "reward": 530 * MIB,
+    "reward": 160 * MIB,
     "run": 600 * MIB,
     "trainer": 1360 * MIB,
     "Ray": 730 * MIB,

@@ -21,6 +21,7 @@ from actors.stages.trainer import RayTrainer
 from actors.stages.turns import turns_of
 from actors.stages.weights import RayWeights
 from actors.watch import trackers
+from actors.watch.gauges import LoopGauges
 from actors.workers.learner import LearnerActor
 from actors.workers.reward import RewardActor
 from t2g_ray.config import GrpoConfig, dump_config
@@ -163,6 +164,7 @@ class _GrpoRun:
                 samples=samples,
                 num_samplers=lambda: len(self.cluster.fleet),
                 observe=self.observe,
+                sinks=[LoopGauges(self.config, self.groups.queue, self.groups.open_by_actor)],
             )
             loop_started = time.time()
             with log, StopSignal() as stop:

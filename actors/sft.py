@@ -7,6 +7,7 @@ retried in silence.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
 import threading
@@ -23,6 +24,7 @@ from actors.cluster.placement import Placement, connect, demands_of, options_of,
 from actors.cluster.refusal import check_device
 from actors.cluster.storage.proof import nodes_of, prove_storage
 from actors.watch import trackers
+from actors.watch.gauges import StepGauges, run_tag
 from t2g_ray.config import SftConfig
 from t2g_ray.learner.ranks import backends
 from t2g_ray.run.folder import RunDir
@@ -208,6 +210,7 @@ def _progress(plan: SftPlan) -> Iterator[None]:
 
 def _follow(plan: SftPlan, progress: StageProgress, is_over: threading.Event) -> None:
     metrics = RunDir(plan.config.run_dir).metrics
+    gauges = StepGauges(run_tag(plan.config))
     shown_step = plan.start.step if plan.start else 0
     has_warned = is_last_look = False
     while not is_last_look:
@@ -216,6 +219,7 @@ def _follow(plan: SftPlan, progress: StageProgress, is_over: threading.Event) ->
         if line is None or line["step"] <= shown_step:
             continue
         shown_step = int(line["step"])
+        gauges.write({key: math.nan if value is None else value for key, value in line.items()})
         progress.update(shown_step, loss=line["loss"], tokens_per_s=line["throughput/tokens_per_s"])
         if not has_warned and line["records/long_prompts"] + line["records/long_answers"]:
             has_warned = True

@@ -71,7 +71,7 @@ def connect(deadlines: DeadlineConfig | None = None) -> None:
     """Join the cluster this process was submitted to, or start one on this machine."""
     if ray.is_initialized():
         return
-    address = os.environ.get("RAY_ADDRESS")
+    address, port = os.environ.get("RAY_ADDRESS"), os.environ.get("T2G_METRICS_PORT")
     folder = Path.cwd()
     ray.init(
         # "local": Ray would otherwise look for a cluster that was once started here, dead or alive.
@@ -80,6 +80,8 @@ def connect(deadlines: DeadlineConfig | None = None) -> None:
         log_to_driver=bool(os.environ.get("T2G_ACTOR_LOGS")),
         configure_logging=True,
         logging_level=logging.ERROR,
+        # A cluster that is there has its own; any free one where none is named.
+        _metrics_export_port=int(port) if port and not address else None,
     )
     nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
     if len(nodes) > 1:

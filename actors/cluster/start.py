@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Concatenate
 
 import ray
@@ -27,6 +26,7 @@ from actors.cluster.reservation import Reservation, Seat, reserve
 from actors.cluster.sequence import begin_with_the_learner, make_room, sized
 from actors.cluster.storage.proof import PROOF_S, nodes_of, prove_storage
 from actors.cluster.waiting import result_of, results_of
+from actors.watch.gauges import RUN_OF_ACTOR, run_tag
 from actors.workers.learner import LearnerActor
 from actors.workers.reward import RewardActor, reward_actor_class
 from actors.workers.rollout import RolloutActor
@@ -191,12 +191,13 @@ def _start(
     threads: int = 1,
     max_concurrency: int = 1,
 ) -> Handle[Any]:
-    asked_s = time.time()
+    asked_s, run = time.time(), run_tag(config)
+    variables = process_variables(threads, has_gpu=bool(seat.where))
     started = actor.options(
         name=seat.actor,
-        namespace=f"t2g:{Path(config.run_dir).resolve()}",
+        namespace=f"t2g:{run}",
         max_concurrency=max_concurrency,
-        runtime_env={"env_vars": process_variables(threads, has_gpu=bool(seat.where))},
+        runtime_env={"env_vars": {**variables, RUN_OF_ACTOR: run}},
         **seat.options,
     ).remote(*arguments)
     return Handle(seat.actor, started, seat.where, asked_s=asked_s)

@@ -9,6 +9,7 @@ from pathlib import Path
 import ray
 import torch
 
+from actors.watch.gauges import ActorGauges
 from t2g_ray.algorithm.samples import to_samples
 from t2g_ray.learner.learner import Learner, LearnerSpec
 from t2g_ray.learner.ranks import join_ranks
@@ -50,6 +51,7 @@ class LearnerActor:
         torch.set_num_threads(threads)
         self._rank, self._num_ranks, self._is_cpu = rank, num_ranks, is_cpu
         self._tracer = Tracer(f"learner/{rank}")
+        self._gauges = ActorGauges()
         self._link: Link | None = None
         self._kept: list[object] = []
         """Memory that samplers on this device read the weights from."""
@@ -112,6 +114,7 @@ class LearnerActor:
             samples = to_samples(groups, advantages)
             report = self._learner.step(samples, divisor=divisor)
         self._tracer.extend(self._learner.phases.spans(self._tracer.actor, version))
+        self._gauges.holds(self._learner.step_count)
         return report
 
     def publish(

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import ray
 
+from actors.watch.gauges import ActorGauges
 from actors.workers.learner import BucketRef
 from t2g_ray.rollout import in_turns
 from t2g_ray.rollout.engine import GenerationEngine
@@ -32,6 +33,7 @@ class RolloutActor:
         self._actor = f"rollout/{spec.sampler}"
         start = in_turns.EngineInTurns if spec.takes_turns else GenerationEngine
         self._sampler = SamplerThread(spec, start=start)
+        self._gauges = ActorGauges()
 
     def generate(
         self, prompts: Sequence[Prompt], sampling: Sampling, min_version: int
@@ -49,7 +51,9 @@ class RolloutActor:
     def load(self, manifest: Manifest, buckets: Sequence[BucketRef], verify: bool) -> float:
         """Fetch the buckets from the object store, apply them; returns the load's seconds."""
         received = fetch(buckets)
-        return self._sampler.load(manifest, received, verify=verify)
+        seconds = self._sampler.load(manifest, received, verify=verify)
+        self._gauges.holds(manifest.version)
+        return seconds
 
     def connect(self, rendezvous: Rendezvous, first_rank: int) -> None:
         """Join the learner's link; this engine's workers are ranks from `first_rank` on."""
@@ -57,7 +61,9 @@ class RolloutActor:
 
     def receive(self, version: int, verify: bool) -> float:
         """Apply what the learner sends over the link; returns the seconds it took."""
-        return self._sampler.receive(version, verify=verify)
+        seconds = self._sampler.receive(version, verify=verify)
+        self._gauges.holds(version)
+        return seconds
 
     def sleep(self) -> None:
         """Give up the device for the learner's turn."""

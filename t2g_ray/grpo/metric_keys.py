@@ -31,6 +31,7 @@ json_valid_rate | share | completions that parse to a graph
 groups/trained | groups | groups that gave gradient
 groups/no_signal | groups | groups with equal rewards, counted and not trained
 groups/dropped | groups | groups given up: their grader failed, or the step had enough
+groups/grader_errors | completions | completions whose grader failed, which were not trained
 groups/extra | groups | groups taken in place of those without signal, beyond prompts_per_step
 groups/aborted | groups | groups cut unfinished, because the step had enough
 tokens/prompt | tokens | prompt tokens of trained samples
@@ -42,6 +43,7 @@ throughput/tokens_per_s | tokens/s | tokens/prompt + tokens/trained over wall-cl
 throughput/generated_tokens_per_s | tokens/s | tokens/trained over wall-clock, waiting included
 throughput/tokens_per_s_per_device | tokens/s | throughput/tokens_per_s over all devices of the run
 rollout/actors | actors | rollout actors that work for the run
+time/step_s | s | wall-clock time since the end of the step before
 time/generate_s | s | time in which at least one sampler generated
 time/reward_s | s | time in which at least one reward actor scored
 time/train_s | s | time of the learner's step

@@ -40,11 +40,13 @@ class RunLog:
         samples: JsonLinesWriter,
         num_samplers: Callable[[], int] | None = None,
         observe: Callable[[Mapping[str, float]], None] | None = None,
+        sinks: Sequence[MetricsSink] = (),
     ) -> None:
         self._config, self._run = config, run
         self._drain_spans, self._evaluate = drain_spans, evaluate
         self._checkpoint, self._sample_of = checkpoint, sample
-        self._sinks: list[MetricsSink] = [MetricsWriter(run.metrics, resume_step=resume_step)]
+        writer = MetricsWriter(run.metrics, resume_step=resume_step)
+        self._sinks: list[MetricsSink] = [writer, *sinks]
         self._samples = samples
         self._num_samplers = num_samplers or (lambda: config.rollout.actors)
         self._observe = observe or (lambda line: None)

@@ -8,16 +8,23 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import json
+import os
+import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
+import httpx
 import pytest
 import ray
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from actors.grpo import run_grpo
+from actors.watch.gauges import FIGURES, figure_name
 from t2g_ray.config import ConfigError, GrpoConfig, load_config
 from t2g_ray.graph import Entity, Graph
 from t2g_ray.grpo.metric_keys import missing_keys
@@ -27,8 +34,11 @@ from t2g_ray.run.device.check import DeviceError
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.jsonlines import read_json_lines
 from t2g_ray.run.metrics import MetricsLine, read_metrics
+from t2g_ray.run.trackers.state import num_faults
 from t2g_ray.types import Record
+from t2g_ray.weights.manifest import MIB
 from tests.integration.parts import grpo_config
+from tests.unit.run.trackers.parts import NAMES, REFERENCE, points_in, tracked_run
 
 STEPS = 4
 TWO_RANKS = {"ranks": 2, "token_budget": 256}
@@ -37,15 +47,66 @@ TWO_RANKS = {"ranks": 2, "token_budget": 256}
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
     """One Ray for all runs of this file."""
-    ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False)
+    ray.init(
+        "local",
+        num_cpus=4,
+        include_dashboard=False,
+        log_to_driver=False,
+        _system_config={"metrics_report_interval_ms": 500},
+    )
     yield
     ray.shutdown()
 
 
 @pytest.fixture(scope="module")
-def straight(wavering_model: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
-    """One sampler, one learner rank, from the first step to the last."""
-    return run_grpo(grpo_config(tmp_path_factory.mktemp("grpo") / "straight", wavering_model))
+def scraped() -> dict[str, str]:
+    """What Prometheus would read at the nodes, while runs go on: name -> the last sample of it."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def straight(
+    wavering_model: Path, tmp_path_factory: pytest.TempPathFactory, scraped: dict[str, str]
+) -> RunDir:
+    """One sampler, one learner rank, from the first step to the last, watched by trackers."""
+    with pytest.MonkeyPatch.context() as monkeypatch, scraping(scraped):
+        watched = watch(monkeypatch)
+        folder = tmp_path_factory.mktemp("grpo") / "straight"
+        return run_grpo(grpo_config(folder, wavering_model, **watched))
+
+
+def watch(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """The settings of a run that shows in every tracker which is installed here."""
+    monkeypatch.setattr(sys, "path", [*sys.path, str(REFERENCE)])
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    names = [name for name in NAMES if find_spec(name)]
+    return {"trackers": names, "tracking": {"offline": True, "project": f"grpo-{os.getpid()}"}}
+
+
+@contextmanager
+def scraping(samples: dict[str, str]) -> Iterator[None]:
+    """Read what the node exports, as Prometheus does, while the block runs."""
+    (node,) = ray.nodes()
+    address = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+    is_over = threading.Event()
+
+    def read() -> None:
+        is_last = False
+        while not is_last:
+            is_last = is_over.wait(1)
+            text = httpx.get(address, timeout=10).text
+            for line in text.splitlines():
+                if line.startswith("ray_t2g_"):
+                    samples[line.partition("{")[0]] = line
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        yield
+        time.sleep(2)  # the last step reaches the agent
+    finally:
+        is_over.set()
+        thread.join()
 
 
 def lines_of(run: RunDir) -> list[MetricsLine]:
@@ -85,6 +146,36 @@ def test_a_run_trains_and_leaves_a_whole_folder(straight: RunDir, wavering_model
     assert before.keys() == after.keys()
     assert not any(torch.equal(before[name], after[name]) for name in before)
     assert AutoTokenizer.from_pretrained(straight.model).eos_token_id is not None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_tracker_holds_every_key_of_every_step(
+    name: str, straight: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config(GrpoConfig, straight.config)
+    if name not in config.trackers:
+        pytest.skip(f"{name} of requirements/reference.txt is not installed")
+    watch(monkeypatch)
+    points = points_in(name, tracked_run(straight.path, project=config.tracking.project))
+    for line in read_json_lines(straight.metrics):
+        for key, value in line.items():
+            assert dict(points[key])[line["step"]] == pytest.approx(value, rel=1e-5, abs=1e-6), key
+    assert {"eval/heldout/f1/entities", "eval/heldout/json_valid_rate"} <= points.keys()
+    assert num_faults(straight) == 0
+
+
+def test_prometheus_reads_every_figure_of_the_steps_the_queue_and_the_actors(
+    straight: RunDir, scraped: dict[str, str]
+) -> None:
+    line = lines_of(straight)[-1]
+    names = {f"ray_{figure_name(key)}" for key in line} | {f"ray_{name}" for name in FIGURES}
+    assert names - {"ray_t2g_actor_device_memory_bytes"} <= scraped.keys()
+    assert all(f'run="{straight.path.resolve()}"' in sample for sample in scraped.values())
+    assert float(scraped["ray_t2g_step"].split()[-1]) == STEPS
+    rate = float(scraped["ray_t2g_throughput_tokens_per_s"].split()[-1])
+    assert rate in [pytest.approx(value) for value in column(straight, "throughput/tokens_per_s")]
+    assert float(scraped["ray_t2g_actor_memory_bytes"].split()[-1]) > 50 * MIB
+    assert 0 < float(scraped["ray_t2g_actor_version"].split()[-1]) <= STEPS
 
 
 def test_the_report_compares_before_and_after(straight: RunDir) -> None:

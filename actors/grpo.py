@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from actors.cluster.placement import connect
 from actors.cluster.refusal import check_device
 from actors.cluster.start import start_cluster
+from actors.cluster.storage.kept import KeptRun
 from actors.cluster.waiting import result_of
 from actors.inputs import GrpoInputs
 from actors.stages.evaluation import Evaluator
@@ -28,11 +28,12 @@ from t2g_ray.config import GrpoConfig, dump_config
 from t2g_ray.grpo.loop import GrpoLoop
 from t2g_ray.grpo.run_log import RunLog
 from t2g_ray.grpo.stages import Ready, Scaler
+from t2g_ray.model.policy import pin_model
 from t2g_ray.prompts.ledger import Curriculum, Ledger
 from t2g_ray.prompts.settings import write_prompt_settings
 from t2g_ray.records.outputs import check_folder
 from t2g_ray.rewards.custom import check_custom
-from t2g_ray.run.checkpoint import FoundCheckpoint, begin, finish, keep_last
+from t2g_ray.run.checkpoint import FoundCheckpoint
 from t2g_ray.run.folder import RunDir, write_json, write_text
 from t2g_ray.run.jsonlines import JsonLinesWriter
 from t2g_ray.run.machine import describe_machine
@@ -43,6 +44,7 @@ from t2g_ray.run.resume.start import (
     enter,
     enter_at_nothing,
     find_start,
+    is_at_end,
     resume_step,
     tell,
 )
@@ -69,9 +71,12 @@ def run_grpo(config: GrpoConfig, *, observe: Observer | None = None) -> RunDir:
     run = RunDir(config.run_dir)
     check_folder("run_dir", run.path, (config.model, config.data.train, config.data.heldout))
     with held(run.path):
+        kept = KeptRun(config, run)
+        kept.open()
         is_new = not run.prepare(resume=config.resume == "auto")
         try:
-            is_finished = not is_new and _has_report(config, run)
+            config = pin_model(config, run)
+            is_finished = not is_new and is_at_end(run, config.steps)
             # Of a finished run people remove the checkpoints, which are large.
             has_none = is_finished and not any(run.checkpoints.glob("step_*"))
             start = None if is_new or has_none else find_start(run)
@@ -86,26 +91,21 @@ def run_grpo(config: GrpoConfig, *, observe: Observer | None = None) -> RunDir:
                 return run
             with part("Ray"):
                 connect(config.deadlines)
-            stage = _GrpoRun(config, run, inputs, start, observe)
+            kept.push()
+            stage = _GrpoRun(config, run, inputs, start, kept, observe)
             if start is not None:
                 write_text(run.config, dump_config(config))
                 enter(run, start, told)
+                kept.discard_after(start.step)
         except BaseException:
             # Nothing was trained: the corrected command must find the folder as empty as it was.
             if is_new:
-                shutil.rmtree(run.path)
+                kept.remove_all()
             raise
         step = resume_step(is_new, start)
         with kept_failure(run), trackers.tracked(config, run, step):
             stage.run(step, started)
     return run
-
-
-def _has_report(config: GrpoConfig, run: RunDir) -> bool:
-    """Whether the run came to the end that the configuration wants."""
-    if not run.report_json.is_file():
-        return False
-    return bool(json.loads(run.report_json.read_text(encoding="utf-8"))["steps"] == config.steps)
 
 
 class _GrpoRun:
@@ -117,13 +117,16 @@ class _GrpoRun:
         run: RunDir,
         inputs: GrpoInputs,
         start: FoundCheckpoint | None,
+        kept: KeptRun,
         observe: Observer | None = None,
     ) -> None:
         self.config, self.run_dir, self.inputs, self.start = config, run, inputs, start
-        self.observe = observe
-        self.prompts = inputs.prompts
+        self.prompts, self.kept, self.observe = inputs.prompts, kept, observe
+        checkpoint = start.path.name if start else ""
         with part("actors"):
-            self.cluster = start_cluster(config, inputs.model, inputs.tokenizer)
+            self.cluster = start_cluster(
+                config, inputs.model, inputs.tokenizer, checkpoint=checkpoint
+            )
         fleet, learners = self.cluster.fleet, self.cluster.learners
         try:
             self.groups = RayGroups(
@@ -229,7 +232,7 @@ class _GrpoRun:
             self._checkpoint(loop.version, ledger)
             raise RunStopped(
                 f"stopped at step {loop.version} of {self.config.steps}; the checkpoint is in "
-                f"{self.run_dir.checkpoint(loop.version)}, resume=auto goes on from there"
+                f"{self.kept.place_of(loop.version)}, resume=auto goes on from there"
             ) from None
         except Exception as error:
             error.add_note(f"the run stood at version {loop.version}")
@@ -249,17 +252,13 @@ class _GrpoRun:
         return version, Ledger.from_state(self.start.state["ledger"], curriculum)
 
     def _checkpoint(self, step: int, ledger: Ledger) -> None:
-        folder = self.run_dir.checkpoint(step)
-        temporary = begin(folder)
-        phase = f"checkpoint of step {step}"
-        shares = self.cluster.each_learner(phase, LearnerActor.save, temporary)
         state = {"step": step, "ledger": ledger.state(), "meaning": self.inputs.meaning.state()}
-        finish(folder, state, shares)
-        keep_last(self.run_dir.checkpoints, self.config.checkpoint.keep)
+        self.kept.save(step, state, partial(self.cluster.save, step))
 
     def _export(self) -> None:
         phase = "export of the model"
         self.cluster.each_learner(phase, LearnerActor.export, self.run_dir.model)
+        self.kept.bring_model(self.cluster.placement()["learner/0"])
         write_prompt_settings(
             self.run_dir.model, self.config.prompt, self.config.sampling.max_new_tokens
         )
@@ -270,6 +269,7 @@ class _GrpoRun:
         report = {
             "seed": self.config.seed,
             "steps": self.config.steps,
+            "model": self.config.model,
             "prompts_too_long": self.prompts.num_too_long,
             "placement": self.cluster.placement(),
             "devices": self.cluster.devices(),
@@ -278,3 +278,4 @@ class _GrpoRun:
         }
         write_json(self.run_dir.report_json, report)
         write_report(self.run_dir)
+        self.kept.push()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from actors.stages.evaluation import check_evaluated_before
 from t2g_ray.config import GrpoConfig
 from t2g_ray.model.policy import resolve_model
+from t2g_ray.model.source import lasting_name
 from t2g_ray.model.tokenizer import load_tokenizer
 from t2g_ray.prompts.load import PromptStream, load_heldout
 from t2g_ray.prompts.meaning import meaning_of
@@ -25,7 +26,7 @@ class GrpoInputs:
         self.meaning = meaning_of(
             config,
             tokenizer=self.tokenizer,
-            model=self.model,
+            model=lasting_name(config.model, self.model),
             train=self.prompts.records,
             heldout=self.heldout,
         )

@@ -9,12 +9,14 @@ from __future__ import annotations
 import logging
 import math
 import os
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import fsspec
 import ray
+from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util import get_node_ip_address
@@ -22,7 +24,8 @@ from ray.util import get_node_ip_address
 from actors.cluster.handles import process_variables
 from actors.cluster.placement import Placement, connect, demands_of, options_of, place_now
 from actors.cluster.refusal import check_device
-from actors.cluster.storage.proof import nodes_of, prove_storage
+from actors.cluster.storage.kept import KeptRun
+from actors.cluster.storage.nodes import prepare_nodes
 from actors.watch import trackers
 from actors.watch.gauges import StepGauges, run_tag
 from t2g_ray.config import SftConfig
@@ -49,21 +52,28 @@ def run_sft(config: SftConfig) -> RunDir:
     check_device(config.device, config.deadlines)
     trackers.check(config)
     with held(config.run_dir):
+        kept = KeptRun(config, RunDir(config.run_dir))
+        kept.open()
         plan = plan_sft(config)
         run_dir = RunDir(plan.config.run_dir)
         if plan.is_finished:
             tell(f"{run_dir.path} is finished, model and all: nothing is changed in it")
             return run_dir
         try:
-            scaling = _scaled(plan.config)
+            kept.push()
+            scaling = _scaled(plan)
         except BaseException:
             # Nothing was trained: the corrected command must find the folder as empty as it was.
             if plan.is_new:
-                shutil.rmtree(run_dir.path)
+                kept.remove_all()
             raise
+        if plan.start is not None:
+            kept.discard_after(plan.start.step)
         step = resume_step(plan.is_new, plan.start)
         with kept_failure(run_dir), trackers.tracked(plan.config, run_dir, step):
             _fit(plan, scaling)
+        if not (run_dir.model / "config.json").is_file():
+            kept.fetch()
     if not (run_dir.model / "config.json").is_file():
         raise RuntimeError(
             f"run_dir must be on storage that all nodes share, found no model in {run_dir.model} "
@@ -72,16 +82,17 @@ def run_sft(config: SftConfig) -> RunDir:
     return run_dir
 
 
-def _scaled(config: SftConfig) -> ScalingConfig:
+def _scaled(plan: SftPlan) -> ScalingConfig:
     """Join the cluster and see that it can hold the ranks, on nodes that share the run folder.
 
     Raises PlacementError where it cannot.
     """
-    connect(config.deadlines)
-    placement = place_now(demands_of(config))
-    nodes = nodes_of(placement, is_planned=False)
-    prove_storage(str(config.run_dir), nodes, config.deadlines.start)
-    return _scaling(config, placement)
+    connect(plan.config.deadlines)
+    placement = place_now(demands_of(plan.config))
+    checkpoint = plan.start.path.name if plan.start else ""
+    # Ray Train chooses the nodes, and each rank uploads by itself.
+    prepare_nodes(plan.config, placement, plan.model, checkpoint=checkpoint, is_planned=False)
+    return _scaling(plan.config, placement)
 
 
 def _fit(plan: SftPlan, scaling: ScalingConfig) -> None:
@@ -165,13 +176,21 @@ def _run_config(config: SftConfig) -> RunConfig:
     return RunConfig(  # type: ignore[call-arg]
         # Ray leaves a marker in this hidden folder and checks that every node sees it.
         name=".ray_train",
-        storage_path=str(config.run_dir),
+        **_train_storage(config),
         failure_config=FailureConfig(  # type: ignore[call-arg]
             max_failures=0, controller_failure_limit=0, max_preemption_failures=0
         ),
         worker_runtime_env={"env_vars": variables},
         logging_config=LoggingConfig(log_level="ERROR"),
     )
+
+
+def _train_storage(config: SftConfig) -> dict[str, Any]:
+    """Where Ray Train's own files go, which are of no use here."""
+    if config.storage is None:
+        return {"storage_path": str(config.run_dir)}
+    files, root = fsspec.url_to_fs(config.storage)
+    return {"storage_path": root, "storage_filesystem": PyFileSystem(FSSpecHandler(files))}
 
 
 def _failure(error: Exception) -> Exception:

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Concatenate
 
 import ray
@@ -24,17 +25,18 @@ from actors.cluster.handles import (
 from actors.cluster.placement import cluster_nodes, demands_of, place, place_now
 from actors.cluster.reservation import Reservation, Seat, reserve
 from actors.cluster.sequence import begin_with_the_learner, make_room, sized
-from actors.cluster.storage.proof import PROOF_S, nodes_of, prove_storage
+from actors.cluster.storage.nodes import prepare_nodes
 from actors.cluster.waiting import result_of, results_of
 from actors.watch.gauges import RUN_OF_ACTOR, run_tag
 from actors.workers.learner import LearnerActor
 from actors.workers.reward import RewardActor, reward_actor_class
 from actors.workers.rollout import RolloutActor
-from t2g_ray.config import Deadline, DeadlineConfig, GrpoConfig
+from t2g_ray.config import DeadlineConfig, GrpoConfig
 from t2g_ray.grpo.stages import LoopError
 from t2g_ray.learner.learner import learner_spec
 from t2g_ray.learner.turns.taking import DeviceMemory
 from t2g_ray.rollout.spec import rollout_spec
+from t2g_ray.run.checkpoint import Share
 from t2g_ray.run.timing.startup import with_process
 from t2g_ray.run.trace import Span
 
@@ -57,8 +59,8 @@ class Cluster:
     """Rollout actors that start while the run goes on."""
     reservation: Reservation = field(default_factory=Reservation)
     """The devices of those that started with the run."""
-    proven: set[str] = field(default_factory=set)
-    """Ids of the nodes that share the run's folder."""
+    ready_nodes: set[str] = field(default_factory=set)
+    """Ids of those that have the run's storage and the files that actors read."""
 
     def each_learner(
         self,
@@ -76,6 +78,10 @@ class Cluster:
         handles: list[Handle[Any]] = [*self.fleet, *self.rewards, *self.learners]
         asked = {handle.name: handle.asked_s for handle in handles}
         return with_process(self.drain_spans(), asked)
+
+    def save(self, step: int, folder: Path) -> list[Share]:
+        """Have all ranks write into the temporary folder of a checkpoint."""
+        return self.each_learner(f"checkpoint of step {step}", LearnerActor.save, folder)
 
     def drain_spans(self) -> list[Span]:
         """Spans of all actors since the last call."""
@@ -114,16 +120,19 @@ class Cluster:
         self.reservation.release()
 
 
-def start_cluster(config: GrpoConfig, model: str, tokenizer: Any) -> Cluster:
+def start_cluster(
+    config: GrpoConfig, model: str, tokenizer: Any, *, checkpoint: str = ""
+) -> Cluster:
     """Check that everything fits, then start all actors and wait until each one answers.
+
+    `checkpoint` is the name of the one that the ranks will read.
 
     Raises PlacementError before anything is started. After any other failure no actor is left.
     """
     placement = place_now(demands_of(config))
-    nodes = nodes_of(placement)
-    prove_storage(str(config.run_dir), nodes, config.deadlines.start)
+    ready = prepare_nodes(config, placement, model, checkpoint=checkpoint)
     reservation = reserve(placement, config.deadlines.start)
-    cluster = Cluster(config.deadlines, reservation=reservation, proven={node.id for node in nodes})
+    cluster = Cluster(config.deadlines, reservation=reservation, ready_nodes=ready)
     try:
         shared = put(tokenizer)
         memory: DeviceMemory | None = None
@@ -172,9 +181,7 @@ def start_newcomer(
     # All CPUs of a node with a free device may be reserved, so none of them is asked for.
     cpus = rollout.cpus if has_room and not rollout.gpus else 0.001
     placement = place([Demand("rollout", number, cpus, rollout.gpus)], nodes)
-    new = [node for node in nodes_of(placement) if node.id not in cluster.proven]
-    prove_storage(str(config.run_dir), new, Deadline("start_s", PROOF_S))
-    cluster.proven |= {node.id for node in new}
+    cluster.ready_nodes = prepare_nodes(config, placement, model, known=cluster.ready_nodes)
     own = reserve(placement, config.deadlines.start)
     try:
         return replace(_start_rollout(config, own.seats[0], model), held=own)

@@ -207,7 +207,7 @@ class LearnerActor:
         with self._tracer.span("checkpoint", step=self._learner.step_count):
             written = self._turns.save(checkpoint / LEARNER)
             writer = f"learner/{self._rank} on node {ray.util.get_node_ip_address()}"
-            return share_of(writer, checkpoint, written)
+            return share_of(writer, checkpoint, written, self.node())
 
     def load(self, checkpoint: Path) -> None:
         """Restore what `save` wrote."""

@@ -1,13 +1,47 @@
-"""What happens beside training: sync, evaluation, checkpoints, profiles, deadlines."""
+"""Where a run is kept, and what happens beside training."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from t2g_ray.config.section import Section
+from t2g_ray.config.section import Folder, Section
+from t2g_ray.run.storage.place import is_url, stage_of
+
+
+class KeptConfig(Section):
+    """Where a run is kept: in a folder, or at a URL."""
+
+    run_dir: Folder
+    """Folder of the run, which all nodes share; must be empty or, to resume, hold this run. Given
+    a URL (s3://bucket/run), it becomes `storage`, and this a folder below T2G_STAGE (by default
+    ~/.cache/t2g_ray/stage)."""
+    storage: str | None = None
+    """URL at which the run is kept, one that fsspec opens. `run_dir` is then the folder on each
+    node's own disk in which the run works."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _works_in_a_stage(cls, given: object) -> object:
+        run_dir = given.get("run_dir") if isinstance(given, Mapping) else None
+        if not (isinstance(given, Mapping) and isinstance(run_dir, str) and is_url(run_dir)):
+            return given
+        if given.get("storage") not in (None, run_dir):
+            raise ValueError(
+                f"run_dir must be a folder where storage is set, found the URL {run_dir}; leave "
+                "storage out, or give a folder"
+            )
+        return {**given, "run_dir": str(stage_of(run_dir)), "storage": run_dir}
+
+    @field_validator("storage")
+    @classmethod
+    def _is_at_a_url(cls, value: str | None) -> str | None:
+        if value is not None and not is_url(value):
+            raise ValueError("must be a URL such as s3://bucket/run; a folder is run_dir")
+        return value
 
 
 class SyncConfig(Section):
@@ -118,6 +152,8 @@ class Deadline:
 class DeadlineConfig(Section):
     """Seconds that each phase may take before the run stops and names the phase."""
 
+    fetch_s: float = Field(default=3600, gt=0)
+    """Until every node has the model, where that is at the hub or a URL."""
     start_s: float = Field(default=600, gt=0)
     """Until all actors answer."""
     generate_s: float = Field(default=600, gt=0)
@@ -128,6 +164,11 @@ class DeadlineConfig(Section):
     """One checkpoint: writing it, or reading it back; and the export of the model."""
     sync_s: float = Field(default=300, gt=0)
     """A gather, or a load of new weights."""
+
+    @property
+    def fetch(self) -> Deadline:
+        """`fetch_s` with its name."""
+        return Deadline("fetch_s", self.fetch_s)
 
     @property
     def start(self) -> Deadline:

@@ -21,12 +21,16 @@ from pydantic import (
     field_validator,
 )
 
+from t2g_ray.run.storage.place import is_url
+
 EMBEDDED = "embedded"
 
 
 def _named_folder(value: object) -> object:
     if isinstance(value, str) and not value.strip():
         raise ValueError("a folder must have a name")
+    if isinstance(value, str) and is_url(value):
+        raise ValueError("must be a folder here, not a URL")
     return value
 
 

@@ -17,25 +17,25 @@ from t2g_ray.config.run import (
     CheckpointConfig,
     DeadlineConfig,
     EvalConfig,
+    KeptConfig,
     ProfileConfig,
     SyncConfig,
     TrackerName,
     TrackingConfig,
 )
-from t2g_ray.config.section import EMBEDDED, Folder, Seed
+from t2g_ray.config.section import EMBEDDED, Seed
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.timing.profiled import Profiled
 
 
-class StageConfig(DeviceConfig):
+class StageConfig(KeptConfig, DeviceConfig):
     """What SFT and GRPO have in common."""
 
-    run_dir: Folder
-    """Folder of the run; must be empty or, to resume, hold this run."""
     seed: Seed = 0
     """Seed of data, sampling and initial weights."""
     model: str = EMBEDDED
-    """`embedded`, a folder in Hugging Face format, or a hub name."""
+    """`embedded`, a folder in Hugging Face format, a hub name (`owner/model`, or with a revision
+    `owner/model@revision`), or the URL of such a folder. A name is pinned to its commit."""
     cluster: str | None = None
     """Machines that the run is meant for, as `t2g plan --nodes` takes them; nothing else reads
     it."""

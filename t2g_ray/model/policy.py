@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from t2g_ray.config import StageConfig
+from t2g_ray.config import StageConfig, read_tree
 from t2g_ray.model.files.sharded import read_sharded
-from t2g_ray.model.source import is_embedded, reading
+from t2g_ray.model.source import folder_of_model, is_embedded, pinned_model, reading
 from t2g_ray.run.folder import RunDir
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, Qwen3ForCausalLM
+
+AnyStage = TypeVar("AnyStage", bound=StageConfig)
 
 MAX_POSITIONS = 1024
 EMBEDDING_STD = 0.1
@@ -84,13 +86,21 @@ def load_policy(
     return model, tokenizer
 
 
+def pin_model(config: AnyStage, run_dir: RunDir) -> AnyStage:
+    """The configuration with a model that keeps its meaning, see `pinned_model`; config.yaml says
+    what an earlier start of the run found."""
+    earlier = read_tree(run_dir.config).get("model", "") if run_dir.config.is_file() else ""
+    model = pinned_model(config.model, str(earlier))
+    return config.model_copy(update={"model": model})
+
+
 def resolve_model(config: StageConfig, run_dir: RunDir) -> str:
-    """Folder or name of the model to start from.
+    """Folder of the model to start from; the name of one that is not pinned.
 
     The untrained tiny policy is written to the run folder once; a later call finds it there.
     """
     if not is_embedded(config.model):
-        return config.model
+        return folder_of_model(config.model)
     folder = run_dir.initial_model
     if not folder.exists():
         from t2g_ray.records.corpus import build_tokenizer

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from t2g_ray.model.fetch import hub
 from t2g_ray.model.heads import heads_of
 from t2g_ray.model.source import is_embedded
 
@@ -117,12 +118,14 @@ def read_shape(model: str) -> ModelShape | None:
     the same), or of a model on this machine; None where it is not here or of another kind."""
     if is_embedded(model):
         return _embedded()
-    if (known := PUBLISHED.get(model.removesuffix("-Instruct"))) is not None:
+    name, _, revision = model.partition("@") if hub.is_hub_name(model) else (model, "", "")
+    if (known := PUBLISHED.get(name.removesuffix("-Instruct"))) is not None:
         return known
     from transformers import AutoConfig
 
+    here = {"local_files_only": True, "revision": revision or "main"}
     try:
-        config = AutoConfig.from_pretrained(model, local_files_only=True, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False, **here)
     except (OSError, ValueError):
         return None  # not here, or of a kind that transformers does not know
     return shape_of(config)

@@ -38,7 +38,8 @@ def meaning_of(
     train: Sequence[Record],
     heldout: Mapping[LoadedSplit, Sequence[Record]],
 ) -> Meaning:
-    """The meaning of a run from its resolved inputs; `heldout` has a name for each split."""
+    """The meaning of a run from its resolved inputs; `heldout` has a name for each split, `model`
+    is a folder or a hub name with its commit."""
     contents = {
         "training records": _records(train),
         **{f"{split} records": _records(records) for split, records in heldout.items()},
@@ -99,10 +100,8 @@ def _model(model: str) -> str:
     """Digest of the files of a folder that decide its weights, or a hub name with its commit."""
     folder = Path(model)
     if not folder.is_dir():
-        from transformers import AutoConfig
-
-        config = AutoConfig.from_pretrained(model, trust_remote_code=False)
-        return f"{model} at {getattr(config, '_commit_hash', None)}"
+        name, _, commit = model.partition("@")
+        return f"{name} at {commit}"
     digests = (
         f"{path.name} {_file(path)}".encode()
         for path in sorted(folder.iterdir())

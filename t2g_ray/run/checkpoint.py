@@ -28,7 +28,7 @@ STATE = "state.json"
 MANIFEST = "manifest.json"
 MARKER = "COMPLETE"
 _NAME = re.compile(r"step_(\d{6,})(\.again)?")
-_AGAIN = ".again"
+AGAIN = ".again"
 """Ends the name of a checkpoint that takes the place of one of the same step."""
 
 
@@ -59,9 +59,11 @@ class Share:
 
     writer: str
     files: tuple[WrittenFile, ...]
+    node: str = ""
+    """Id of the node that it lies on, where nodes do not share the folder."""
 
 
-def share_of(writer: str, folder: Path, paths: Iterable[Path]) -> Share:
+def share_of(writer: str, folder: Path, paths: Iterable[Path], node: str = "") -> Share:
     """Have files of a checkpoint's temporary `folder` on disk, and digest them where they were
     written."""
     files = []
@@ -70,7 +72,7 @@ def share_of(writer: str, folder: Path, paths: Iterable[Path]) -> Share:
         name = path.relative_to(folder).as_posix()
         size = path.stat().st_size
         files.append(WrittenFile(name=name, num_bytes=size, xxh3_128=_digest(path)))
-    return Share(writer=writer, files=tuple(files))
+    return Share(writer=writer, files=tuple(files), node=node)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,25 +109,16 @@ def finish(folder: Path, state: Mapping[str, Any], shares: Sequence[Share]) -> N
 
     One rank calls this after all ranks have written, with the share of each. A checkpoint of that
     name is replaced: the new one first stands beside it, so that at every moment one of the two is
-    whole. Raises CheckpointError, and seals nothing, where a file of a share cannot be seen from
-    here or has another size, or a file is nobody's.
+    whole. Raises CheckpointError as `seal` does.
     """
     temporary = temporary_path(folder)
-    write_json(temporary / STATE, state)
-    _check_all_there(temporary, shares)
-    own = share_of("this process", temporary, [temporary / STATE])
-    files = sorted((f for share in (own, *shares) for f in share.files), key=lambda f: f.name)
-    write_json(
-        temporary / MANIFEST,
-        {file.name: {"bytes": file.num_bytes, "xxh3_128": file.xxh3_128} for file in files},
-    )
+    seal(temporary, state, shares)
     for path in temporary.rglob("*"):
         if path.is_dir():
             _sync(path)
-    write_text(temporary / MARKER, _digest(temporary / MANIFEST))
-    again = folder.with_name(folder.name + _AGAIN)
+    again = folder.with_name(folder.name + AGAIN)
     if again.exists():
-        _replace(folder, again) if _flaw(again) is None else _remove(again)
+        _replace(folder, again) if flaw_of(again) is None else _remove(again)
     if folder.exists():
         temporary.rename(again)
         _sync(folder.parent)
@@ -135,7 +128,31 @@ def finish(folder: Path, state: Mapping[str, Any], shares: Sequence[Share]) -> N
         _sync(folder.parent)
 
 
-def _check_all_there(temporary: Path, shares: Sequence[Share]) -> None:
+def seal(
+    temporary: Path,
+    state: Mapping[str, Any],
+    shares: Sequence[Share],
+    elsewhere: Sequence[Share] = (),
+) -> None:
+    """Write state, manifest and marker beside the files of `shares`; the manifest also has those
+    of `elsewhere`.
+
+    Raises CheckpointError, and seals nothing, where a file of `shares` cannot be seen from here or
+    has another size, or a file is nobody's.
+    """
+    write_json(temporary / STATE, state)
+    _check_all_there(temporary, shares, elsewhere)
+    own = share_of("this process", temporary, [temporary / STATE])
+    all_files = [file for share in (own, *shares, *elsewhere) for file in share.files]
+    entries = {
+        file.name: {"bytes": file.num_bytes, "xxh3_128": file.xxh3_128}
+        for file in sorted(all_files, key=lambda file: file.name)
+    }
+    write_json(temporary / MANIFEST, entries)
+    write_text(temporary / MARKER, _digest(temporary / MANIFEST))
+
+
+def _check_all_there(temporary: Path, shares: Sequence[Share], elsewhere: Sequence[Share]) -> None:
     """Wait for the files of all shares; they may come from other nodes."""
     end = time.monotonic() + VISIBLE_S
     while flaws := [
@@ -151,7 +168,7 @@ def _check_all_there(temporary: Path, shares: Sequence[Share]) -> None:
                 "all nodes share, or a URL such as s3://bucket/run"
             )
         time.sleep(_LOOK_S)
-    known = {STATE, *(file.name for share in shares for file in share.files)}
+    known = {STATE, *(file.name for share in (*shares, *elsewhere) for file in share.files)}
     for path in temporary.rglob("*"):
         if path.is_file() and (name := path.relative_to(temporary).as_posix()) not in known:
             raise CheckpointError(
@@ -193,7 +210,7 @@ def find_checkpoint(checkpoints: Path) -> FoundCheckpoint | None:
     """
     rejected: list[str] = []
     for step, folder in reversed(_listed(checkpoints)):
-        flaw = _flaw(folder)
+        flaw = flaw_of(folder)
         if flaw is None:
             state = json.loads((folder / STATE).read_text(encoding="utf-8"))
             return FoundCheckpoint(path=folder, step=step, state=state, rejected=tuple(rejected))
@@ -225,11 +242,17 @@ def _listed(checkpoints: Path) -> list[tuple[int, Path]]:
     """Steps and folders, oldest first; of one step, the one that replaces the other last."""
     if not checkpoints.is_dir():
         return []
-    matches = [(_NAME.fullmatch(path.name), path) for path in checkpoints.iterdir()]
-    return sorted((int(match[1]), path) for match, path in matches if match)
+    found = [(step_of(path.name), path) for path in checkpoints.iterdir()]
+    return sorted((step, path) for step, path in found if step is not None)
 
 
-def _flaw(folder: Path) -> str | None:
+def step_of(name: str) -> int | None:
+    """The step of the checkpoint of this name; None for what is none. Example: "step_000012"."""
+    match = _NAME.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+def flaw_of(folder: Path) -> str | None:
     """What is wrong with a checkpoint, in words; None for a whole one."""
     manifest = folder / MANIFEST
     for path in (folder / MARKER, manifest):

@@ -14,6 +14,8 @@ from typing import Any
 
 LOCK = ".lock"
 """File of a run folder that its process holds, see `resume.lock`."""
+STAGE = ".stage"
+"""File of a run folder that is the stage of a URL, see `storage.stage`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,9 @@ class RunDir:
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"run_dir must be a folder, found a file at {self.path}")
         self.path.mkdir(parents=True, exist_ok=True)
-        found = sorted(entry.name for entry in self.path.iterdir() if entry.name != LOCK)
+        found = sorted(
+            entry.name for entry in self.path.iterdir() if entry.name not in (LOCK, STAGE)
+        )
         if not found:
             return False
         if not self.config.exists():

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from t2g_ray.config import SftConfig, dump_config
-from t2g_ray.model.policy import resolve_model
+from t2g_ray.model.policy import pin_model, resolve_model
+from t2g_ray.model.source import lasting_name
 from t2g_ray.model.tokenizer import load_tokenizer
 from t2g_ray.prompts.load import load_split
 from t2g_ray.prompts.meaning import meaning_of
@@ -34,6 +35,8 @@ class SftPlan:
     start: FoundCheckpoint | None
     """The checkpoint to continue from."""
     meaning: Meaning
+    model: str
+    """Folder that each rank reads the model from."""
 
     @property
     def is_finished(self) -> bool:
@@ -59,6 +62,7 @@ def plan_sft(config: SftConfig) -> SftPlan:
     model = str(Path(config.model).resolve()) if Path(config.model).is_dir() else config.model
     config = config.model_copy(update={"run_dir": run_dir.path, "model": model})
     check_folder("run_dir", run_dir.path, (model, config.data.train, config.data.heldout))
+    config = pin_model(config, run_dir)
     is_new = not run_dir.prepare(resume=config.resume == "auto")
     try:
         return _enter(config, run_dir, records, heldout, is_new=is_new)
@@ -85,7 +89,7 @@ def _enter(
     meaning = meaning_of(
         config,
         tokenizer=load_tokenizer(model),
-        model=model,
+        model=lasting_name(config.model, model),
         train=records,
         heldout={"heldout": heldout},
     )
@@ -96,6 +100,7 @@ def _enter(
         is_new=is_new,
         start=start,
         meaning=meaning,
+        model=model,
     )
     if start is not None:
         told = check_meaning(run_dir, start, meaning)

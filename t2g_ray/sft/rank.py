@@ -15,12 +15,12 @@ import torch.distributed as dist
 from t2g_ray.config import SftConfig
 from t2g_ray.learner.batching import balance
 from t2g_ray.learner.deepspeed_rank import RankSpec
-from t2g_ray.model.policy import resolve_model
 from t2g_ray.prompts.settings import write_prompt_settings
 from t2g_ray.run import checkpoint
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.resume.meaning import ResumeError
 from t2g_ray.run.resume.start import check_steps
+from t2g_ray.run.storage.stage import Stage
 from t2g_ray.sft.batches import (
     WINDOW_STEPS,
     Encoded,
@@ -41,10 +41,7 @@ def run_sft_rank(plan: SftPlan, *, rank: int, num_ranks: int) -> None:
     Rank 0 writes metrics and evaluations. All ranks write checkpoints and, at the end, the model.
     """
     config, run_dir = plan.config, RunDir(plan.config.run_dir)
-    if rank == 0:
-        resolve_model(config, run_dir)
-    dist.barrier()  # the other ranks find the folder that rank 0 made
-    model = resolve_model(config, run_dir)
+    model = plan.model
     encoded = _encode(config, model, plan.records)
     heldout = _encode(config, model, plan.heldout) if plan.heldout else None
     data = SftData(
@@ -60,6 +57,7 @@ def run_sft_rank(plan: SftPlan, *, rank: int, num_ranks: int) -> None:
     if plan.start is not None:
         learner.load(plan.start.path)
     record = Recorder(plan, encoded, num_ranks) if rank == 0 else None
+    stage = Stage(config.storage, run_dir) if config.storage else None
     if heldout and plan.start is None:
         _evaluate(learner, heldout, record)
     for step in range(learner.step_count, data.num_steps):
@@ -75,8 +73,10 @@ def run_sft_rank(plan: SftPlan, *, rank: int, num_ranks: int) -> None:
             _evaluate(learner, heldout, record)
         # After the evaluation, so that a run that resumes from here does not repeat it.
         if is_last or _is_due(step + 1, config.checkpoint.every):
-            _save(learner, plan, data.num_steps, record)
+            _save(learner, plan, data.num_steps, record, stage)
     _export(learner, config, data.examples, rank=rank)
+    if stage is not None and rank == 0:
+        stage.push()
 
 
 def _check_length(start: checkpoint.FoundCheckpoint, data: SftData) -> None:
@@ -129,30 +129,45 @@ def _evaluate(learner: SftLearner, heldout: Encoded, record: Recorder | None) ->
         record.evaluation(learner.step_count, loss, heldout)
 
 
-def _save(learner: SftLearner, plan: SftPlan, total_steps: int, record: Recorder | None) -> None:
-    """A checkpoint of all ranks; the rank that keeps the record makes and seals the folder."""
-    run_dir = RunDir(plan.config.run_dir)
+def _save(
+    learner: SftLearner,
+    plan: SftPlan,
+    total_steps: int,
+    record: Recorder | None,
+    stage: Stage | None,
+) -> None:
+    """A checkpoint of all ranks; the rank that keeps the record makes and seals it. Where the run
+    is kept at a URL each rank uploads its own share."""
+    config, run_dir = plan.config, RunDir(plan.config.run_dir)
     folder = run_dir.checkpoint(learner.step_count)
+    temporary = checkpoint.temporary_path(folder)
+    target = [""]
     if record is not None:
         checkpoint.begin(folder)
-    dist.barrier()
-    temporary = checkpoint.temporary_path(folder)
-    own = checkpoint.share_of(
-        f"learner rank {dist.get_rank()} on node {platform.node()}",
-        temporary,
-        learner.save(temporary),
-    )
+        target = [stage.begin(learner.step_count) if stage else ""]
+    dist.broadcast_object_list(target)
+    writer = f"learner rank {dist.get_rank()} on node {platform.node()}"
+    own = checkpoint.share_of(writer, temporary, learner.save(temporary))
+    if stage is not None:
+        stage.put(target[0], temporary, own)
     shares: list[checkpoint.Share] = [own] * dist.get_world_size()
     dist.all_gather_object(shares, own)
-    if record is not None:
-        state = {
-            "step": learner.step_count,
-            "time_s": record.time_s,
-            "total_steps": total_steps,
-            "meaning": plan.meaning.state(),
-        }
+    if record is None:
+        return
+    state = {
+        "step": learner.step_count,
+        "time_s": record.time_s,
+        "total_steps": total_steps,
+        "meaning": plan.meaning.state(),
+    }
+    if stage is None:
         checkpoint.finish(folder, state, shares)
-        checkpoint.keep_last(run_dir.checkpoints, plan.config.checkpoint.keep)
+        checkpoint.keep_last(run_dir.checkpoints, config.checkpoint.keep)
+        return
+    stage.push()
+    stage.complete(target[0], temporary, state, [], shares)
+    shutil.rmtree(temporary)
+    stage.keep_last(config.checkpoint.keep)
 
 
 def _export(

@@ -263,9 +263,10 @@ def test_actors_end_when_one_of_them_does_not_start(
     monkeypatch.setattr(cluster, "_join_learners", lambda *arguments: None)
     monkeypatch.setattr(cluster, "RolloutActor", Working)
     monkeypatch.setattr(cluster, "reward_actor_class", lambda: ray.remote(reward))
-    config = grpo_config(tmp_path / "run", Path("model"), deadlines={"start_s": start_s})
+    (tmp_path / "config.json").write_text("{}")
+    config = grpo_config(tmp_path / "run", tmp_path, deadlines={"start_s": start_s})
     with pytest.raises(LoopError, match=message) as caught:
-        start_cluster(config, "model", "model")
+        start_cluster(config, str(tmp_path), "model")
     assert "left free on the cluster" in caught.value.__notes__[0]
     end = time.monotonic() + 10
     while (left := running(tmp_path / "run")) and time.monotonic() < end:

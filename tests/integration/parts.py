@@ -218,7 +218,7 @@ def make_wavering_policy(kind: Literal["tied", "moe"] = "tied") -> PreTrainedMod
     raise RuntimeError(f"the policy must learn one answer in 400 steps, found a loss of {loss}")
 
 
-def grpo_config(run_dir: Path, model: Path, **tree: Any) -> GrpoConfig:
+def grpo_config(run_dir: Path | str, model: Path | str, **tree: Any) -> GrpoConfig:
     """A GRPO run of seconds."""
     settings: dict[str, Any] = {
         "run_dir": str(run_dir),

@@ -47,12 +47,13 @@ def light(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def grpo(folder: Path, **tree: Any) -> GrpoConfig:
-    return build_config(GrpoConfig, {"run_dir": str(folder), "model": "none", **tree})
+    (folder / "config.json").write_text("{}")  # which is all that a model has here
+    return build_config(GrpoConfig, {"run_dir": str(folder), "model": str(folder), **tree})
 
 
 @contextmanager
 def running(config: GrpoConfig) -> Iterator[Cluster]:
-    cluster = start_cluster(config, "none", "none")
+    cluster = start_cluster(config, config.model, "none")
     try:
         yield cluster
     finally:
@@ -142,7 +143,7 @@ def test_three_shares_of_which_two_fit_on_no_device_are_refused_with_a_table(
     began = time.monotonic()
     with pytest.raises(PlacementError) as caught:
         # The learner rank takes one of the three devices that are left.
-        start_cluster(config, "none", "none")
+        start_cluster(config, config.model, "none")
     assert time.monotonic() - began < 10
     assert "rollout/2 with 0.6 GPUs found none (2.8 GPUs asked for, 3 free" in str(caught.value)
     assert "5 more  another program" in str(caught.value)
@@ -191,7 +192,7 @@ def test_an_actor_that_fails_at_its_start_is_named_with_its_device(
     wait_until(is_all_free)
     config = grpo(tmp_path, learner={"ranks": 2, "gpus": 1})
     with pytest.raises(LoopError, match=r"(?s)learner/1 \(GPU 1 of node .*no CUDA-capable device"):
-        start_cluster(config, "none", "none")
+        start_cluster(config, config.model, "none")
     wait_until(is_all_free)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import subprocess
 import sys
@@ -24,6 +25,9 @@ from actors.cluster.storage.proof import prove_storage
 from actors.grpo import run_grpo
 from actors.sft import run_sft
 from t2g_ray.config import Deadline, SftConfig, build_config
+from t2g_ray.run.jsonlines import read_json_lines
+from t2g_ray.run.metrics import read_metrics
+from t2g_ray.run.storage.remote import Remote
 from tests.integration.parts import grpo_config
 
 RAY = Path(sys.executable).parent / "ray"
@@ -53,6 +57,7 @@ def second(shared: Path) -> Iterator[str]:
     (first,) = cluster_nodes()
     address = ray.get_runtime_context().gcs_address
     start = f"'{RAY}' start --address={address} --num-cpus=2 --disable-usage-stats --block"
+    start += """ --resources='{"learner": 1}'"""
     mounted = f"mount -t tmpfs none '{shared}' && exec {start}"
     starter = subprocess.Popen(
         ["unshare", "--mount", "sh", "-c", mounted],
@@ -123,4 +128,28 @@ def test_a_newcomer_of_a_live_run_is_refused_where_it_might_come_to_such_a_node(
     first = next(node.id for node in cluster_nodes() if node.id != second)
     config = grpo_config(shared, wavering_model, steps=1)
     with pytest.raises(PlacementError, match=second[:8]):
-        start_newcomer(Cluster(config.deadlines, proven={first}), config, "none", 1)
+        start_newcomer(Cluster(config.deadlines, ready_nodes={first}), config, "none", 1)
+
+
+@pytest.mark.long
+def test_a_run_at_a_url_needs_no_shared_folder(
+    second: str, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The learner has a disk of its own: it fetches the model, uploads checkpoints and the trained
+    model, and fetches the checkpoint that it goes on from."""
+    monkeypatch.setenv("T2G_STAGE", str(shared / "stage"))
+    url = f"file://{tmp_path}/kept"
+    more = {"steps": 2, "checkpoint": {"every": 1}, "resume": "auto"}
+    run = run_grpo(grpo_config(url, "embedded", **more))
+    report = json.loads(run.report_json.read_text())
+    assert report["placement"]["learner/0"] == second
+    names = Remote(url).names()
+    state = "checkpoints/step_000002/learner/state/mp_rank_00_model_states.pt"
+    assert {state, "checkpoints/step_000002/COMPLETE", "model/model.safetensors"} <= names.keys()
+    assert not list(run.path.rglob("*.pt")), "no rank has written here"
+    assert (run.model / "model.safetensors").stat().st_size == names["model/model.safetensors"]
+
+    again = run_grpo(grpo_config(url, "embedded", **{**more, "steps": 3}))
+    assert [line["step"] for line in read_json_lines(again.resumes)] == [2]
+    assert [line["step"] for line in read_metrics(again.metrics)] == [1, 2, 3]
+    assert "checkpoints/step_000003/COMPLETE" in Remote(url).names()

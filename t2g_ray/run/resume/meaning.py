@@ -16,6 +16,7 @@ MAY_CHANGE = frozenset(
     {
         # Where things lie. What lies there is compared by its digest.
         "run_dir",
+        "storage",
         "resume",
         "model",
         "data.train",

@@ -34,6 +34,13 @@ def find_start(run: RunDir) -> FoundCheckpoint | None:
     return found
 
 
+def is_at_end(run: RunDir, num_steps: int) -> bool:
+    """Whether the run came to the end that is wanted now, and wrote its report."""
+    if not run.report_json.is_file():
+        return False
+    return bool(json.loads(run.report_json.read_text(encoding="utf-8"))["steps"] == num_steps)
+
+
 def resume_step(is_new: bool, start: FoundCheckpoint | None) -> int | None:
     """The last step whose lines stay: -1 for none of a start that took no step, None in a new run.
 

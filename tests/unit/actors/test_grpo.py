@@ -32,9 +32,8 @@ class Stage:
     """First step of each start."""
     failure: type[BaseException] | None = None
 
-    def __init__(
-        self, config: GrpoConfig, run: RunDir, inputs: Any, start: Any, observe: object
-    ) -> None:
+    def __init__(self, *arguments: Any) -> None:
+        config, run, inputs, start, _kept, _observe = arguments
         if Stage.failure is not None:
             raise Stage.failure
         self._config, self._run, self._inputs = config, run, inputs

@@ -14,14 +14,15 @@ def test_a_deadline_says_how_long_it_is_and_which_key_sets_it() -> None:
 
 
 def test_each_phase_has_the_deadline_of_its_own_key() -> None:
-    config = DeadlineConfig(start_s=1, generate_s=2, train_s=3, sync_s=4, save_s=5)
-    found = [config.start, config.generate, config.train, config.sync, config.save]
+    config = DeadlineConfig(start_s=1, generate_s=2, train_s=3, sync_s=4, save_s=5, fetch_s=6)
+    found = [config.start, config.generate, config.train, config.sync, config.save, config.fetch]
     assert found == [
         Deadline("start_s", 1.0),
         Deadline("generate_s", 2.0),
         Deadline("train_s", 3.0),
         Deadline("sync_s", 4.0),
         Deadline("save_s", 5.0),
+        Deadline("fetch_s", 6.0),
     ]
     # The name is that of a key of the section.
     assert {deadline.name for deadline in found} == set(DeadlineConfig.model_fields)

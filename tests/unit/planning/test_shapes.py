@@ -48,3 +48,7 @@ def test_a_model_that_is_not_here_or_of_another_kind_has_no_shape(tmp_path: Path
     assert shape_of(transformers.MambaConfig()) is None
     transformers.LlamaConfig().save_pretrained(tmp_path)
     assert read_shape(str(tmp_path)) is not None
+
+
+def test_a_revision_does_not_hide_the_shape_of_a_released_model() -> None:
+    assert read_shape(f"Qwen/Qwen2.5-7B-Instruct@{'0' * 40}") == read_shape("Qwen/Qwen2.5-7B")

@@ -38,7 +38,9 @@ def recorder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recorder:
     monkeypatch.setattr(module.time, "perf_counter", lambda: float(next(clock)))
     config = build_config(SftConfig, {"run_dir": str(tmp_path)})
     meaning = Meaning(stage="SFT", settings={}, contents={})
-    plan = SftPlan(config=config, records=(), heldout=(), is_new=True, start=None, meaning=meaning)
+    plan = SftPlan(
+        config=config, records=(), heldout=(), is_new=True, start=None, meaning=meaning, model=""
+    )
     return Recorder(plan, ENCODED, num_ranks=2)
 
 

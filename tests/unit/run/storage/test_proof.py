@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from t2g_ray.run.storage import proof
@@ -24,7 +25,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 def left_in(place: str) -> list[str]:
-    files, root = proof.fsspec.url_to_fs(place)
+    files, root = fsspec.url_to_fs(place)
     return list(files.find(root)) + list(files.glob(f"{root}/*"))
 
 

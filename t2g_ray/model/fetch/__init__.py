@@ -1,0 +1,1 @@
+"""Names and URLs of models -> folders on this machine."""

@@ -57,17 +57,18 @@ def test_a_pair_finds_one_device_and_a_reward_actor_none(
     monkeypatch.setattr(module, "RolloutActor", Seeing)
     monkeypatch.setattr(module, "reward_actor_class", lambda: ray.remote(Seeing))
     pairs = torch.cuda.device_count()
+    (tmp_path / "config.json").write_text("{}")  # which is all that a model has here
     config = build_config(
         GrpoConfig,
         {
-            "run_dir": str(tmp_path / "run"),
-            "model": "none",
+            "run_dir": str(tmp_path),
+            "model": str(tmp_path),
             "colocate": "share",
             "learner": {"ranks": pairs, "gpus": 0.5},
             "rollout": {"actors": pairs, "gpus": 0.5},
         },
     )
-    started = start_cluster(config, "none", "none")
+    started = start_cluster(config, config.model, "none")
     handles: list[Handle[Any]] = [*started.learners, *started.fleet, *started.rewards]
     try:
         found = get_all([handle.call(Seeing.found) for handle in handles])

@@ -2,11 +2,13 @@
 
 A case is a stage and a ZeRO stage. Rates are measured before each run, on the same actors. Every
 group of a run is trained, by a reward that differs inside each, so that a step's work is what the
-plan counts. Not counted are the first steps, which allocate.
+plan counts. Not counted are the first steps, which allocate. A plan is made for the lengths of the
+counted steps, which differ from batch to batch.
 """
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ from t2g_ray.planning.speed.hardware import Hardware
 from t2g_ray.planning.speed.lengths import Lengths, choose_lengths
 from t2g_ray.planning.speed.plan import plan_speed
 from t2g_ray.planning.speed.rates import Rates
+from t2g_ray.planning.speed.work import sequences_of
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.machine import usable_cores
 from t2g_ray.run.metrics import MetricsLine, read_metrics
@@ -61,10 +64,10 @@ def run(
     found: dict[str, list[Planned]] = {name: [] for name in cases}
     for _ in range(runs):
         for name, case in cases.items():
-            speed = speed_of(case, measure_rates(case))
-            found[name].append(
-                Planned(predicted=speed.tokens_per_s, measured=measured_tokens_per_s(case))
-            )
+            rates = measure_rates(case)
+            lines = lines_of_run(case)
+            speed = speed_of(case, rates, lines)
+            found[name].append(Planned(predicted=speed.tokens_per_s, measured=tokens_per_s(lines)))
     return [row for name, of_case in found.items() for row in rows_of(name, of_case)]
 
 
@@ -107,34 +110,36 @@ def case_config(config: GrpoConfig, stage: Stage, zero_stage: int, steps: int) -
     return build_config(SftConfig, {**tree, "batch_size": 2 * config.prompts_per_step})
 
 
-def speed_of(config: StageConfig, rates: Rates) -> Speed:
-    """The plan of a run from these rates, with the lengths that were met while measuring."""
+def speed_of(config: StageConfig, rates: Rates, lines: Sequence[MetricsLine]) -> Speed:
+    """The plan of a run from these rates, for texts as long as those of the counted steps: batches
+    differ in length, and a plan is for given lengths."""
     shape = read_shape(resolve_model(config, RunDir(config.run_dir)))
     assert shape is not None  # of a model whose rates were measured
+    counted = lines[WARM_UP_STEPS:]
+    sequences = len(counted) * math.prod(sequences_of(config))
+    prompt, answer = (
+        sum(line[key] or 0.0 for line in counted) / sequences
+        for key in ("tokens/prompt", "tokens/trained")
+    )
     met = Lengths(
-        prompt=rates.prompt_tokens,
-        answer=rates.answer_tokens,
-        longest=rates.longest_tokens,
-        source="as measured",
+        prompt=prompt, answer=answer, longest=max(answer, rates.longest_tokens), source="as met"
     )
     cores = None if config.learner.gpus else float(usable_cores())
     hardware = Hardware(source=rates, cores=cores)
     return plan_speed(config, shape, choose_lengths(config, like=met), hardware)
 
 
-def measured_tokens_per_s(config: StageConfig) -> float:
-    """Of one real run, in a folder of its own that it replaces: its tokens over its seconds."""
+def lines_of_run(config: StageConfig) -> list[MetricsLine]:
+    """All lines of metrics of one real run, in a folder of its own that it replaces."""
     shutil.rmtree(config.run_dir, ignore_errors=True)
     if isinstance(config, GrpoConfig):
         from actors.grpo import run_grpo
 
-        run_dir = run_grpo(config)
-    else:
-        from actors.sft import run_sft
+        return read_metrics(run_grpo(config).metrics)
+    from actors.sft import run_sft
 
-        assert isinstance(config, SftConfig)
-        run_dir = run_sft(config)
-    return tokens_per_s(read_metrics(run_dir.metrics))
+    assert isinstance(config, SftConfig)
+    return read_metrics(run_sft(config).metrics)
 
 
 def tokens_per_s(lines: Sequence[MetricsLine]) -> float:

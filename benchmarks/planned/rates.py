@@ -40,6 +40,8 @@ from t2g_ray.types import Group, Prompt
 
 MOST_GROUPS = 8
 """Of the larger load, for each engine or rank."""
+LEAST_S, MOST_REPEATS = 2.0, 15
+"""Steps of milliseconds are repeated, since single ones differ by half."""
 NEVER = 10**9
 """Steps between verified syncs, after the first two, which are."""
 
@@ -184,11 +186,19 @@ class _Session:
         half = max(len(ranks), len(groups) // 4)
         for part in (groups, groups[:half], groups):
             batch = Batch(self.config, shares_of(self.config, part), ranks)
-            seconds = median(batch.time_steps(1) for _ in range(self.repeats))
+            seconds = median(_timed(batch, self.repeats))
             flops = passes * sum(_flops(group, shape, self.config) for group in part) / len(ranks)
             loads.append((flops, seconds))
         # The first batch allocates.
         return line_through(loads[1], loads[2])
+
+
+def _timed(batch: Batch, repeats: int) -> list[float]:
+    """Seconds of single steps, at least so many of them, and short ones for LEAST_S together."""
+    found: list[float] = []
+    while len(found) < repeats or (sum(found) < LEAST_S and len(found) < MOST_REPEATS):
+        found.append(batch.time_steps(1))
+    return found
 
 
 def line_through(small: Load, large: Load) -> Load:

@@ -51,7 +51,7 @@ def test_a_row_says_by_how_much_a_plan_was_off() -> None:
     assert rows["predicted_over_measured/sft/zero_0"] == pytest.approx(0.9)
 
 
-def test_a_plan_takes_the_lengths_that_were_met(
+def test_a_plan_takes_the_lengths_of_the_counted_steps(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     seen: list[Lengths] = []
@@ -60,6 +60,15 @@ def test_a_plan_takes_the_lengths_that_were_met(
         seen.append(lengths)
 
     monkeypatch.setattr(compare, "plan_speed", plan_speed)
-    base = grpo(device="cpu", rollout={"gpus": 0}, learner={"gpus": 0}, run_dir=str(tmp_path))
-    compare.speed_of(base, rates(prompt_tokens=30.0, answer_tokens=7.0, longest_tokens=9.0))
+    base = grpo(
+        device="cpu",
+        prompts_per_step=2,
+        group_size=5,
+        rollout={"gpus": 0},
+        learner={"gpus": 0},
+        run_dir=str(tmp_path),
+    )
+    first = [{"tokens/prompt": 900.0, "tokens/trained": 900.0}] * 3
+    counted = [{"tokens/prompt": 300.0, "tokens/trained": n} for n in (60.0, 80.0)]
+    compare.speed_of(base, rates(longest_tokens=9.0), [*first, *counted])
     assert [(one.prompt, one.answer, one.longest) for one in seen] == [(30, 7, 9)]

@@ -186,18 +186,22 @@ class _Session:
         half = max(len(ranks), len(groups) // 4)
         for part in (groups, groups[:half], groups):
             batch = Batch(self.config, shares_of(self.config, part), ranks)
-            seconds = median(_timed(batch, self.repeats))
+            is_alone = isinstance(config, SftConfig)
+            seconds = median(_timed(batch, self.repeats, is_alone=is_alone))
             flops = passes * sum(_flops(group, shape, self.config) for group in part) / len(ranks)
             loads.append((flops, seconds))
         # The first batch allocates.
         return line_through(loads[1], loads[2])
 
 
-def _timed(batch: Batch, repeats: int) -> list[float]:
-    """Seconds of single steps, at least so many of them, and short ones for LEAST_S together."""
+def _timed(batch: Batch, repeats: int, *, is_alone: bool) -> list[float]:
+    """Seconds of single steps, at least so many of them, and short ones for LEAST_S together.
+
+    `is_alone`: as ranks take them that no driver calls, in SFT.
+    """
     found: list[float] = []
     while len(found) < repeats or (sum(found) < LEAST_S and len(found) < MOST_REPEATS):
-        found.append(batch.time_steps(1))
+        found.append(batch.step().seconds if is_alone else batch.time_steps(1))
     return found
 
 

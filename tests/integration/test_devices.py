@@ -46,9 +46,13 @@ def light(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "reward_actor_class", lambda: ray.remote(Light))
 
 
-def grpo(folder: Path, **tree: Any) -> GrpoConfig:
+def model_of(folder: Path) -> str:
     (folder / "config.json").write_text("{}")  # which is all that a model has here
-    return build_config(GrpoConfig, {"run_dir": str(folder), "model": str(folder), **tree})
+    return str(folder)
+
+
+def grpo(folder: Path, **tree: Any) -> GrpoConfig:
+    return build_config(GrpoConfig, {"run_dir": str(folder), "model": model_of(folder), **tree})
 
 
 @contextmanager
@@ -101,7 +105,7 @@ def test_every_actor_sees_the_devices_of_the_plan_and_no_others(
     tmp_path: Path, name: str, learners: list[str], rollouts: list[str]
 ) -> None:
     if (REPOSITORY / "configs" / f"{name}.yaml").is_file():
-        overrides = [f"run_dir={tmp_path}", "reward.actors=1"]
+        overrides = [f"run_dir={tmp_path}", f"model={model_of(tmp_path)}", "reward.actors=1"]
         config = load_config(GrpoConfig, REPOSITORY / "configs" / f"{name}.yaml", overrides)
     elif name == "pairs":
         config = grpo(

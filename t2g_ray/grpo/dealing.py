@@ -61,8 +61,8 @@ class Dealer:
         self._nums[actor] -= 1
 
     def num_open(self, actor: int) -> int:
-        """Groups that this actor still has to finish."""
-        return self._nums[actor]
+        """Groups that this actor still has to finish; none of one that got no prompt yet."""
+        return self._nums[actor] if actor < len(self._nums) else 0
 
     def open_by_actor(self, among: Sequence[int] | None = None) -> dict[int, list[int]]:
         """Actor -> its open positions, ascending; only those in `among` where that is given."""

@@ -86,5 +86,7 @@ def test_an_actor_that_leaves_gets_no_prompt_and_keeps_what_it_has() -> None:
 def test_an_actor_that_joins_has_nothing_outstanding() -> None:
     dealer = Dealer(CONFIG, 1)
     dealer.deal([prompt(0, 1)])
+    # It is asked about as soon as it is in the fleet, which is before it is used.
+    assert dealer.num_open(2) == 0
     dealer.use_first(3)
     assert dealt(dealer.deal([prompt(1, 1), prompt(2, 1)])) == [[], [1], [2]]

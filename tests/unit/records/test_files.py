@@ -42,7 +42,11 @@ def test_a_file_is_read_packed_or_not_in_any_unicode(
         assert [file.decoded(*line) for line in file.lines()] == TEXT.splitlines()
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"])), st.sampled_from(MARKED))
+# The mark of UTF-16 before a NUL is the mark of UTF-32.
+@given(
+    st.text(st.characters(exclude_categories=["Cs"])).filter(lambda text: text[:1] != "\0"),
+    st.sampled_from(MARKED),
+)
 def test_a_marked_text_is_read_as_it_was_written(text: str, encoding: str) -> None:
     assert files._as_utf8(text.encode(encoding), Path("a")).decode() == text
 

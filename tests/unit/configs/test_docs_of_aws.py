@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.unit.configs.parts import REFERENCE, ROOT
+from tests.unit.configs.parts import ROOT
 
 PAGE = (ROOT / "docs" / "cluster.md").read_text()
 OF_THE_COMMAND = {"query", "output"}
@@ -23,11 +23,6 @@ def commands() -> Iterator[list[str]]:
     lines = PAGE.replace("\\\n", " ")
     for found in re.findall(r"\$?\(?\b(aws (?:ec2|efs) [^\n]*)", lines):
         yield shlex.split(found.removesuffix(")"))
-
-
-@pytest.fixture(autouse=True)
-def reference_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(REFERENCE))
 
 
 def test_the_page_makes_a_group_a_file_system_and_its_mount() -> None:

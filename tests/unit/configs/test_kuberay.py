@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections import Counter
 from typing import Any
 
 import pytest
@@ -26,17 +25,12 @@ from actors.jobs import STOP_WAIT_S
 from actors.submit import SECRETS_HOOK
 from t2g_ray.config import GrpoConfig, load_config
 from t2g_ray.run.job.secrets import VARIABLE
-from tests.unit.configs.parts import REFERENCE, ROOT
+from tests.unit.configs.parts import ROOT, check_roles_of_nodes, cluster_8x
 
 DOCUMENTS: list[dict[str, Any]] = list(
     yaml.safe_load_all((ROOT / "configs" / "kuberay.yaml").read_text())
 )
 CLUSTER, JOB = DOCUMENTS[-2:]
-
-
-@pytest.fixture(autouse=True)
-def reference_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(REFERENCE))
 
 
 def checked(document: dict[str, Any]) -> None:
@@ -123,24 +117,13 @@ def test_the_autoscaler_reads_the_groups_and_their_devices() -> None:
 
 
 def test_what_is_asked_for_is_what_the_configuration_uses() -> None:
-    config = load_config(GrpoConfig, ROOT / "configs" / "cluster_8x.yaml", ())
-    there = nodes()
-    placement = place(demands_of(config), there)
-    assert [d.cpus for d in placement.demands] == [d.cpus for d in demands_of(config)]
-    where = Counter(
-        (holder.role, there[slot.node].name.split("/")[0])
-        for slot in placement.slots
-        for holder in slot.holders
-    )
-    assert where == {("learner", "main"): 4, ("rollout", "spot"): 4}
-    assert len(placement.slots) == sum(node.num_gpus for node in there) == 8
+    check_roles_of_nodes(nodes())
 
 
 def test_the_group_that_grows_is_one_of_samplers_alone() -> None:
     grown = {name for name, one in groups().items() if one["max_workers"] > one["min_workers"]}
     assert grown - {"headgroup"} == {"spot"}
-    config = load_config(GrpoConfig, ROOT / "configs" / "cluster_8x.yaml", ["rollout.actors=8"])
-    assert place(demands_of(config), nodes(spot=8)).slots
+    assert place(demands_of(cluster_8x("rollout.actors=8")), nodes(spot=8)).slots
 
 
 def test_requests_and_limits_agree_so_that_ray_counts_what_a_pod_has() -> None:

@@ -47,9 +47,11 @@ OF_THIS_MACHINE = (
 SHORTEST_SECRET = 12
 """Characters. A shorter value may stand in any text by chance."""
 
-_SECRET_NAME = re.compile(
-    r"(^|_)(TOKENS?|(API)?_?KEYS?|SECRETS?|PASS(WORD|WD|PHRASE)?|PWD|CREDENTIALS?|AUTH|COOKIES?)(_|$)"
+SECRET_NAME = re.compile(
+    r"(^|[_.\-])(TOKENS?|(API)?_?KEYS?|SECRETS?|PASS(WORD|WD|PHRASE)?|PWD|CREDENTIALS?|AUTH"
+    r"|AUTHORIZATION|COOKIES?)([_.\-]|$)"
 )
+"""In the upper case of a variable's name, or of a setting's dotted one."""
 _REFERENCE = re.compile(r"_(PATH|FILE|DIR)$")
 """The path of a file with a secret is none."""
 _FOLDERS = ("PWD", "OLDPWD")
@@ -57,6 +59,8 @@ _SECRET_FORM = re.compile(
     r"://[^/@\s:]*:[^/@\s]+@"  # an address with a password
     r"|\bhf_[A-Za-z0-9]{20,}|\bgh[pousr]_[A-Za-z0-9]{30,}|\bsk-[A-Za-z0-9_-]{20,}"
     r"|\bAKIA[0-9A-Z]{16}\b|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+    # an address that opens something to whoever has it
+    r"|[?&](?i:token|key|sig|signature|password|write_token|x-amz-[a-z-]+)=[^&\s]+"
 )
 
 
@@ -144,7 +148,7 @@ def _named(entry: str, environment: Mapping[str, str]) -> tuple[str, str]:
 
 
 def _is_secret_name(name: str) -> bool:
-    return bool(_SECRET_NAME.search(name.upper())) and not _REFERENCE.search(name)
+    return bool(SECRET_NAME.search(name.upper())) and not _REFERENCE.search(name)
 
 
 def _is_secret(name: str, value: str, secrets: Mapping[str, str]) -> bool:

@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 
-from t2g_ray.run.job.variables import secret_in, secret_values
+from t2g_ray.run.job.variables import SECRET_NAME, secret_in, secret_values
 from t2g_ray.run.resume.meaning import flat
 from t2g_ray.run.trackers.tracker import Cell
 
 HIDDEN = "(hidden)"
-
-_NAME = re.compile(
-    r"(^|[_.\-])(TOKENS?|(API)?_?KEYS?|SECRETS?|PASS(WORD|WD|PHRASE)?|PWD|CREDENTIALS?|AUTH"
-    r"|AUTHORIZATION|COOKIES?)([_.\-]|$)"
-)
-_SIGNED = re.compile(
-    r"[?&](token|key|sig|signature|password|write_token|x-amz-[a-z-]+)=[^&\s]+", re.IGNORECASE
-)
-"""An address that opens something to whoever has it."""
 
 
 def scrubbed(
@@ -40,5 +30,5 @@ def _shown(key: str, value: object, secrets: Mapping[str, str]) -> Cell | bool:
         # Numbers are counts and sizes, such as max_tokens, whatever their name.
         return value
     text = str(value)
-    is_secret = _NAME.search(key.upper()) or _SIGNED.search(text) or secret_in(text, secrets)
+    is_secret = SECRET_NAME.search(key.upper()) or secret_in(text, secrets)
     return HIDDEN if is_secret else text

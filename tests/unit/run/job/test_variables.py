@@ -90,6 +90,9 @@ SECRETS = [
     ("T2G_NOTE", "hf_" + "a" * 34),
     ("T2G_KEYS", "-----BEGIN RSA PRIVATE KEY-----"),
     ("T2G_ID", "AKIA" + "A" * 16),
+    ("T2G_AUTHORIZATION", "Bearer x"),
+    ("TRACKIO_SERVER_URL", "https://trackio.example?write_token=0123"),
+    ("T2G_DATA", "https://bucket.example/train.jsonl?a=1&X-Amz-Signature=0123"),
 ]
 
 
@@ -130,6 +133,7 @@ def test_only_what_can_be_told_from_other_text_is_searched_as_a_secret() -> None
     [
         (["env", "KEY=0123456789ab", "t2g"], "the value of AWS_SECRET_ACCESS_KEY"),
         (["curl", "https://me:pass@host"], "what looks like a token or password"),
+        (["t2g", "data.train=https://host/a?sig=0123"], "what looks like a token or password"),
     ],
 )
 def test_a_command_with_a_secret_is_refused(command: list[str], what: str) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -28,7 +28,9 @@ from t2g_ray.report.status.stages import Settings, Stage, Steps, stage_of, steps
 from t2g_ray.report.status.states import State, verdict_of
 from t2g_ray.run.checkpoint import MARKER
 from t2g_ray.run.folder import RunDir
+from t2g_ray.run.scale_request import Answer, Bounds, read_answer, read_request
 
+Value = TypeVar("Value")
 TRENDS = ("reward/mean", "f1/entities", "f1/relations", "loss")
 SCORES = ("f1/entities", "f1/relations", "json_valid_rate", "loss")
 MEANS = ("staleness/mean", "staleness/max", "idle/learner", "idle/samplers")
@@ -168,14 +170,22 @@ def _time_left(steps: Steps, pace: Pace) -> float | None:
 
 
 def _fleet(run: RunDir, settings: Settings) -> Fleet:
-    answer, request = json_object(run.rollouts_json), json_object(run.scale_request)
     started_with = int(settings.get("rollout", {}).get("actors", 0))
-    is_own_choice = "auto" in request
-    asked = None if is_own_choice else int(request.get("rollouts", started_with))
-    working = int(answer.get("rollouts", started_with))
+    request = _whole(read_request, run.scale_request)
+    answer = _whole(read_answer, run.rollouts_json) or Answer(rollouts=started_with)
+    asked = started_with if request is None else request
     # The run says why it cannot follow, and, where it chooses by itself, why it chose.
-    told = [f"{key}: {value}" for key, value in answer.items() if key != "rollouts" and value]
-    return Fleet(working, asked, "; ".join(told))
+    words = {"failure": answer.failure, "change": answer.change, "fixed": answer.fixed}
+    told = [f"{name}: {value}" for name, value in words.items() if value]
+    return Fleet(answer.rollouts, None if isinstance(asked, Bounds) else asked, "; ".join(told))
+
+
+def _whole(read: Callable[[Path], Value], path: Path) -> Value | None:
+    """None for a file that is damaged or gone."""
+    try:
+        return read(path)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def _newest_checkpoint(run: RunDir, now_s: float) -> Kept | None:

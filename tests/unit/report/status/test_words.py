@@ -8,6 +8,7 @@ import pytest
 
 from t2g_ray.report.status.status import read_status
 from t2g_ray.report.status.words import duration, rows_of
+from t2g_ray.run.scale_request import Answer, Bounds, write_answer, write_request
 from tests.unit.report.status.parts import GRPO, line, make_run
 
 
@@ -26,8 +27,10 @@ def test_what_is_known_is_shown_and_what_is_not_known_has_no_row(tmp_path: Path)
 
 def test_a_run_that_chooses_its_actors_says_why(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", GRPO, [line(1)])
-    (run / "scale.json").write_text('{"auto": {"least": 1, "most": 4}}')
-    (run / "rollouts.json").write_text('{"rollouts": 3, "change": "added 1: the learner waits"}')
+    bounds = Bounds(1, 4)
+    write_request(run / "scale.json", bounds)
+    answer = Answer(rollouts=3, change="added 1: the learner waits", auto=bounds)
+    write_answer(run / "rollouts.json", answer)
     rows = dict(rows_of(read_status(run)))
     told = "3 work, the run chooses; change: added 1: the learner waits"
     assert rows["rollout actors"] == told

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from t2g_ray.report.status.holder import holder_of
 from t2g_ray.report.status.reading import JsonObject, age_s, json_object, newest_lines
 from t2g_ray.report.status.stages import Settings, Stage, Steps, stage_of, steps_of
 from t2g_ray.report.status.states import State, verdict_of
-from t2g_ray.run.checkpoint import MARKER
+from t2g_ray.run.checkpoint import MARKER, step_of
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.scale_request import Answer, Bounds, read_answer, read_request
 
@@ -34,7 +33,6 @@ Value = TypeVar("Value")
 TRENDS = ("reward/mean", "f1/entities", "f1/relations", "loss")
 SCORES = ("f1/entities", "f1/relations", "json_valid_rate", "loss")
 MEANS = ("staleness/mean", "staleness/max", "idle/learner", "idle/samplers")
-_CHECKPOINT = re.compile(r"step_(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,16 +187,12 @@ def _whole(read: Callable[[Path], Value], path: Path) -> Value | None:
 
 
 def _newest_checkpoint(run: RunDir, now_s: float) -> Kept | None:
-    found = [(_CHECKPOINT.match(path.parent.name), path) for path in _markers(run.checkpoints)]
-    whole = [(int(match[1]), path) for match, path in found if match]
+    found = [(step_of(path.parent.name), path) for path in run.checkpoints.glob(f"*/{MARKER}")]
+    whole = [(step, path) for step, path in found if step is not None]
     if not whole:
         return None
     step, marker = max(whole)
     return Kept(step, age_s(marker, now_s))
-
-
-def _markers(checkpoints: Path) -> Sequence[Path]:
-    return list(checkpoints.glob(f"*/{MARKER}"))
 
 
 def _evaluation(lines: Lines) -> JsonObject | None:

@@ -18,7 +18,7 @@ from t2g_ray.rollout.adapters import AdapterSlots, adapter_arguments, adapter_sl
 from t2g_ray.run.device.caches import keep_compiled
 from t2g_ray.run.device.check import check_process
 from t2g_ray.run.timing.profiled import Profiled
-from t2g_ray.run.timing.startup import IMPORTS, note, part
+from t2g_ray.run.timing.startup import IMPORTS, WITHIN, note, part
 from t2g_ray.types import Prompt
 from t2g_ray.vllm_private.engine import check_passes_in_turn
 from t2g_ray.vllm_private.parts import check_private_parts
@@ -232,7 +232,7 @@ def start_vllm(spec: EngineSpec) -> Any:
     with timed_start(part):
         engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
     if compiled_s := compile_seconds(engine):
-        note("of it compilation", time.time() - compiled_s, time.time())
+        note(f"{WITHIN}compilation", time.time() - compiled_s, time.time())
     if not spec.load_weights:
         check_passes_in_turn(engine)
     return engine

@@ -1,1 +1,1 @@
-"""What a process does when: its start by parts, the phases of a learner's step, profiles."""
+"""What a process does when: its start by parts, and which steps are profiled."""

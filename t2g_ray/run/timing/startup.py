@@ -5,7 +5,8 @@
     the rest  what the process names itself with `part`
 
 A process starts one actor, so that its parts are kept by the process. Invariant: parts follow one
-another, so that those of an actor add up to at most the time until it answered.
+another, so that those of an actor add up to at most the time until it answered; one that lies
+within others is named so, and adds nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from t2g_ray.run.trace import Span
 
 PREFIX = "start: "
 """Of the names of these spans."""
+WITHIN = "of it "
+"""Of the names of parts that lie within others."""
 PROCESS, IMPORTS = "process", "imports"
 DRIVER = "driver"
 """The actor of the spans of the program itself."""
@@ -100,13 +103,17 @@ def start_line(spans: Iterable[Span]) -> str:
     own = seconds.pop(DRIVER, {})
     wall_s = max(s.end_s for s in started) - min(s.start_s for s in started)
     slowest: dict[str, str] = {}
-    for actor in sorted(seconds, key=lambda actor: sum(seconds[actor].values())):
+    for actor in sorted(seconds, key=lambda actor: _sum_s(seconds[actor])):
         slowest[actor.partition("/")[0]] = actor
     lines = [
-        f"{actor} {sum(seconds[actor].values()):.1f} ({_listed(seconds[actor])})"
+        f"{actor} {_sum_s(seconds[actor]):.1f} ({_listed(seconds[actor])})"
         for actor in slowest.values()
     ]
     return "; ".join([f"started in {wall_s:.1f} s: {_listed(own)}", *lines])
+
+
+def _sum_s(parts: Mapping[str, float]) -> float:
+    return sum(seconds for name, seconds in parts.items() if not name.startswith(WITHIN))
 
 
 def _listed(parts: Mapping[str, float]) -> str:

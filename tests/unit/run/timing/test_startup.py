@@ -9,6 +9,7 @@ import pytest
 from t2g_ray.run.timing import startup
 from t2g_ray.run.timing.startup import (
     DRIVER,
+    WITHIN,
     note,
     part,
     seconds_by_actor,
@@ -65,6 +66,16 @@ def test_one_line_tells_the_whole_and_the_slowest_of_each_role() -> None:
     assert "rollout/1 4.0 (imports 4.0)" in told
     assert "reward/0" in told
     assert "rollout/0" not in told
+
+
+def test_what_lies_within_other_parts_is_told_and_adds_nothing() -> None:
+    note("warm-up", 0.0, 5.0)
+    note(f"{WITHIN}compilation", 2.0, 5.0)
+    spans = take_spans("rollout/0")
+    note("warm-up", 0.0, 6.0)
+    told = start_line([*spans, *take_spans("rollout/1")])
+    assert told.endswith("; rollout/1 6.0 (warm-up 6.0)")
+    assert start_line(spans).endswith("; rollout/0 5.0 (warm-up 5.0, of it compilation 3.0)")
 
 
 def test_the_clock_of_an_actor_starts_before_the_rest_of_it_is_loaded() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from actors.workers.learner import LearnerActor
+from t2g_ray.model.files.sharded import whole_shape
 from t2g_ray.model.heads import heads_of
 
 MATMUL_SIZES = {"cpu": 2048, "cuda": 8192}
@@ -37,7 +38,7 @@ class MeasuredLearner(LearnerActor):
         config = self._learner.policy.config
         head = config.vocab_size * config.hidden_size
         num_tied = head if config.tie_word_embeddings else 2 * head
-        num_all = sum(getattr(p, "ds_numel", p.numel()) for p in self._learner.policy.parameters())
+        num_all = sum(whole_shape(p).numel() for p in self._learner.policy.parameters())
         heads = heads_of(config)
         assert heads is not None  # of decoders that a learner trains
         width = config.num_hidden_layers * heads.queries * heads.size

@@ -35,7 +35,7 @@ from t2g_ray.learner.state import Trained, load_state, save_state, trained_of
 from t2g_ray.learner.timing.phases import Phases
 from t2g_ray.learner.timing.profile import StepProfiler
 from t2g_ray.model.files.export import export_policy
-from t2g_ray.model.files.sharded import layer_by_layer, whole
+from t2g_ray.model.files.sharded import layer_by_layer, whole, whole_shape
 from t2g_ray.model.lora import adapters_of, add_adapters, plain_tensors
 from t2g_ray.model.packed_attention import enable_packing
 from t2g_ray.run.timing.profiled import Profiled
@@ -118,7 +118,7 @@ class DeepSpeedRank:
         if spec.config.optimizer.name == "muon":
             tag_for_muon(policy)
         trained = [p for p in module.parameters() if p.requires_grad]
-        numbers = sum(int(getattr(p, "ds_numel", p.numel())) for p in trained)
+        numbers = sum(whole_shape(p).numel() for p in trained)
         with part("optimiser"):
             self.engine: Any = deepspeed.initialize(
                 model=module,

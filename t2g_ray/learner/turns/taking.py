@@ -18,6 +18,7 @@ import torch
 
 from t2g_ray.learner.learner import Learner
 from t2g_ray.learner.turns.parking import Parking, held_by
+from t2g_ray.model.files.sharded import whole_shape
 from t2g_ray.types import Sample
 
 
@@ -88,7 +89,7 @@ class LearnerTurns:
     def memory(self) -> DeviceMemory:
         """Where the device's memory stands now."""
         module = self._learner.engine.module
-        numbers = sum(int(getattr(p, "ds_numel", p.numel())) for p in module.parameters())
+        numbers = sum(whole_shape(p).numel() for p in module.parameters())
         device = self._learner.device
         if device.type == "cpu":
             return DeviceMemory(total=0, free=0, peak=0, held=0, num_parameters=numbers)

@@ -66,5 +66,5 @@ def test_the_numbers_of_the_whole_model_are_counted_shards_or_not() -> None:
     taking, _ = turns()
     assert taking.memory().num_parameters == 3 * 2 + 2
     module = taking._learner.engine.module
-    module.weight.ds_numel = 600
+    module.weight.ds_shape = torch.Size([300, 2])
     assert taking.memory().num_parameters == 600 + 2

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from t2g_ray.report.load import of_heldout
+
 MEASURES = {
     "f1/entities": "Entity F1, exact",
     "f1/relations": "Relation F1, exact",
@@ -48,7 +50,7 @@ def tables(summary: Mapping[str, Any], evals: list[dict[str, Any]]) -> list[Tabl
     if "after" in summary:
         blocks = {"Held-out records": summary, "Held-out records with unseen names": names}
         return [_table(title, block, STAGES) for title, block in blocks.items() if block]
-    held_out = [line for line in evals if line.get("split", "heldout") == "heldout"]
+    held_out = of_heldout(evals)
     if not held_out:
         return []
     stages = {

@@ -7,7 +7,7 @@ is wanted most when a run went wrong. Memory is bounded: of the samples only the
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +18,7 @@ from t2g_ray.run.jsonlines import read_json_lines
 from t2g_ray.run.metrics import MetricsLine, read_metrics
 
 Value = TypeVar("Value")
+Line = TypeVar("Line", bound=Mapping[str, Any])
 MAX_SAMPLES_A_SPLIT = 2000
 
 
@@ -77,6 +78,11 @@ def load_run(run_dir: RunDir) -> RunData:
         config_text=read(run_dir.config, lambda path: path.read_text("utf-8"), ""),
         notes=tuple(notes),
     )
+
+
+def of_heldout(evals: Iterable[Line]) -> list[Line]:
+    """The evaluations on the held-out records; a line without a split is one of them."""
+    return [line for line in evals if line.get("split", "heldout") == "heldout"]
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import yaml
 
 from t2g_ray.evaluation.intervals import paired_interval
 from t2g_ray.graph.counts import GraphCounts
-from t2g_ray.report.load import RunData
+from t2g_ray.report.load import RunData, of_heldout
 from t2g_ray.report.plots.curves import Lines, finite, running_mean
 
 WINDOW_STEPS = 10
@@ -88,7 +88,7 @@ def figures_of(run: RunData, first: RunData) -> RunFigures:
 
 def held_out_lines(run: RunData) -> list[dict[str, Any]]:
     """Evaluations on the held-out records, with the mean of both F1 where there are any."""
-    lines = [line for line in run.evals if line.get("split", "heldout") == "heldout"]
+    lines = of_heldout(run.evals)
     return [
         {**line, "f1/mean": (line["f1/entities"] + line["f1/relations"]) / 2}
         if {"f1/entities", "f1/relations"} <= line.keys()

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from t2g_ray.report.load import of_heldout
+
 Lines = Sequence[Mapping[str, Any]]
 PlotlyTrace = dict[str, Any]
 
@@ -105,7 +107,7 @@ CHARTS = (
 
 def figures(metrics: Lines, evals: Lines) -> list[dict[str, Any]]:
     """Plotly figures {"title", "data", "layout"} for all charts that have something to show."""
-    held_out = [line for line in evals if line.get("split", "heldout") == "heldout"]
+    held_out = of_heldout(evals)
     all_charts = [_figure(chart, metrics, held_out) for chart in CHARTS]
     return [figure for figure in all_charts if figure["data"]]
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import yaml
 
 from t2g_ray.data.generate.pipeline import GenerateFiles
+from t2g_ray.report.load import of_heldout
 from t2g_ray.report.status.figures import (
     Lines,
     Pace,
@@ -196,7 +197,7 @@ def _newest_checkpoint(run: RunDir, now_s: float) -> Kept | None:
 
 
 def _evaluation(lines: Lines) -> JsonObject | None:
-    held_out = [line for line in lines if line.get("split", "heldout") == "heldout"]
+    held_out = of_heldout(lines)
     if not held_out:
         return None
     newest = held_out[-1]

@@ -1,7 +1,7 @@
 """Configuration, shape, lengths and rates -> the step that they come to, and what holds it up.
 
 Invariant: the plan is a pure function of its arguments. More rollout actors never make the
-samplers' side slower, longer answers never make a step faster.
+samplers' side slower where each has devices of its own, longer answers never make a step faster.
 """
 
 from __future__ import annotations

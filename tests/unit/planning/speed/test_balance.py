@@ -32,8 +32,17 @@ def test_engines_on_the_learners_devices_cannot_be_added() -> None:
     assert count is None and "on the learner's devices" in why
 
 
+def test_actors_that_share_cores_may_be_fast_enough_until_there_are_too_many() -> None:
+    seconds = {1: 30.0, 2: 17.0, 3: 14.0, 4: 11.0, 5: 13.0, 6: 15.0, 7: 17.0, 8: 19.0}
+    config = grpo(prompts_per_step=8)
+    assert balance(config, seconds.__getitem__, 14.5) == (3, ())
+    count, (why,) = balance(config, seconds.__getitem__, 10.0)
+    assert count is None
+    assert "with 4, beyond which they wait for cores, the longest answers still take 11 s" in why
+
+
 @given(st.integers(1, 5000), st.integers(1, 5000))
-def test_the_fewest_is_found_by_halving(threshold: int, most: int) -> None:
+def test_the_fewest_is_the_first_that_is_enough(threshold: int, most: int) -> None:
     expected = threshold if threshold <= most else None
     assert fewest(lambda number: number >= threshold, most) == expected
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from t2g_ray.planning.cards import CARDS
+from t2g_ray.planning.parts import Speed
 from t2g_ray.planning.speed.hardware import Hardware
 from t2g_ray.planning.speed.plan import plan_speed
 from tests.unit.planning.parts import H100, QWEN_7B, TINY, grpo, lengths, part, plan, rates, sft
@@ -92,6 +93,22 @@ def test_threads_without_cores_of_their_own_take_turns() -> None:
     assert plan(measured, **changes).learner_s == plan(apart, **changes).learner_s
     at_once = plan(Hardware(source=rates(), cores=2), max_staleness=1, **changes)
     assert at_once.step_s == pytest.approx(at_once.rollout_s + at_once.learner_s)
+
+
+def test_on_few_cores_the_balance_is_found_where_more_actors_would_be_slower() -> None:
+    def planned(actors: int) -> Speed:
+        hardware = Hardware(source=rates(learner_flops_per_s=5e13), cores=4)
+        changes: dict[str, Any] = {
+            "device": "cpu",
+            "rollout": {"gpus": 0, "actors": actors},
+            "learner": {"gpus": 0, "ranks": 2},
+        }
+        return plan(hardware, prompts_per_step=16, **changes)
+
+    found = planned(2)
+    assert planned(16).rollout_s > found.learner_s
+    assert found.balanced_rollouts == 3
+    assert planned(3).rollout_s <= found.learner_s < planned(2).rollout_s
 
 
 @given(

@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import ray
 from ray.util.metrics import Gauge
 
 from t2g_ray.config import StageConfig
 from t2g_ray.grpo.metric_keys import METRIC_KEYS
+from t2g_ray.run.machine import memory_bytes
 
 FIGURES: Mapping[str, str] = {
     "t2g_queue_groups": "Groups by where they are after a step took its own, by `place`",
@@ -127,12 +127,6 @@ def _actor_name() -> str:
     """Empty in a process that is no named actor."""
     is_actor = ray.is_initialized() and ray.get_runtime_context().get_actor_id()
     return ray.get_runtime_context().get_actor_name() or "" if is_actor else ""
-
-
-def memory_bytes() -> int:
-    """Memory of this process that is in use now, its share of what processes share included."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * 4096
 
 
 def device_memory_bytes() -> int:

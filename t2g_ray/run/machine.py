@@ -1,9 +1,10 @@
-"""This machine -> what a measured figure depends on: hardware and versions."""
+"""This machine -> what a measured figure depends on: hardware, versions, and a process's memory."""
 
 from __future__ import annotations
 
 import os
 import platform
+import resource
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,12 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 0
+
+
+def memory_bytes() -> int:
+    """Memory of this process that is in use now, its share of what processes share included."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize()
 
 
 def _processor() -> str:

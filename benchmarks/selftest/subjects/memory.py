@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import resource
 from dataclasses import dataclass
-from pathlib import Path
 
+from t2g_ray.run.machine import memory_bytes
 from t2g_ray.weights.manifest import MIB
 
 
@@ -28,6 +28,5 @@ def memory_use(subject: object = None) -> MemoryUse:
             torch.cuda.max_memory_allocated() / MIB,
             f"cuda:{torch.cuda.current_device()}",
         )
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return MemoryUse(pages * resource.getpagesize() / MIB, peak_kib / 1024, "cpu")
+    return MemoryUse(memory_bytes() / MIB, peak_kib / 1024, "cpu")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 from importlib import metadata
 
 import pytest
 
-from t2g_ray.run.machine import describe_machine
+from t2g_ray.run.machine import describe_machine, memory_bytes
 
 
 def test_machine_and_versions_are_named_and_fit_into_json() -> None:
@@ -27,6 +28,19 @@ def test_cores_are_those_that_the_process_is_held_to(
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: cores, raising=False)
     assert describe_machine()["machine"]["cores"] == len(cores)
+
+
+def test_the_memory_of_a_process_grows_by_what_it_takes() -> None:
+    before = memory_bytes()
+    taken = os.urandom(64 << 20)
+    assert 60 << 20 < memory_bytes() - before < 80 << 20
+    assert len(taken) == 64 << 20
+
+
+def test_memory_is_counted_in_the_pages_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual, size = memory_bytes(), resource.getpagesize()
+    monkeypatch.setattr(resource, "getpagesize", lambda: 16 * size)
+    assert memory_bytes() == pytest.approx(16 * usual, rel=0.2)
 
 
 def test_packages_that_are_not_installed_are_left_out() -> None:

@@ -91,6 +91,8 @@ class LoopGauges(StepGauges):
     ) -> None:
         super().__init__(run_tag(config))
         self._queue, self._open_by_actor = queue, open_by_actor
+        self._most = 0
+        """Rollout actors that a step had so far; those that left write nothing."""
 
     def write(self, line: Mapping[str, float]) -> None:
         super().write(line)
@@ -98,7 +100,9 @@ class LoopGauges(StepGauges):
             self.figure("t2g_queue_groups", count, place=place)
         counts = self._open_by_actor()
         self.figure("t2g_rollout_actors", len(counts))
-        for number, count in enumerate(counts):
+        self._most = max(self._most, len(counts))
+        left = [0] * (self._most - len(counts))
+        for number, count in enumerate([*counts, *left]):
             self.figure("t2g_rollout_open_groups", count, actor=f"rollout/{number}")
 
 

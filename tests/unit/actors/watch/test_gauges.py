@@ -76,6 +76,18 @@ def test_each_key_of_a_step_is_a_figure_and_so_is_the_queue(
     assert Counter(recorded.made).most_common(1)[0][1] == 1
 
 
+def test_an_actor_that_left_writes_no_groups(recorded: type[Recorded], tmp_path: Path) -> None:
+    config = build_config(GrpoConfig, {"run_dir": str(tmp_path)})
+    counts = iter([[4, 1], [3], [2]])
+    gauges = LoopGauges(config, dict, lambda: next(counts))
+    for step in (1, 2, 3):
+        gauges.write({"step": step})
+    run = str(tmp_path.resolve())
+    assert recorded.values["t2g_rollout_actors", run] == 1.0
+    assert recorded.values["t2g_rollout_open_groups", run, "rollout/0"] == 2.0
+    assert recorded.values["t2g_rollout_open_groups", run, "rollout/1"] == 0.0
+
+
 def test_an_actor_tells_what_it_holds_and_a_process_that_is_none_tells_nothing(
     recorded: type[Recorded], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,8 +1,9 @@
 """A thread for each tracker: reads the run's files and hands on step after step.
 
 Invariant: nothing that a tracker does, or does not do, delays or ends a run, and no failure is
-silent: it is counted in the tracker's state file, told when it first happens, and told again at the
-end where steps are missing. After a failure the tracker is opened anew and goes on where it was.
+silent: it is counted in the tracker's state file, told when it first happens after a start or
+resume, and told again at the end where steps are missing. After a failure the tracker is opened
+anew and goes on where it was.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class Follower:
     def __init__(self, name: str, run: RunDir, open: Open, state: TrackerState) -> None:
         self.name = name
         self._run, self._open, self._state = run, open, state
+        self._faults_before = state.faults
         self._reader = RunReader(run)
         self._todo: list[StepRecord] = []
         self._rows: list[Row] = []
@@ -152,7 +154,7 @@ class Follower:
             self._state.write(self._run, self.name)
 
     def _fault(self, reason: str) -> None:
-        if self._count() == 1:
+        if self._count() == self._faults_before + 1:
             _log.warning(
                 "tracker %s failed: %s; the run goes on, and the tracker is tried again "
                 "(faults/tracker in the metrics counts on)",

@@ -94,6 +94,20 @@ def test_a_failure_is_counted_told_once_and_made_good(
     assert "tracker made-up failed: OSError: No space left on device; the run goes on" in told
 
 
+def test_a_failure_after_a_resume_is_told_whatever_failed_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer, store = Writer(tmp_path), Store()
+    store.num_failing = 2
+    follower = begin(writer, store, TrackerState(id="run-1", faults=3))
+    writer.step(1)
+    writer.step(2)
+    finish(follower)
+    assert state_of(writer).faults == 5
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert "tracker made-up failed: OSError: No space left on device; the run goes on" in told
+
+
 def test_samples_of_an_evaluation_are_a_table_at_once(tmp_path: Path) -> None:
     writer, store = Writer(tmp_path), Store()
     follower = begin(writer, store)

@@ -44,6 +44,9 @@ def tracking(
 
     `resume_step` as in JsonLinesWriter. At the end they get `drain_s` for what is left.
     """
+    if not names:
+        yield
+        return
     run = RunDir(tracked.folder)
     if resume_step is not None:
         # As their writers will: a follower must not see lines that are about to go.

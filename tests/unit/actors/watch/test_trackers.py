@@ -85,3 +85,12 @@ def test_a_run_without_trackers_leaves_no_folder_of_them(tmp_path: Path) -> None
         Writer(tmp_path).step(1)
     assert not (tmp_path / "trackers").exists()
     assert json.loads((tmp_path / "metrics.jsonl").read_text())["step"] == 1
+
+
+def test_a_resume_without_trackers_leaves_files_to_their_writers(tmp_path: Path) -> None:
+    config = build_config(SftConfig, {"run_dir": str(tmp_path)})
+    Writer(tmp_path).step(1)
+    files = [tmp_path / "metrics.jsonl", tmp_path / "samples.jsonl"]
+    before = [path.stat().st_ino for path in files]
+    with tracked(config, RunDir(tmp_path), 1):
+        assert [path.stat().st_ino for path in files] == before

@@ -17,7 +17,7 @@ from actors.cluster.storage.proof import PROOF_S, nodes_of, prove_storage
 from actors.cluster.waiting import results_of
 from t2g_ray.config import Deadline, StageConfig
 from t2g_ray.model.source import fetched_model
-from t2g_ray.run.folder import STAGE, RunDir
+from t2g_ray.run.folder import RunDir
 from t2g_ray.run.storage.stage import Stage
 
 
@@ -45,7 +45,7 @@ def prepare_nodes(
         # What is written on the node of this process, this process uploads, unless ranks do.
         prove_storage(config.storage, others if is_planned else nodes, start)
         ranks = {node.id for node in nodes_of(_of_learners(placement), is_planned=is_planned)}
-        token = (config.run_dir / STAGE).read_text("utf-8").split()[-1]
+        token = Stage(config.storage, RunDir(config.run_dir)).token
         needed = dict.fromkeys(ranks, checkpoint)
         calls = on_each(others, _follow, config.storage, str(config.run_dir), token, needed)
         phase = "download of the run's files on all nodes"

@@ -37,8 +37,11 @@ class Stage:
         self._run, self._remote = run, Remote(url)
         self._pushed: dict[str, tuple[int, int]] = {}
         """Size and time of change of what was uploaded."""
-        self.token = ""
-        """Tells a stage that was filled for this start from others, also on other nodes."""
+
+    @property
+    def token(self) -> str:
+        """Tells a stage that was filled for one start from others, also on other nodes."""
+        return self._mark()[1]
 
     def open(self, *, resume: bool) -> None:
         """Make the stage what is at the URL: nothing, or the files of a run and its newest whole
@@ -66,8 +69,7 @@ class Stage:
     def follow(self, token: str, checkpoint: str) -> None:
         """On another node: have what the driver's stage had after its `open`, and the checkpoint of
         this name, if any. Where both nodes see one folder there is nothing to do."""
-        path = self._run.path / STAGE
-        if not path.is_file() or path.read_text("utf-8").split()[-1] != token:
+        if self.token != token:
             self._empty(token)
             self.fetch()
         if checkpoint and not (self._run.checkpoints / checkpoint).exists():
@@ -175,19 +177,23 @@ class Stage:
     def _empty(self, token: str) -> None:
         folder = self._run.path
         folder.mkdir(parents=True, exist_ok=True)
-        marker = folder / STAGE
         found = [path for path in folder.iterdir() if path.name not in (LOCK, STAGE)]
-        is_own = marker.is_file() and marker.read_text("utf-8").split()[0] == self._remote.url
-        if found and not is_own:
+        if found and self._mark()[0] != self._remote.url:
             raise ValueError(
                 f"run_dir must be empty or the stage of {self._remote.url}, found "
                 f"{', '.join(sorted(path.name for path in found)[:5])} in {folder}; give another "
                 "run_dir, or leave it out and give the URL in its place"
             )
-        self.token = token
-        write_text(marker, f"{self._remote.url} {token}")
+        write_text(folder / STAGE, f"{self._remote.url} {token}")
         for path in found:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def _mark(self) -> tuple[str, str]:
+        """URL and token of the stage that the folder is; empty where it is none."""
+        path = self._run.path / STAGE
+        # A URL may have spaces, a token has none.
+        url, _, token = (path.read_text("utf-8") if path.is_file() else "").rpartition(" ")
+        return url, token
 
     def _fetch(self, names: Iterable[str]) -> None:
         self._remote.get_all({name: self._run.path / name for name in names})

@@ -96,6 +96,17 @@ def test_a_folder_that_is_no_stage_of_this_url_is_never_emptied(url: str, run: R
     assert (run.path / "thesis.tex").exists()
 
 
+def test_a_url_with_a_space_is_gone_on_with_on_the_same_machine(url: str, run: RunDir) -> None:
+    save(started(f"{url}/my runs/a", run), run, 5)
+    stage = started(f"{url}/my runs/a", run)
+    found = find_checkpoint(run.checkpoints)
+    assert found is not None
+    assert found.step == 5
+    run.trace.write_text("not pushed")
+    Stage(f"{url}/my runs/a", run).follow(stage.token, "")
+    assert run.trace.exists(), "it is the stage of this start"
+
+
 def test_a_new_run_takes_an_empty_place_only(url: str, run: RunDir, tmp_path: Path) -> None:
     save(started(url, run, resume=False), run, 5)
     with pytest.raises(ValueError, match="resume=auto to continue"):

@@ -35,8 +35,8 @@ class Stage:
 
     def __init__(self, url: str, run: RunDir) -> None:
         self._run, self._remote = run, Remote(url)
-        self._pushed: dict[str, tuple[int, int]] = {}
-        """Size and time of change of what was uploaded."""
+        self._there: dict[str, tuple[int, int]] = {}
+        """Size and time of change of the files that are at the URL as they are here."""
 
     @property
     def token(self) -> str:
@@ -80,24 +80,24 @@ class Stage:
     def push(self, under: str = "") -> None:
         """Upload the files of the run, or of one folder of it, that changed; report.json, which
         says that it is finished, after all others."""
-        last = self._run.report_json.name
         changed: dict[str, Path] = {}
+        states: dict[str, tuple[int, int]] = {}
         for path in (self._run.path / under).rglob("*"):
             name = path.relative_to(self._run.path).as_posix()
             if not (_is_of_the_run(name) and path.is_file()):
                 continue
-            now = path.stat()
-            if self._pushed.get(name) != (now.st_size, now.st_mtime_ns):
-                changed[name] = path
-                self._pushed[name] = (now.st_size, now.st_mtime_ns)
-        report = changed.pop(last, None)
+            now = _state(path)
+            if self._there.get(name) != now:
+                changed[name], states[name] = path, now
+        report = changed.pop(self._run.report_json.name, None)
         try:
             self._remote.put_all(changed)
             if report is not None:
-                self._remote.put_all({last: report})
+                self._remote.put_all({self._run.report_json.name: report})
         except StorageError as error:
             error.add_note(f"all files of the run are in {self._run.path} of this node")
             raise
+        self._there |= states
 
     def fetch(self, under: str = "") -> None:
         """Download the files of the run, or of one folder of it, that another node pushed."""
@@ -196,7 +196,9 @@ class Stage:
         return url, token
 
     def _fetch(self, names: Iterable[str]) -> None:
-        self._remote.get_all({name: self._run.path / name for name in names})
+        files = {name: self._run.path / name for name in names}
+        self._remote.get_all(files)
+        self._there |= {name: _state(path) for name, path in files.items()}
 
     def _fetch_newest(self, found: Mapping[str, int]) -> None:
         rejected: list[str] = []
@@ -241,6 +243,11 @@ def _is_of_the_run(name: str) -> bool:
     """Whether a file belongs to the run itself: to no checkpoint, and to nothing half done."""
     parts = name.split("/")
     return parts[0] != "checkpoints" and not any(part.startswith(".") for part in parts)
+
+
+def _state(path: Path) -> tuple[int, int]:
+    now = path.stat()
+    return now.st_size, now.st_mtime_ns
 
 
 def _marker_first(names: Iterable[str]) -> list[str]:

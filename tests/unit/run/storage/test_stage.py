@@ -210,6 +210,16 @@ def test_the_mark_of_a_finished_run_is_uploaded_last(
     for name in ("report.json", "trace.json", "a/b", "samples.jsonl"):
         (run.path / name).parent.mkdir(exist_ok=True)
         (run.path / name).write_text("{}")
+    batches = uploads(monkeypatch)
+    stage.push()
+    assert batches == [["a/b", "samples.jsonl", "trace.json"], ["report.json"]]
+    batches.clear()
+    stage.push()
+    assert batches == [[]], "nothing has changed since"
+
+
+def uploads(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The names of the files that are uploaded together, from here on."""
     batches: list[list[str]] = []
     real = Remote.put_all
 
@@ -218,11 +228,37 @@ def test_the_mark_of_a_finished_run_is_uploaded_last(
         real(self, files)
 
     monkeypatch.setattr(Remote, "put_all", watched)
+    return batches
+
+
+def test_what_a_start_has_fetched_is_uploaded_again_only_where_it_changed(
+    url: str, run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(started(url, run), run, 5)
+    elsewhere = RunDir(tmp_path / "other machine")
+    stage = started(url, elsewhere)
+    batches = uploads(monkeypatch)
     stage.push()
-    assert batches == [["a/b", "samples.jsonl", "trace.json"], ["report.json"]]
-    batches.clear()
+    assert batches == [[]]
+    elsewhere.metrics.write_text("")
     stage.push()
-    assert batches == [[]], "nothing has changed since"
+    assert batches[1:] == [["metrics.jsonl"]]
+
+
+def test_what_was_not_uploaded_is_tried_again_with_the_next_push(
+    url: str, run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = started(url, run)
+    run.metrics.write_text("{}")
+
+    def refused(self: Remote, name: str, local: Path) -> None:
+        raise StorageError("no space left")
+
+    with monkeypatch.context() as patch, pytest.raises(StorageError, match="no space left"):
+        patch.setattr(Remote, "_put", refused)
+        stage.push()
+    stage.push()
+    assert Remote(url).names()["metrics.jsonl"] == 2
 
 
 class Killed(BaseException):

@@ -164,9 +164,7 @@ def _save(
         checkpoint.finish(folder, state, shares)
         checkpoint.keep_last(run_dir.checkpoints, config.checkpoint.keep)
         return
-    stage.push()
     stage.complete(target[0], temporary, state, [], shares)
-    shutil.rmtree(temporary)
     stage.keep_last(config.checkpoint.keep)
 
 

@@ -83,12 +83,10 @@ class KeptRun:
             keep_last(self._run.checkpoints, num_kept)
             return
         target = self._stage.begin(step)
-        self._stage.push()
         here = [share for share in shares if share.node in ("", own_node())]
         elsewhere = [share for share in shares if share not in here]
         self._have_uploaded(elsewhere, target, temporary)
         self._stage.complete(target, temporary, state, here, elsewhere)
-        shutil.rmtree(temporary)
         self._stage.keep_last(num_kept)
 
     def bring_model(self, node: str) -> None:

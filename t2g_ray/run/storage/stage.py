@@ -137,11 +137,13 @@ class Stage:
         here: Sequence[Share],
         elsewhere: Sequence[Share],
     ) -> None:
-        """Upload the shares that lie in `temporary`, see that all files are there with their sizes,
-        and write the marker. `elsewhere` were uploaded by their nodes.
+        """Upload the files of the run and the shares that lie in `temporary`, see that all files
+        are there with their sizes, write the marker and remove `temporary`. `elsewhere` were
+        uploaded by their nodes.
 
         Raises StorageError, and leaves every earlier checkpoint, where something is missing.
         """
+        self.push()
         seal(temporary, state, here, elsewhere)
         for share in here:
             self.put(target, temporary, share)
@@ -159,6 +161,7 @@ class Stage:
         self._remote.write(f"{target}/{MARKER}", (temporary / MARKER).read_bytes())
         base = target.removesuffix(AGAIN)
         self._remove(base if target != base else base + AGAIN, self._remote.names(base))
+        shutil.rmtree(temporary)
 
     def keep_last(self, num_kept: int) -> None:
         """Remove all but the newest `num_kept` checkpoints, and what was never completed."""

@@ -160,7 +160,8 @@ class Stage:
                     )
         self._remote.write(f"{target}/{MARKER}", (temporary / MARKER).read_bytes())
         base = target.removesuffix(AGAIN)
-        self._remove(base if target != base else base + AGAIN, self._remote.names(base))
+        found = self._remote.names(self._run.checkpoints.name)
+        self._remove(base if target != base else base + AGAIN, found)
         shutil.rmtree(temporary)
 
     def keep_last(self, num_kept: int) -> None:

@@ -170,6 +170,23 @@ def test_a_damaged_checkpoint_sends_a_start_to_the_one_before_and_is_told(
         started(url, run)
 
 
+def test_a_step_taken_again_replaces_what_a_kill_left_under_the_other_name(
+    url: str, run: RunDir
+) -> None:
+    stage, remote = started(url, run), Remote(url)
+    save(stage, run, 5, "older")
+    names = sorted(remote.names("checkpoints"))
+    for name in names:  # as where the process was killed after it removed the one that it replaced
+        remote.write(name.replace("/step_000005/", "/step_000005.again/"), remote.read(name))
+    remote.remove(names)
+    save(stage, run, 5, "newer")
+    assert {name.split("/")[1] for name in remote.names("checkpoints")} == {"step_000005"}
+    started(url, run)
+    found = find_checkpoint(run.checkpoints)
+    assert found is not None
+    assert found.state["note"] == "newer"
+
+
 def test_only_the_newest_are_kept_and_later_ones_discarded(url: str, run: RunDir) -> None:
     stage = started(url, run)
     for step in (5, 10, 15):

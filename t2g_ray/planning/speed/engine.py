@@ -107,7 +107,8 @@ class CardEngine:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredEngine:
-    """As measured; `scale` is the size of the model over that of the measured one."""
+    """As measured; `scale` is how many times as long passes take: of a larger model, or of engines
+    that share cores."""
 
     rates: EngineRates
     scale: float = 1.0

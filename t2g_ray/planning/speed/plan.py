@@ -86,8 +86,8 @@ class _Step:
             network=self._hardware.sync_network,
         )
         aside = turns_part(config, self._shape, card)
-        engine, load = self._engine(config), self._load(config, config.rollout.actors)
-        aside += evaluation_part(config, engine, load)
+        count = config.rollout.actors
+        aside += evaluation_part(config, self._engine(config, count), self._load(config, count))
         aside += checkpoint_part(config, self._shape)
         driver = TimePart(
             "driver", DRIVER_S + DRIVER_GROUP_S * config.prompts_begun, "sync", "scheduling"
@@ -182,21 +182,22 @@ class _Step:
 
     def _parts_of_rollout(self, config: GrpoConfig, count: int) -> tuple[list[TimePart], float]:
         """What `count` rollout actors take, each for its share; and the sum."""
-        engine, load = self._engine(config), self._load(config, count)
+        engine, load = self._engine(config, count), self._load(config, count)
         written = decode(engine, load)
         read = engine.read(load.sequences / config.group_size * load.prompt, load.prompt)
-        measured = engine.rates.crowding if isinstance(engine, MeasuredEngine) else 1.0
-        slower = self._hardware.crowding(count * config.rollout.cpus, config.learner, measured)
         parts = [
-            TimePart("prefill", slower * read.seconds, "rollout", read.bound),
-            TimePart("decode", slower * written.seconds, "rollout", written.bound),
+            TimePart("prefill", read.seconds, "rollout", read.bound),
+            TimePart("decode", written.seconds, "rollout", written.bound),
         ]
         return parts, sum(part.seconds for part in parts)
 
-    def _engine(self, config: GrpoConfig) -> Engine:
+    def _engine(self, config: GrpoConfig, count: int) -> Engine:
+        """One of `count` engines, whose threads share the cores."""
         card = self._hardware.samplers_card
         if card is None:
-            return MeasuredEngine(self._engine_rates(), self._scale)
+            rates, threads = self._engine_rates(), count * config.rollout.cpus
+            slower = self._hardware.crowding(threads, config.learner, rates.crowding)
+            return MeasuredEngine(rates, self._scale * slower)
         return CardEngine(
             card=card,
             shape=self._shape,

@@ -89,6 +89,9 @@ def test_threads_without_cores_of_their_own_take_turns() -> None:
         "learner": {"gpus": 0, "ranks": 2},
     }
     assert plan(crowded, **changes).rollout_s == pytest.approx(2 * plan(apart, **changes).rollout_s)
+    looked_at = {**changes, "eval": {"every": 5}}
+    slow, quick = (part(plan(one, **looked_at), "evaluation") for one in (crowded, apart))
+    assert slow == pytest.approx(2 * quick)
     measured = Hardware(source=rates(learner_crowding=2.0), cores=1)
     assert plan(measured, **changes).learner_s == plan(apart, **changes).learner_s
     at_once = plan(Hardware(source=rates(), cores=2), max_staleness=1, **changes)

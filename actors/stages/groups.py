@@ -76,12 +76,13 @@ class RayGroups:
     def queue(self) -> dict[str, int]:
         """Groups by where they are: being written, being scored, ready to be trained."""
         scoring = self._scoring.num_groups
-        num_open = sum(map(self.dealer.num_open, range(len(self._fleet))))
+        num_open = sum(map(len, self.dealer.open_by_actor().values()))
         return {"writing": num_open - scoring, "scoring": scoring, "ready": len(self._ready)}
 
     def open_by_actor(self) -> list[int]:
         """How many groups each rollout actor that gets prompts still has to finish."""
-        return [self.dealer.num_open(number) for number in range(self.dealer.num_used)]
+        by_actor = self.dealer.open_by_actor()
+        return [len(by_actor.get(number, ())) for number in range(self.dealer.num_used)]
 
     def start(self, positions: Sequence[int], *, min_version: int) -> None:
         """Deal the prompts to the rollout actors with the fewest tokens outstanding."""

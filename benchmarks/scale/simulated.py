@@ -17,13 +17,13 @@ from actors.cluster.handles import Actor, Handle, Parameters, Ref, Result, Strea
 from actors.workers.learner import BucketRef
 from actors.workers.reward import GoldRecords
 from actors.workers.rollout import RolloutActor
-from benchmarks.inputs.workload import completion_of
+from benchmarks.inputs.workload import completion_of, ungraded
 from t2g_ray.config.rewards import preset
 from t2g_ray.rewards.group import summarise
 from t2g_ray.rollout.sampler import SamplerThread
 from t2g_ray.rollout.spec import EngineSpec, Sampling
 from t2g_ray.run.trace import Span
-from t2g_ray.types import Group, GroupSummary, Prompt, Reward, ScoredGroup
+from t2g_ray.types import Group, GroupSummary, Prompt, ScoredGroup
 from t2g_ray.weights.manifest import Manifest
 
 NUM_TOKENS = 100
@@ -171,17 +171,5 @@ class SimulatedReward:
         self, gold: GoldRecords, *groups: Group
     ) -> tuple[list[GroupSummary] | ScoredGroup, ...]:
         """As RewardActor.score."""
-        reward = Reward(
-            total=1.0,
-            parts={},
-            tag="score",
-            parse="ok",
-            entities=(1, 0, 0),
-            relations=(1, 0, 0),
-            near=(0.0, 0.0),
-        )
-        scored = []
-        for group in groups:
-            size = len(group.completions)
-            scored.append(ScoredGroup(group=group, rewards=(reward,) * size, texts=("",) * size))
+        scored = [ungraded(group) for group in groups]
         return [summarise(one, preset("f1"), score_s=0.0) for one in scored], *scored

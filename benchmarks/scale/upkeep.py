@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
+
+import torch
 
 from actors.cluster.handles import Handle, Ref, call_all, get_all, put
 from actors.stages.transports import tell_all
 from actors.workers.learner import BucketRef
 from actors.workers.rollout import RolloutActor
 from t2g_ray.weights.channels import SharedBucket
-from t2g_ray.weights.manifest import MIB, Bucket, Manifest, TensorEntry
+from t2g_ray.weights.manifest import MIB, Bucket, Manifest, TensorEntry, in_buckets, outline
 
 Result = TypeVar("Result")
 
@@ -42,18 +44,16 @@ def manifest_7b(version: int) -> Manifest:
     for layer in range(NUM_LAYERS):
         shapes |= {f"model.layers.{layer}.{name}": shape for name, shape in TENSORS.items()}
     shapes |= {"model.norm.weight": (3584,), "lm_head.weight": VOCABULARY}
+    tensors = (
+        (name, torch.empty(shape, dtype=torch.bfloat16, device="meta"))
+        for name, shape in shapes.items()
+    )
     entries: list[TensorEntry] = []
-    bucket = filled = 0
-    for name, shape in shapes.items():
-        size = 2
-        for axis in shape:
-            size *= axis
-        if filled and filled + size > BUCKET_BYTES:
-            bucket, filled = bucket + 1, 0
-        filled += size
-        digest = f"{len(entries):032x}"
-        entries.append(TensorEntry(name, "bfloat16", shape, bucket, size, digest))
-    return Manifest(version, tuple(entries), bucket + 1)
+    for number, part in enumerate(in_buckets(tensors, bucket_bytes=BUCKET_BYTES)):
+        for name, tensor in part:
+            digest = f"{len(entries):032x}"
+            entries.append(replace(outline(name, tensor, bucket=number), digest=digest))
+    return Manifest(version, tuple(entries), entries[-1].bucket + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +77,10 @@ def measure_upkeep(fleet: Sequence[Handle[RolloutActor]], *, runs: int) -> Upkee
         return tell_all(fleet, manifest, buckets, verify=False)
 
     for _ in range(runs):
-        found.spans_ms.append(_timed_ms(lambda: call_all(fleet, RolloutActor.drain_spans)))
-        found.sync_ms.append(_timed_ms(load))
-    return Upkeep(
-        *([one / len(fleet) for one in values] for values in (found.spans_ms, found.sync_ms))
-    )
+        spans_ms = _timed_ms(lambda: call_all(fleet, RolloutActor.drain_spans))
+        found.spans_ms.append(spans_ms / len(fleet))
+        found.sync_ms.append(_timed_ms(load) / len(fleet))
+    return found
 
 
 def _no_bytes() -> Bucket | SharedBucket:

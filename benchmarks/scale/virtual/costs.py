@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import exp
 from random import Random
 
 
@@ -27,9 +28,9 @@ class Lengths:
     def draw(self, chance: Random, count: int) -> Iterator[int]:
         """Lengths of the completions of one prompt."""
         own, common = (self.sigma * part**0.5 for part in (1 - self.shared, self.shared))
-        prompt = self.median * 2.718281828459045 ** (chance.gauss(0, 1) * common)
+        prompt = self.median * exp(chance.gauss(0, common))
         for _ in range(count):
-            length = round(prompt * 2.718281828459045 ** (chance.gauss(0, 1) * own))
+            length = round(prompt * exp(chance.gauss(0, own)))
             yield min(self.limit, max(1, length))
 
 

@@ -44,20 +44,22 @@ class Plan:
 
 
 def run(plan: Plan, *, runs: int) -> list[ResultRow]:
-    """Rows of every size and staleness, and of every fault at the largest of both."""
+    """Rows of every size and staleness, the synchronous run among them, and of every fault at the
+    largest of both."""
+    sizes = sorted(set(plan.actors))
     rows: list[ResultRow] = []
     smallest: dict[int, list[Outcome]] = {}
-    for actors in plan.actors:
+    for actors in sizes:
         turns = _outcomes(plan, runs, actors, 0, is_in_turns=True)
         rows.append(_row(f"sim_s_per_step/{actors}/in_turns", turns, lambda one: one.step_s, "s"))
-        by_staleness = {s: _outcomes(plan, runs, actors, s) for s in plan.staleness}
+        by_staleness = {s: _outcomes(plan, runs, actors, s) for s in sorted({0, *plan.staleness})}
         smallest = smallest or by_staleness
         for staleness, found in by_staleness.items():
             name = f"{actors}/async_{staleness}"
             rows += _rows_of(name, found)
-            rows.append(_over(f"gain_over_sync/{name}", by_staleness[plan.staleness[0]], found))
+            rows.append(_over(f"gain_over_sync/{name}", by_staleness[0], found))
             rows.append(_over(f"gain_over_turns/{name}", turns, found))
-            growth = actors / min(plan.actors)
+            growth = actors / sizes[0]
             pairs = zip(smallest[staleness], found, strict=True)
             shares = [b.tokens_per_s / a.tokens_per_s / growth for a, b in pairs]
             rows.append(make_row(f"efficiency/{name}", shares, "share"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 from statistics import median
 
@@ -37,6 +38,14 @@ def test_a_study_has_rows_of_every_size_staleness_and_fault() -> None:
     assert 0.7 < rows["efficiency/4/async_2"] < 1.3
     assert {f"speed_over_sound/{name}" for name in FAULTS} <= rows.keys()
     assert rows["speed_over_sound/half_left_and_joined"] <= 1.02
+
+
+def test_sizes_and_staleness_are_compared_alike_in_whatever_order_they_are_asked_for() -> None:
+    def rows(plan: Plan) -> dict[str, float]:
+        found = {row.metric: row.median for row in run(plan, runs=1)}
+        return {name: one for name, one in found.items() if not name.startswith("loop_ms")}
+
+    assert rows(replace(PLAN, actors=(4, 2), staleness=(2,))) == rows(PLAN)
 
 
 def test_lengths_are_log_normal_up_to_their_limit() -> None:

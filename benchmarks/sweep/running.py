@@ -20,7 +20,7 @@ from pathlib import Path
 from benchmarks.result import ResultRow
 from benchmarks.speed.loop import WARM_UP_STEPS
 from benchmarks.sweep.figures import Figures, figures_at, rows_of
-from t2g_ray.config import GrpoConfig
+from t2g_ray.config import GrpoConfig, build_config
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.metrics import MetricsLine
 from t2g_ray.run.scale_request import read_answer, write_request
@@ -88,9 +88,13 @@ def check_numbers(numbers: Sequence[int]) -> None:
 def run(config: GrpoConfig, numbers: Sequence[int], *, runs: int, steps: int) -> list[ResultRow]:
     """The rows of all numbers; each run in a folder below the configuration's.
 
-    Raises ValueError for numbers that do not rise and for a folder that holds a run.
+    Raises ValueError for numbers that do not rise, for one that the configuration has no place for
+    and for a folder that holds a run.
     """
     check_numbers(numbers)
+    for number in numbers:
+        # Refused now, and not after the runs of those before it.
+        measured(config, config.run_dir, rollouts=number, seed=config.seed)
     if RunDir(config.run_dir).config.exists():
         raise ValueError(
             f"run_dir must be a folder for the sweep, found a run in {config.run_dir}; give "
@@ -106,6 +110,8 @@ def run(config: GrpoConfig, numbers: Sequence[int], *, runs: int, steps: int) ->
         for part in parts:
             lines |= _measure(config, part, steps=steps, seed=config.seed + number)
         found.append(_figures(config, lines, steps=steps))
+        # Without those that the cluster had no room for, with which the next run may not start.
+        numbers = list(found[-1])
     return rows_of(found)
 
 
@@ -149,4 +155,4 @@ def measured(config: GrpoConfig, folder: Path, *, rollouts: int, seed: int) -> G
     tree["eval"]["every"] = tree["checkpoint"]["every"] = 0
     tree["rollout"]["actors"] = rollouts
     tree["learner"]["optimizer"] |= {"lr": NO_LEARNING, "muon_lr": NO_LEARNING}
-    return GrpoConfig.model_validate(tree)
+    return build_config(GrpoConfig, tree)

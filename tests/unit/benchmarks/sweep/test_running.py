@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import actors.grpo
+from actors.cluster.devices import PlacementError
 from benchmarks.sweep.running import (
     NO_LEARNING,
     Collector,
@@ -18,7 +19,7 @@ from benchmarks.sweep.running import (
     measured,
     run,
 )
-from t2g_ray.config import GrpoConfig, build_config
+from t2g_ray.config import ConfigError, GrpoConfig, build_config
 from t2g_ray.run.folder import RunDir
 from t2g_ray.run.scale_request import Answer, read_request, write_answer
 from tests.unit.benchmarks.sweep.parts import line
@@ -77,18 +78,24 @@ class MadeUpRuns:
 
     def __init__(self) -> None:
         self.started: list[int] = []
+        self.most = 100
+        """Actors that the cluster has room for."""
 
     def __call__(
         self, config: GrpoConfig, *, observe: Callable[[Mapping[str, float]], None]
     ) -> None:
         number = config.rollout.actors
         self.started.append(number)
+        if number > self.most:
+            raise PlacementError("no device is free")
         folder = RunDir(config.run_dir)
         folder.path.mkdir(parents=True)
         for step in range(1, 1000):
             observe(line(number, wall_s={1: 4.0, 2: 2.0, 4: 2.0}[number], step=step))
             asked = read_request(folder.scale_request)
-            number = asked if isinstance(asked, int) else number
+            number = asked if isinstance(asked, int) and asked <= self.most else number
+            failure = "" if asked in (None, number) else "no device is free"
+            write_answer(folder.rollouts_json, Answer(rollouts=number, failure=failure))
         raise AssertionError("the sweep must end its run")
 
 
@@ -114,6 +121,25 @@ def test_engines_that_share_devices_get_a_run_each(runs: MadeUpRuns, tmp_path: P
     shared = config(tmp_path, colocate="share", learner={"ranks": 4})
     run(shared, [1, 2], runs=1, steps=1)
     assert runs.started == [1, 2]
+
+
+def test_runs_after_one_that_found_no_room_leave_that_number_out(
+    runs: MadeUpRuns, tmp_path: Path
+) -> None:
+    runs.most = 2
+    rows = {row.metric: row for row in run(config(tmp_path), [1, 2, 4], runs=2, steps=2)}
+    assert runs.started == [1, 2]
+    assert rows["tokens_per_s/2"].values == (500.0, 500.0)
+    assert "tokens_per_s/4" not in rows
+
+
+def test_a_number_that_the_configuration_refuses_is_refused_before_any_run(
+    runs: MadeUpRuns, tmp_path: Path
+) -> None:
+    shares = {"rollout": {"gpus": 0.5}, "learner": {"gpus": 0.5, "ranks": 1}}
+    with pytest.raises(ConfigError, match="puts each engine beside a learner rank"):
+        run(config(tmp_path, device="cuda", colocate="share", **shares), [1, 2], runs=1, steps=1)
+    assert runs.started == []
 
 
 def test_a_folder_with_a_run_is_refused_and_left_alone(runs: MadeUpRuns, tmp_path: Path) -> None:

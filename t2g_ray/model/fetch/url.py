@@ -1,13 +1,17 @@
 """A model at a URL -> a folder on this machine that holds its files.
 
 Invariant: the folder is whole or not there, and it is fetched again where the files at the URL are
-not those that it was made from, by size and what the file system says of their version.
+not those that it was made from, by size and what the file system says of their version. Of several
+runs that start on one machine one fetches, and the others wait for it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from t2g_ray.run.folder import write_json
@@ -36,12 +40,23 @@ def fetched(url: str) -> str:
         )
     listing = remote.versions(names)
     made_from = folder / _LISTING
-    if made_from.is_file() and json.loads(made_from.read_text("utf-8")) == listing:
-        return str(folder)
-    temporary = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
-    remote.get_all({name: temporary / name for name in names})
-    write_json(temporary / _LISTING, listing)
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
+    with _alone(folder):
+        if made_from.is_file() and json.loads(made_from.read_text("utf-8")) == listing:
+            return str(folder)
+        temporary = folder.with_name(f".{folder.name}.partial")
+        shutil.rmtree(temporary, ignore_errors=True)
+        remote.get_all({name: temporary / name for name in names})
+        write_json(temporary / _LISTING, listing)
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
     return str(folder)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process fetches the folder, where its file system has locks."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f".{folder.name}.lock").open("w") as lock:
+        with suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

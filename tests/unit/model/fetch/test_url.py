@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,23 @@ def test_a_fetch_that_was_killed_leaves_no_model(url: str, monkeypatch: pytest.M
         fetched(url)
     assert not module.folder_of(url).exists()
     assert (Path(fetched(url)) / "config.json").exists()
+
+
+def test_of_several_runs_that_start_at_once_one_fetches_and_all_have_it(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, fetches = Remote.get_all, list[int]()
+
+    def slow(self: Remote, files: dict[str, Path]) -> None:
+        fetches.append(len(files))
+        real(self, files)
+        time.sleep(0.3)
+
+    monkeypatch.setattr(Remote, "get_all", slow)
+    with ThreadPoolExecutor(4) as pool:
+        (folder,) = set(pool.map(fetched, [url] * 4))
+    assert (Path(folder) / "model.safetensors").read_bytes() == b"weights"
+    assert fetches == [2]
 
 
 def test_a_url_without_a_model_says_what_is_missing(url: str) -> None:

@@ -83,7 +83,6 @@ faults/test_weight_sync.py: needs an engine's worker and Ray
     t2g_ray.weights.vllm_backend
 integration/test_storage.py: needs nodes with disks of their own
     actors.cluster.storage.kept
-    actors.cluster.storage.nodes
 integration/test_groups.py: needs Ray's actors
     actors.cluster.waiting
     actors.stages.greedy

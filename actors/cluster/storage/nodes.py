@@ -37,6 +37,8 @@ def prepare_nodes(
     Raises PlacementError where a node lacks the storage, or cannot have the model.
     """
     nodes = [node for node in nodes_of(placement, is_planned=is_planned) if node.id not in known]
+    if not nodes:
+        return {*known}
     start = Deadline("start_s", PROOF_S) if known else config.deadlines.start
     if config.storage is None:
         prove_storage(str(config.run_dir), nodes, start)

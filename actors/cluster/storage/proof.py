@@ -40,8 +40,9 @@ def prove_storage(place: str, nodes: Sequence[Node], deadline: Deadline) -> None
     with asked(place) as question:
         calls = on_each(nodes, answered, question)
         in_time = ended(list(calls.values()), PROOF_S)
-        _check(place, question, {i: call for i, call in calls.items() if call in in_time}, deadline)
-        _check(place, question, calls, deadline)
+        for is_early in (True, False):
+            some = {i: call for i, call in calls.items() if (call in in_time) is is_early}
+            _check(place, question, some, deadline)
 
 
 def _check(

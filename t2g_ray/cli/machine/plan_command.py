@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -113,7 +112,7 @@ def _show(plan: Plan, json_file: Path | None, picture: Path | None) -> None:
     from t2g_ray.cli.machine.plan_table import print_plan, refusal
     from t2g_ray.cli.machine.speed_table import print_speed
     from t2g_ray.report.plots.plan_bars import draw_plan
-    from t2g_ray.run.folder import write_text
+    from t2g_ray.run.folder import write_json, write_text
 
     print_plan(plan)
     if plan.speed is not None:
@@ -121,7 +120,7 @@ def _show(plan: Plan, json_file: Path | None, picture: Path | None) -> None:
     for path in filter(None, (json_file, picture)):
         path.parent.mkdir(parents=True, exist_ok=True)
     if json_file is not None:
-        write_text(json_file, json.dumps(plan.as_json(), indent=1) + "\n")
+        write_json(json_file, plan.as_json())
     if picture is not None:
         write_text(picture, draw_plan(plan))
     if not plan.fits:

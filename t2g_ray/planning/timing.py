@@ -7,13 +7,14 @@ are given. Actors on CPUs have no table: they are planned from measured rates al
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from t2g_ray.config import SftConfig, StageConfig
 from t2g_ray.planning.cards import CARDS, Card, find_card
 from t2g_ray.planning.cluster import Cluster
 from t2g_ray.planning.parts import KvRoom, Seat, Speed
+from t2g_ray.planning.plan import Plan
 from t2g_ray.planning.shapes import ModelShape
 from t2g_ray.planning.shares import NETWORK
 from t2g_ray.planning.speed.hardware import Hardware
@@ -40,6 +41,12 @@ class Told:
     """Folder of a run whose prompts and answers are as long."""
 
 
+def with_time(config: StageConfig, plan: Plan, told: Told) -> Plan:
+    """The plan of this configuration with its time. Raises as `time_of` does."""
+    speed = time_of(config, plan.shape, plan.seats, plan.cluster, plan.memory.room, told)
+    return replace(plan, speed=speed)
+
+
 def time_of(
     config: StageConfig,
     shape: ModelShape,
@@ -48,7 +55,8 @@ def time_of(
     room: KvRoom | None,
     told: Told,
 ) -> Speed:
-    """The time of a step. Raises TimeNotKnown where neither a card nor rates are known."""
+    """The time of a step. Raises TimeNotKnown where neither a card nor rates are known, and
+    ValueError for rates or a card that cannot be."""
     lengths = _lengths(config, told)
     hardware = Hardware(
         source=told.rates or _card("learner", seats, cluster, told),

@@ -17,14 +17,14 @@ from t2g_ray.cli.machine.plan_options import (
     Network,
     PromptTokens,
     RatesFile,
-    TimeOptions,
-    with_time,
+    given_rates,
 )
 
 if TYPE_CHECKING:
     from t2g_ray.config import StageConfig
     from t2g_ray.planning.cluster import Cluster
     from t2g_ray.planning.plan import Plan
+    from t2g_ray.planning.timing import Told
 
 Nodes = Annotated[
     str | None,
@@ -76,16 +76,17 @@ def plan_command(
     cluster = _cluster(settings, nodes)
     plan = plan_run(settings, cluster, like=sizes_of)
     if plan is not None:
-        given = TimeOptions(
-            rates=rates,
-            measure=measure,
+        from t2g_ray.planning.timing import Told
+
+        told = Told(
+            rates=given_rates(settings, rates, measure=measure),
             card=card,
             network=network,
             prompt_tokens=prompt_tokens,
             answer_tokens=answer_tokens,
             like=like,
         )
-        _show(with_time(settings, plan, given), json_file, picture)
+        _show(_with_time(settings, plan, told), json_file, picture)
     elif json_file or picture or sizes_of:
         raise ValueError(f"a plan needs the sizes of the model: {_unknown(settings, sizes_of)}")
     else:
@@ -105,6 +106,17 @@ def _cluster(settings: StageConfig, nodes: str | None) -> Cluster:
     if settings.cluster is not None and not os.environ.get("RAY_ADDRESS"):
         return read_nodes(settings.cluster, "cluster")
     return cluster_here()
+
+
+def _with_time(settings: StageConfig, plan: Plan, told: Told) -> Plan:
+    """Where there is nothing to plan its time from, it is said what is missing."""
+    from t2g_ray.planning.timing import TimeNotKnown, with_time
+
+    try:
+        return with_time(settings, plan, told)
+    except TimeNotKnown as unknown:
+        typer.echo(f"time: not known: {unknown}")
+        return plan
 
 
 def _show(plan: Plan, json_file: Path | None, picture: Path | None) -> None:

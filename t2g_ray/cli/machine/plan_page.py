@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from t2g_ray.cli.machine.plan_table import room_line
@@ -19,7 +19,7 @@ from t2g_ray.planning.cluster import read_nodes
 from t2g_ray.planning.memory.held import GIB
 from t2g_ray.planning.parts import Speed
 from t2g_ray.planning.plan import Plan
-from t2g_ray.planning.timing import Told, time_of
+from t2g_ray.planning.timing import Told, with_time
 from t2g_ray.report.plots.time_bars import SIDES
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -49,8 +49,7 @@ class Example:
         plan = plan_run(config, read_nodes(self.nodes or config.cluster or "", self.title))
         if plan is None:
             raise ValueError(f"{self.title} must have a model with known sizes")
-        speed = time_of(config, plan.shape, plan.seats, plan.cluster, plan.memory.room, Told())
-        return replace(plan, speed=speed)
+        return with_time(config, plan, Told())
 
 
 EXAMPLES = (

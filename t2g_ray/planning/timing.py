@@ -96,7 +96,7 @@ def _engine_card(
 def _card(role: str, seats: tuple[Seat, ...], cluster: Cluster, told: Told) -> Card:
     """The slowest card that actors of this role sit on."""
     if told.card is not None:
-        card = CARDS.get(told.card) or find_card(told.card)
+        card = find_card(told.card)
         if card is None:
             raise ValueError(
                 f"--card must be one of {', '.join(CARDS)}, found {told.card!r}; give one of "

@@ -27,7 +27,7 @@ class Hardware:
     cores: float | None = None
     """Of the machine, where actors compute on CPUs; None: enough."""
     cached_sequences: int | None = None
-    """Longest sequences that an engine's cache holds; None: enough."""
+    """Sequences of the mean length that an engine's cache holds; None: enough."""
 
     def __post_init__(self) -> None:
         for card in (self.source, self.engine_card):

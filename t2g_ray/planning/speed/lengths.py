@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -49,9 +50,8 @@ def choose_lengths(
 ) -> Lengths:
     """Given numbers first, then those of `like`, then shares of the configuration's limits."""
     limit = config.sampling.max_new_tokens if isinstance(config, GrpoConfig) else None
-    source = like.source if like else _assumed(config)
-    if like is None:
-        like = assumed_lengths(config)
+    like = like or assumed_lengths(config)
+    source = like.source
     if prompt is not None:
         source = f"prompts have {prompt:g} tokens, as given; {source}"
     if answer is not None:
@@ -71,31 +71,20 @@ def choose_lengths(
 
 def assumed_lengths(config: StageConfig) -> Lengths:
     """Shares of the limits; with sampling.ignore_eos every answer goes on to its own."""
-    prompt = PROMPT_SHARE * config.prompt.max_tokens
-    if not isinstance(config, GrpoConfig):
-        answer = SFT_ANSWER_SHARE * config.prompt.max_tokens
-        return Lengths(
-            prompt=prompt,
-            answer=answer,
-            longest=LONGEST_OVER_MEAN * answer,
-            source=_assumed(config),
-        )
-    limit = config.sampling.max_new_tokens
-    answer = limit if config.sampling.ignore_eos else ANSWER_SHARE * limit
-    longest = min(float(limit), LONGEST_OVER_MEAN * answer)
-    return Lengths(prompt=prompt, answer=answer, longest=longest, source=_assumed(config))
-
-
-def _assumed(config: StageConfig) -> str:
     if isinstance(config, GrpoConfig):
-        share, limit = ANSWER_SHARE, "sampling.max_new_tokens"
-        if config.sampling.ignore_eos:
-            share = 1.0
+        limit, name = config.sampling.max_new_tokens, "sampling.max_new_tokens"
+        share = 1.0 if config.sampling.ignore_eos else ANSWER_SHARE
+        most = float(limit)
     else:
-        share, limit = SFT_ANSWER_SHARE, "prompt.max_tokens"
-    return (
-        f"assumed: prompts of {PROMPT_SHARE:g} x prompt.max_tokens and answers of {share:g} x "
-        f"{limit} (--prompt-tokens, --answer-tokens and --like RUN say better)"
+        limit, name, share = config.prompt.max_tokens, "prompt.max_tokens", SFT_ANSWER_SHARE
+        most = math.inf
+    answer = share * limit
+    return Lengths(
+        prompt=PROMPT_SHARE * config.prompt.max_tokens,
+        answer=answer,
+        longest=min(most, LONGEST_OVER_MEAN * answer),
+        source=f"assumed: prompts of {PROMPT_SHARE:g} x prompt.max_tokens and answers of {share:g} "
+        f"x {name} (--prompt-tokens, --answer-tokens and --like RUN say better)",
     )
 
 

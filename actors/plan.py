@@ -12,6 +12,7 @@ from actors.cluster.placement import demands_of, nodes_to_plan_for, place
 from t2g_ray.config import StageConfig
 from t2g_ray.planning.cards import Card, find_card
 from t2g_ray.planning.cluster import ROLES, Cluster, Machine
+from t2g_ray.planning.memory.held import GIB
 from t2g_ray.planning.parts import Seat
 from t2g_ray.planning.plan import Plan, make_plan
 from t2g_ray.planning.shapes import read_shape
@@ -21,7 +22,6 @@ from t2g_ray.run.machine import memory_gib
 ENOUGH_CPUS = 1e6
 """Of a machine whose CPUs are not known."""
 _ACCELERATOR = "accelerator_type:"
-GIB = 2**30
 
 
 def nodes_of(cluster: Cluster) -> list[Node]:

@@ -25,12 +25,12 @@ from benchmarks.planned.resident import memory_of, watch
 from benchmarks.result import write_section
 from t2g_ray.config import GrpoConfig, SftConfig, StageConfig, build_config, dump_config
 from t2g_ray.planning.memory.engine import EngineMemory
+from t2g_ray.planning.memory.held import MIB
 from t2g_ray.planning.memory.learner import rank_footprint
 from t2g_ray.planning.shapes import read_shape
 
 Model = Literal["demo", "smollm2-135m"]
 Stage = Literal["sft", "grpo"]
-MIB = 2**20
 LIMIT_S = 400.0
 PROCESSES = {
     "learner": r"LearnerActor|RayTrainWorker",

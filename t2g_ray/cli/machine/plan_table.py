@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from t2g_ray.planning.alike import alike
-from t2g_ray.planning.memory.held import GIB
+from t2g_ray.planning.memory.held import GIB, MIB
 from t2g_ray.planning.parts import MemoryPlace
 from t2g_ray.planning.plan import Plan
 
@@ -30,7 +30,7 @@ def print_plan(plan: Plan) -> None:
 def shown(num_bytes: int) -> str:
     """Example: "2.88 GiB", and below a hundredth of that "3.1 MiB"."""
     if num_bytes < GIB // 100:
-        return f"{num_bytes / 2**20:.1f} MiB"
+        return f"{num_bytes / MIB:.1f} MiB"
     return f"{num_bytes / GIB:.2f} GiB"
 
 

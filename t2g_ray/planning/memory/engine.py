@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from t2g_ray.config import GrpoConfig
-from t2g_ray.planning.memory.held import GIB, MOMENTS, Footprint, Held
+from t2g_ray.planning.memory.held import GIB, MIB, MOMENTS, Footprint, Held
 from t2g_ray.planning.memory.processes import base_bytes
 from t2g_ray.planning.parts import KvRoom
 from t2g_ray.planning.shapes import ModelShape
@@ -18,7 +18,6 @@ GRAPHS = GIB // 2
 """CUDA graphs of one engine; not measured."""
 LOGIT_COPIES = 4
 """Of a row of logits in fp32 for each sequence: log-probs, sorting and drawing."""
-MIB = 2**20
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-GIB = 2**30
+MIB, GIB = 2**20, 2**30
 Moment = Literal["starting", "computing", "updating", "handing over", "writing"]
 """starting      models are read
 computing     the backward pass of the largest micro-batch

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from t2g_ray.config import GrpoConfig, LearnerConfig, StageConfig
 from t2g_ray.config.learner import MAX_BUCKET_NUMBERS
-from t2g_ray.planning.memory.held import Footprint, Held
+from t2g_ray.planning.memory.held import MIB, Footprint, Held
 from t2g_ray.planning.memory.processes import base_bytes
 from t2g_ray.planning.shapes import ModelShape
 
@@ -180,7 +180,7 @@ class _Rank:
         has_bonus = isinstance(config, GrpoConfig) and config.algorithm.entropy_coef > 0
         copies = CHUNK_COPIES + (ENTROPY_COPIES if has_bonus else 0)
         logits = 4 * self.shape.vocab * self.learner.token_budget
-        chunk = min(self.learner.head_chunk_mib * 2**20, logits)
+        chunk = min(self.learner.head_chunk_mib * MIB, logits)
         return copies * chunk + self.shape.head * (4 + (self.width if self.width < 4 else 0))
 
     @property

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import Literal
 
+from t2g_ray.planning.memory.held import MIB
+
 Process = Literal[
     "learner", "learner on a card", "engine", "engine on a card", "reward", "run", "trainer", "Ray"
 ]
 
-MIB = 2**20
 _ON_CPU: dict[Process, int] = {
     "learner": 620 * MIB,
     "learner on a card": 0,

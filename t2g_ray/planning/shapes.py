@@ -35,18 +35,22 @@ class ModelShape:
     @property
     def parameters(self) -> int:
         """Matrices only; vectors are below a thousandth of them."""
-        return self._with_experts(self.experts)
+        return self._of_layers(self.experts) + self.head * (1 if self.is_tied else 2)
 
     @property
     def active_parameters(self) -> int:
         """Those that one token is multiplied with, the head's among them."""
-        return self._with_experts(self.active) - (0 if self.is_tied else self.head)
+        return self.body_parameters + self.head
 
-    def _with_experts(self, experts: int) -> int:
+    @property
+    def body_parameters(self) -> int:
+        """Of the layers, as many as a token goes through."""
+        return self._of_layers(self.active)
+
+    def _of_layers(self, experts: int) -> int:
         attention = 2 * self.hidden * (self.queries + self.keys)
         forward = experts * 3 * self.hidden * self.inner
-        embedding = self.head * (1 if self.is_tied else 2)
-        return self.layers * (attention + forward) + embedding
+        return self.layers * (attention + forward)
 
     @property
     def head(self) -> int:

@@ -23,7 +23,6 @@ from t2g_ray.planning.shares import (
     matmul_share,
 )
 from t2g_ray.planning.speed.rates import EngineRates
-from t2g_ray.planning.speed.work import body_parameters
 
 COMPUTE, MEMORY, LINK, SCHEDULING = "compute", "memory bandwidth", "link", "scheduling"
 MEASURED = "measured"
@@ -84,7 +83,7 @@ class CardEngine:
         return Cost(device + link, LINK if link > device else COMPUTE)
 
     def _token_flops(self) -> float:
-        return 2.0 * (body_parameters(self.shape) + self.shape.vocab * self.shape.hidden)
+        return 2.0 * self.shape.active_parameters
 
     def _read_parameters(self, sequences: float) -> float:
         """Of which a pass reads: those of every expert that one of its tokens goes through."""
@@ -93,7 +92,7 @@ class CardEngine:
         reached: float = shape.experts * (1 - (1 - shape.active / shape.experts) ** sequences)
         attention = 2.0 * shape.hidden * (shape.queries + shape.keys)
         body = shape.layers * (attention + max(1.0, reached) * expert)
-        return body + shape.vocab * shape.hidden
+        return body + shape.head
 
     def _collectives(self, tokens: float) -> float:
         """Two sums over the devices a layer."""

@@ -72,12 +72,6 @@ def sequences_of(config: StageConfig) -> tuple[int, int]:
     return config.batch_size, 1
 
 
-def body_parameters(shape: ModelShape) -> float:
-    """Of the layers, as many as a token goes through."""
-    attention = 2 * shape.hidden * (shape.queries + shape.keys)
-    return float(shape.layers * (attention + shape.active * 3 * shape.hidden * shape.inner))
-
-
 def forward_flops(
     shape: ModelShape, lengths: Lengths, *, num_prompts: float, num_answers: float
 ) -> Flops:
@@ -87,9 +81,9 @@ def forward_flops(
     tokens = num_prompts * lengths.prompt + num_answers * lengths.answer
     pairs = num_prompts * lengths.prompt**2 / 2
     pairs += num_answers * lengths.answer * (lengths.prompt + lengths.answer / 2)
-    head = shape.vocab * shape.hidden * num_answers * lengths.answer
+    head = shape.head * num_answers * lengths.answer
     width = shape.layers * shape.queries
-    return Flops(2.0 * (body_parameters(shape) * tokens + head), 4.0 * width * pairs)
+    return Flops(2.0 * (shape.body_parameters * tokens + head), 4.0 * width * pairs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from t2g_ray.planning.speed.work import (
-    body_parameters,
     checkpoint_bytes,
     forward_flops,
     passes_of,
@@ -30,7 +29,7 @@ def test_a_groups_prompt_is_computed_once_where_rows_are_packed() -> None:
 def test_a_forward_pass_takes_two_operations_a_parameter_and_token() -> None:
     flops = forward_flops(QWEN_7B, lengths(1e-9, 1, 1), num_prompts=1, num_answers=1)
     head = QWEN_7B.vocab * QWEN_7B.hidden
-    assert body_parameters(QWEN_7B) == QWEN_7B.parameters - 2 * head
+    assert QWEN_7B.body_parameters == QWEN_7B.parameters - 2 * head
     assert flops.linear == pytest.approx(2 * (QWEN_7B.parameters - head))
     assert flops.attention < flops.linear / 1e4
     long = forward_flops(QWEN_7B, lengths(1000, 1, 1), num_prompts=2, num_answers=0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from t2g_ray.config import LearnerConfig
 from t2g_ray.model.fetch import hub
 from t2g_ray.model.heads import heads_of
 from t2g_ray.model.source import is_embedded
@@ -115,6 +116,15 @@ PUBLISHED = {
     "Qwen/Qwen3-30B-A3B": replace(_dense(48, 2048, 768, 32, 4), experts=128, active=8),
 }
 """Shapes of released models, as their configurations give them: for those that are not here."""
+
+
+BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+"""Of one number."""
+
+
+def trained_parameters(learner: LearnerConfig, shape: ModelShape) -> int:
+    """Those that the optimiser moves."""
+    return shape.adapters(learner.lora.rank) if learner.lora.rank else shape.parameters
 
 
 def read_shape(model: str) -> ModelShape | None:

@@ -12,7 +12,7 @@ from t2g_ray.config import GrpoConfig
 from t2g_ray.planning.memory.held import GIB, MIB, MOMENTS, Footprint, Held
 from t2g_ray.planning.memory.processes import base_bytes
 from t2g_ray.planning.parts import KvRoom
-from t2g_ray.planning.shapes import ModelShape
+from t2g_ray.planning.shapes import BYTES, ModelShape
 
 GRAPHS = GIB // 2
 """CUDA graphs of one engine; not measured."""
@@ -30,7 +30,7 @@ class EngineMemory:
     @property
     def width(self) -> int:
         """Bytes of a number."""
-        return 4 if self.config.rollout.dtype == "float32" else 2
+        return BYTES[self.config.rollout.dtype]
 
     @property
     def workers(self) -> int:

@@ -13,7 +13,7 @@ from t2g_ray.config import GrpoConfig, LearnerConfig, StageConfig
 from t2g_ray.config.learner import MAX_BUCKET_NUMBERS
 from t2g_ray.planning.memory.held import MIB, Footprint, Held
 from t2g_ray.planning.memory.processes import base_bytes
-from t2g_ray.planning.shapes import ModelShape
+from t2g_ray.planning.shapes import BYTES, ModelShape, trained_parameters
 
 Parts = dict[str, int]
 
@@ -68,13 +68,12 @@ class _Rank:
 
     @property
     def width(self) -> int:
-        return 2 if self.learner.dtype == "bfloat16" else 4
+        return BYTES[self.learner.dtype]
 
     @property
     def trained(self) -> int:
         """Numbers that are trained."""
-        rank = self.learner.lora.rank
-        return self.shape.adapters(rank) if rank else self.shape.parameters
+        return trained_parameters(self.learner, self.shape)
 
     def share(self, numbers: int, stage: int) -> int:
         """Of something that DeepSpeed shards from this stage on."""
@@ -223,8 +222,7 @@ class _Rank:
         config = self.config
         if not isinstance(config, GrpoConfig) or config.sync.transport != "ipc":
             return {}
-        width = 4 if config.rollout.dtype == "float32" else 2
-        return {"buckets in flight": width * self.shape.parameters}
+        return {"buckets in flight": BYTES[config.rollout.dtype] * self.shape.parameters}
 
 
 def _some(parts: Parts) -> Parts:

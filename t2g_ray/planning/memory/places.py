@@ -13,7 +13,7 @@ from t2g_ray.planning.memory.held import GIB, MOMENTS, Footprint, Held, Moment
 from t2g_ray.planning.memory.learner import rank_footprint
 from t2g_ray.planning.memory.processes import base_bytes
 from t2g_ray.planning.parts import KvRoom, MemoryPart, MemoryPlace, Seat
-from t2g_ray.planning.shapes import ModelShape
+from t2g_ray.planning.shapes import BYTES, ModelShape
 
 STORE_SHARE = 0.3
 """Of a machine's memory that Ray takes for its object store, unless told otherwise."""
@@ -174,8 +174,8 @@ class _Layout:
             yield MemoryPart("groups", share, "Ray")
         is_first = any(seat.actor == "learner/0" for seat in here)
         if config.sync.transport == "store" and (engines or is_first):
-            width = EngineMemory(config, self.shape).width
-            yield MemoryPart("buckets in flight", width * self.shape.parameters, "Ray")
+            sent = BYTES[config.rollout.dtype] * self.shape.parameters
+            yield MemoryPart("buckets in flight", sent, "Ray")
 
     def _name(self, index: int) -> str:
         machine: Machine = self.cluster.machines[index]

@@ -8,7 +8,7 @@ from dataclasses import replace
 from t2g_ray.config import GrpoConfig, SftConfig, StageConfig
 from t2g_ray.planning.cards import Card
 from t2g_ray.planning.parts import TimePart
-from t2g_ray.planning.shapes import ModelShape
+from t2g_ray.planning.shapes import ModelShape, trained_parameters
 from t2g_ray.planning.shares import (
     BANDWIDTH_SHARE,
     LINK_SHARE,
@@ -17,7 +17,7 @@ from t2g_ray.planning.shares import (
 )
 from t2g_ray.planning.speed.engine import LINK, MEASURED, MEMORY, Engine, EngineLoad, decode
 from t2g_ray.planning.speed.rates import EngineRates
-from t2g_ray.planning.speed.work import checkpoint_bytes, sent_bytes, trained_parameters
+from t2g_ray.planning.speed.work import checkpoint_bytes, sent_bytes
 
 SCORED_PER_S = 5000.0
 """Completions that a reward actor grades a second: the least that `t2g bench rewards` demands.

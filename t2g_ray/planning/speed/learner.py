@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from t2g_ray.config import LearnerConfig
 from t2g_ray.planning.cards import Card
 from t2g_ray.planning.parts import TimePart
-from t2g_ray.planning.shapes import ModelShape
+from t2g_ray.planning.shapes import BYTES, ModelShape, trained_parameters
 from t2g_ray.planning.shares import (
     ATTENTION_SHARE,
     BANDWIDTH_SHARE,
@@ -19,7 +19,7 @@ from t2g_ray.planning.shares import (
 )
 from t2g_ray.planning.speed.engine import COMPUTE, LINK, MEASURED, MEMORY
 from t2g_ray.planning.speed.rates import Rates
-from t2g_ray.planning.speed.work import BYTES, Passes, StepWork, trained_parameters
+from t2g_ray.planning.speed.work import Passes, StepWork
 
 MATRICES = 7
 """Numbers of fp32 that AdamW reads or writes for each it trains: gradient, master weight and both

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from t2g_ray.config import GrpoConfig, SftConfig, StageConfig
 from t2g_ray.planning.parts import Speed, TimePart
-from t2g_ray.planning.shapes import ModelShape
+from t2g_ray.planning.shapes import BYTES, ModelShape
 from t2g_ray.planning.speed.balance import balance
 from t2g_ray.planning.speed.beside import (
     DRIVER_GROUP_S,
@@ -33,7 +33,7 @@ from t2g_ray.planning.speed.hardware import Hardware
 from t2g_ray.planning.speed.learner import LearnerRanks, card_parts, measured_parts
 from t2g_ray.planning.speed.lengths import Lengths
 from t2g_ray.planning.speed.rates import EngineRates, Rates
-from t2g_ray.planning.speed.work import BYTES, StepWork, passes_of, step_work
+from t2g_ray.planning.speed.work import StepWork, passes_of, step_work
 
 
 def plan_speed(

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from t2g_ray.config import GrpoConfig, LearnerConfig, SftConfig, StageConfig
-from t2g_ray.planning.shapes import ModelShape
+from t2g_ray.planning.shapes import BYTES, ModelShape, trained_parameters
 from t2g_ray.planning.speed.lengths import Lengths
-
-BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +114,6 @@ def passes_of(config: StageConfig) -> Passes:
         recomputation=updates * int(config.learner.gradient_checkpointing),
         updates=updates,
     )
-
-
-def trained_parameters(learner: LearnerConfig, shape: ModelShape) -> int:
-    """Those that the optimiser moves."""
-    return shape.adapters(learner.lora.rank) if learner.lora.rank else shape.parameters
 
 
 def sent_bytes(config: GrpoConfig, shape: ModelShape) -> float:

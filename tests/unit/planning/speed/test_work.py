@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from t2g_ray.planning.shapes import trained_parameters
 from t2g_ray.planning.speed.work import (
     checkpoint_bytes,
     forward_flops,
     passes_of,
     sent_bytes,
     step_work,
-    trained_parameters,
 )
 from tests.unit.planning.parts import QWEN_7B, TINY, grpo, lengths, sft
 

@@ -66,7 +66,8 @@ def measure_rates(config: StageConfig, *, repeats: int = 2) -> Rates:
         session = _Session(grpo, model, repeats)
         ranks: Sequence[Handle[LearnerActor]]
         if isinstance(config, SftConfig):
-            ranks = start_ranks(grpo, model, *_layout(grpo), gpus=grpo.learner.gpus)
+            own = grpo.learner
+            ranks = start_ranks(grpo, model, own.packing, own.attention, gpus=own.gpus)
             ends.callback(_end, ranks)
             groups = session.gold_groups(MOST_GROUPS * len(ranks))
             engine = None
@@ -262,11 +263,6 @@ def _publisher(
 def _crowding(threads: int, config: GrpoConfig) -> float:
     """Threads over cores, at least 1; actors on GPUs do not wait for cores."""
     return 1.0 if config.learner.gpus else max(1.0, threads / usable_cores())
-
-
-def _layout(config: GrpoConfig) -> Any:
-    learner = config.learner
-    return learner.packing, learner.attention
 
 
 def _end(ranks: Sequence[Handle[LearnerActor]]) -> None:

@@ -23,8 +23,9 @@ SCORED_PER_S = 5000.0
 """Completions that a reward actor grades a second: the least that `t2g bench rewards` demands.
 Functions and teachers of one's own may take any time."""
 DRIVER_S = 0.02
+"""Of the driver, a step beside its groups; assumed."""
 DRIVER_GROUP_S = 0.001
-"""Of the driver, a step and a group: what `t2g bench scale` allows."""
+"""Of the driver, a group: what `t2g bench scale` allows."""
 HELDOUT_RECORDS = 512
 """Where the configuration gives no number."""
 GIGA = 1e9

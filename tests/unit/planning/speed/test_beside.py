@@ -4,9 +4,22 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks.limits import Bounds, read_cases
 from t2g_ray.planning.cards import CARDS
-from t2g_ray.planning.speed.beside import sync_part
+from t2g_ray.planning.shares import STORE
+from t2g_ray.planning.speed.beside import DRIVER_GROUP_S, SCORED_PER_S, sync_part
 from tests.unit.planning.parts import QWEN_7B, grpo, part, plan
+
+
+def test_what_benchmarks_demand_is_what_plans_count_with() -> None:
+    cases = read_cases()
+
+    def goal(case: str, metric: str) -> Bounds | None:
+        return next(limit.goal for limit in cases[case].limits if limit.metric == metric)
+
+    assert goal("rewards", "completions_per_s_per_core") == (SCORED_PER_S, None)
+    assert goal("scale", "driver_ms_per_group") == (None, 1000 * DRIVER_GROUP_S)
+    assert goal("sync", "gb_per_s") == (STORE, None)
 
 
 @pytest.mark.parametrize("transport", ["store", "broadcast"])

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from t2g_ray.config.device.told import shown
+
 Side = Literal["learner", "rollout", "reward", "sync"]
 """Whose time a part is."""
 
@@ -153,7 +155,4 @@ class Change:
     @property
     def written(self) -> str:
         """As overrides of a command line."""
-        return " ".join(
-            f"{key}={str(value).lower() if isinstance(value, bool) else value}"
-            for key, value in self.settings.items()
-        )
+        return " ".join(f"{key}={shown(value)}" for key, value in self.settings.items())

@@ -13,25 +13,14 @@ from t2g_ray.planning.alike import Alike, alike
 from t2g_ray.planning.memory.held import GIB
 from t2g_ray.planning.parts import MemoryPlace
 from t2g_ray.planning.plan import Plan
-from t2g_ray.report.plots.time_bars import draw_time
+from t2g_ray.report.plots.time_bars import SHADES, draw_time
 
 WIDTH, LEFT, RIGHT = 960.0, 20.0, 20.0
 ROW, BAR, LEAST = 58.0, 24.0, 90.0
 """Heights, and the width from which on a part has its name in its bar."""
 SHOWN = 0.01
 """Share of a place in use from which on it is drawn."""
-COLOURS = (
-    "#2f8fd0",
-    "#e69f00",
-    "#12a57a",
-    "#d5653e",
-    "#b877b0",
-    "#8c8c8c",
-    "#56b4e9",
-    "#f0e442",
-    "#7a5230",
-    "#4b4b9f",
-)
+COLOURS = (*SHADES, "#f0e442", "#7a5230", "#4b4b9f")
 FREE, SIZE, TOO_SMALL = "#e4e4e4", "#222222", "#cc0000"
 _STYLE = "text{font:12px sans-serif;fill:#222}.note{font-size:11px;fill:#333}"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from t2g_ray.planning.parts import Side, Speed, TimePart
+from t2g_ray.report.plots.curves import COLOURS
 
 SIDES: dict[Side, str] = {
     "rollout": "samplers",
@@ -17,7 +18,7 @@ SIDES: dict[Side, str] = {
 }
 ROW, BAR, LEAST = 44.0, 22.0, 60.0
 """Heights, and the width from which on a part has its name in its bar."""
-SHADES = ("#2f8fd0", "#e69f00", "#12a57a", "#d5653e", "#b877b0", "#8c8c8c", "#56b4e9")
+SHADES = (*COLOURS, "#56b4e9")
 
 
 def draw_time(speed: Speed, *, top: float, left: float, width: float) -> tuple[Markup, float]:

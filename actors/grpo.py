@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from actors.cluster.placement import connect
@@ -37,7 +37,7 @@ from t2g_ray.run.checkpoint import FoundCheckpoint
 from t2g_ray.run.folder import RunDir, write_json, write_text
 from t2g_ray.run.jsonlines import JsonLinesWriter
 from t2g_ray.run.machine import describe_machine
-from t2g_ray.run.metrics import last_time_s
+from t2g_ray.run.metrics import MetricsSink, last_time_s
 from t2g_ray.run.resume.ending import kept_failure
 from t2g_ray.run.resume.lock import held
 from t2g_ray.run.resume.start import (
@@ -52,13 +52,11 @@ from t2g_ray.run.stopping import RunStopped, StopSignal
 from t2g_ray.run.timing.startup import DRIVER, part, seconds_by_actor, start_line, take_spans
 from t2g_ray.run.trace import Span, Tracer
 
-Observer = Callable[[Mapping[str, float]], None]
 
-
-def run_grpo(config: GrpoConfig, *, observe: Observer | None = None) -> RunDir:
+def run_grpo(config: GrpoConfig, *, sinks: Sequence[MetricsSink] = ()) -> RunDir:
     """Run or resume the GRPO stage; the run folder is complete when this returns.
 
-    A finished run is left as it is. `observe` gets each step's line of metrics.jsonl; what it
+    A finished run is left as it is. `sinks` get each step's line after metrics.jsonl; what one
     raises ends the run without a checkpoint. Raises ConfigError or ValueError for bad input,
     DeviceError and PlacementError where machine or cluster cannot hold it, LoopError and
     WeightSyncError where an invariant does not hold.
@@ -92,7 +90,7 @@ def run_grpo(config: GrpoConfig, *, observe: Observer | None = None) -> RunDir:
             with part("Ray"):
                 connect(config.deadlines)
             kept.push()
-            stage = _GrpoRun(config, run, inputs, start, kept, observe)
+            stage = _GrpoRun(config, run, inputs, start, kept, sinks)
             if start is not None:
                 write_text(run.config, dump_config(config))
                 enter(run, start, told)
@@ -118,10 +116,10 @@ class _GrpoRun:
         inputs: GrpoInputs,
         start: FoundCheckpoint | None,
         kept: KeptRun,
-        observe: Observer | None = None,
+        sinks: Sequence[MetricsSink] = (),
     ) -> None:
         self.config, self.run_dir, self.inputs, self.start = config, run, inputs, start
-        self.prompts, self.kept, self.observe = inputs.prompts, kept, observe
+        self.prompts, self.kept = inputs.prompts, kept
         checkpoint = start.path.name if start else ""
         with part("actors"):
             self.cluster = start_cluster(
@@ -132,6 +130,8 @@ class _GrpoRun:
             self.groups = RayGroups(
                 config, fleet=fleet, rewards=self.cluster.rewards, prompts=self.prompts
             )
+            gauges = LoopGauges(config, self.groups.queue, self.groups.open_by_actor)
+            self.sinks = [gauges, *sinks]
             self.turns = turns_of(config, learners, fleet)
             self.weights = RayWeights(config, learners=learners, fleet=fleet, turns=self.turns)
             self.version, self.ledger = self._restore()
@@ -166,8 +166,7 @@ class _GrpoRun:
                 sample=self._sample,
                 samples=samples,
                 num_samplers=lambda: len(self.cluster.fleet),
-                observe=self.observe,
-                sinks=[LoopGauges(self.config, self.groups.queue, self.groups.open_by_actor)],
+                sinks=self.sinks,
             )
             loop_started = time.time()
             with log, StopSignal() as stop:

@@ -41,7 +41,8 @@ class NoRoom(SweepOver):
 
 @dataclass(kw_only=True)
 class Collector:
-    """Takes the line of each step, counts those that count, and asks for the next number."""
+    """Implements `run.metrics.MetricsSink`: counts the steps that count, and asks for the next
+    number."""
 
     run: RunDir
     numbers: Sequence[int]
@@ -56,7 +57,7 @@ class Collector:
     def __post_init__(self) -> None:
         self._num_left = self.warm_up
 
-    def __call__(self, line: Mapping[str, float]) -> None:
+    def write(self, line: Mapping[str, float]) -> None:
         """Raises SweepOver after the last number, NoRoom where the run has none for the next."""
         number = self.numbers[self._at]
         if line["rollout/actors"] != number:
@@ -71,6 +72,9 @@ class Collector:
         counted.append(dict(line))
         if len(counted) == self.steps:
             self._next()
+
+    def close(self) -> None:
+        """Nothing is held."""
 
     def _next(self) -> None:
         self._at, self._num_left = self._at + 1, self.warm_up
@@ -137,7 +141,7 @@ def _measure(
     warm_up = max(WARM_UP_STEPS, config.max_staleness + 2)
     collector = Collector(run=RunDir(folder), numbers=numbers, warm_up=warm_up, steps=steps)
     try:
-        run_grpo(measured(config, folder, rollouts=numbers[0], seed=seed), observe=collector)
+        run_grpo(measured(config, folder, rollouts=numbers[0], seed=seed), sinks=[collector])
     except NoRoom as reason:
         # Boundary: what was measured before is told all the same.
         print(f"t2g bench sweep: {reason}", file=sys.stderr)

@@ -39,7 +39,6 @@ class RunLog:
         sample: Callable[[Ready], Mapping[str, object]],
         samples: JsonLinesWriter,
         num_samplers: Callable[[], int] | None = None,
-        observe: Callable[[Mapping[str, float]], None] | None = None,
         sinks: Sequence[MetricsSink] = (),
     ) -> None:
         self._config, self._run = config, run
@@ -49,7 +48,6 @@ class RunLog:
         self._sinks: list[MetricsSink] = [writer, *sinks]
         self._samples = samples
         self._num_samplers = num_samplers or (lambda: config.rollout.actors)
-        self._observe = observe or (lambda line: None)
         self._ledger = JsonLinesWriter(run.ledger, resume_step=resume_step)
         self._trace = TraceFile(run.trace)
         self._progress = StageProgress("GRPO", config.steps)
@@ -94,7 +92,6 @@ class RunLog:
         every = self._config.checkpoint.every
         if is_last or (every and step % every == 0):
             self._checkpoint(step, ledger)
-        self._observe(full)
 
     def needs_samplers(self, step: int) -> bool:
         """True at steps with an evaluation, except the last: the final one follows it."""

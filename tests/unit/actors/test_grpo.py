@@ -33,7 +33,7 @@ class Stage:
     failure: type[BaseException] | None = None
 
     def __init__(self, *arguments: Any) -> None:
-        config, run, inputs, start, _kept, _observe = arguments
+        config, run, inputs, start, _kept, _sinks = arguments
         if Stage.failure is not None:
             raise Stage.failure
         self._config, self._run, self._inputs = config, run, inputs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ from benchmarks.sweep.running import (
 )
 from t2g_ray.config import ConfigError, GrpoConfig, build_config
 from t2g_ray.run.folder import RunDir
+from t2g_ray.run.metrics import MetricsSink
 from t2g_ray.run.scale_request import Answer, read_request, write_answer
 from tests.unit.benchmarks.sweep.parts import line
 
@@ -34,24 +35,24 @@ def test_steps_after_the_warm_up_of_each_number_count_and_the_next_one_is_asked_
 ) -> None:
     take = Collector(run=RunDir(tmp_path), numbers=[1, 3], warm_up=2, steps=2)
     for step in range(1, 5):
-        take(line(1, step=step))
+        take.write(line(1, step=step))
     assert read_request(RunDir(tmp_path).scale_request) == 3
     for step in range(5, 9):  # the run starts two more meanwhile
-        take(line(1, step=step))
+        take.write(line(1, step=step))
     for step in range(9, 12):
-        take(line(3, step=step))
+        take.write(line(3, step=step))
     with pytest.raises(SweepOver):
-        take(line(3, step=12))
+        take.write(line(3, step=12))
     steps = {number: [one["step"] for one in lines] for number, lines in take.lines.items()}
     assert steps == {1: [3, 4], 3: [11, 12]}
 
 
 def test_a_number_that_the_cluster_has_no_room_for_ends_the_sweep(tmp_path: Path) -> None:
     take = Collector(run=RunDir(tmp_path), numbers=[1, 8], warm_up=0, steps=1)
-    take(line(1))
+    take.write(line(1))
     write_answer(RunDir(tmp_path).rollouts_json, Answer(rollouts=1, failure="no device is free"))
     with pytest.raises(NoRoom, match="8 rollout actors did not start: no device is free"):
-        take(line(1))
+        take.write(line(1))
     assert list(take.lines) == [1]
 
 
@@ -81,9 +82,7 @@ class MadeUpRuns:
         self.most = 100
         """Actors that the cluster has room for."""
 
-    def __call__(
-        self, config: GrpoConfig, *, observe: Callable[[Mapping[str, float]], None]
-    ) -> None:
+    def __call__(self, config: GrpoConfig, *, sinks: Sequence[MetricsSink]) -> None:
         number = config.rollout.actors
         self.started.append(number)
         if number > self.most:
@@ -91,7 +90,8 @@ class MadeUpRuns:
         folder = RunDir(config.run_dir)
         folder.path.mkdir(parents=True)
         for step in range(1, 1000):
-            observe(line(number, wall_s={1: 4.0, 2: 2.0, 4: 2.0}[number], step=step))
+            for sink in sinks:
+                sink.write(line(number, wall_s={1: 4.0, 2: 2.0, 4: 2.0}[number], step=step))
             asked = read_request(folder.scale_request)
             number = asked if isinstance(asked, int) and asked <= self.most else number
             failure = "" if asked in (None, number) else "no device is free"

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from benchmarks import app, limits
 from benchmarks.app import BENCHES, DEMO, SharedOptions, settings_asked_for
 from benchmarks.commands import bench_app
-from benchmarks.limits import BASELINES, read_cases
+from benchmarks.limits import BASELINES, MIN_RUNS, read_cases
 from benchmarks.result import ResultRow, make_row, to_json
 from benchmarks.speed import rewards
 from t2g_ray.run.machine import describe_machine
@@ -176,6 +178,14 @@ def test_every_case_asks_for_something_else_and_every_benchmark_has_one() -> Non
     asked = [settings_asked_for(case.command) for case in cases]
     assert all(asked.count(one) == 1 for one in asked)
     assert {name for name, _ in asked} == set(BENCHES)
+
+
+def test_every_case_asks_for_as_many_runs_as_its_limits_need() -> None:
+    commands = typer.main.get_command(bench_app).commands  # type: ignore[attr-defined]
+    for case in read_cases(BASELINES / "limits.json").values():
+        _, _, name, *arguments = shlex.split(case.command)
+        runs = commands[name].make_context(name, arguments).params["runs"]
+        assert runs >= MIN_RUNS, case.command
 
 
 def test_a_configuration_may_stand_before_the_keys_that_it_is_changed_by() -> None:

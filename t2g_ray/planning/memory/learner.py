@@ -103,8 +103,9 @@ class _Rank:
 
     @property
     def _optimizer(self) -> Parts:
-        # With fp32 DeepSpeed copies what stages 1 and 2 shard, and else updates the weights.
-        is_copied = self.width == 2 or self.learner.zero_stage in (1, 2)
+        # Without sharding DeepSpeed updates weights in fp32 themselves. Stage 3 means to, but finds
+        # them on another device, since it compares a device with a name.
+        is_copied = self.width == 2 or self.learner.zero_stage > 0
         numbers = self.share(self.trained, 1)
         masters = 4 * numbers if is_copied else 0
         return {"master weights": masters, "moments": self._moments}
@@ -130,9 +131,11 @@ class _Rank:
 
     @property
     def _reducing(self) -> int:
-        """Copies of a bucket while it is reduced: in fp32, and in the order of the ranks."""
+        """Copies of a bucket while it is reduced: in fp32, and in the order of the ranks; Gloo, on
+        CPUs, scatters from another copy."""
         typed = 4 if self.width < 4 else 0
-        width = (4, 0, typed, typed + 4)[self.learner.zero_stage]
+        scattered = typed + (4 if self.is_cuda else 8)
+        width = (4, 0, typed, scattered)[self.learner.zero_stage]
         return width * min(MAX_BUCKET_NUMBERS, self.trained)
 
     @property
@@ -162,6 +165,8 @@ class _Rank:
         held["reduced copies"] = self._reducing
         if not self.learner.has_optimizer_on_host:
             held["copies of the step"] = self._step
+        if not self.is_cuda:
+            held |= {name: size for name, size in self.computing.items() if name in _SMALL_PIECES}
         return held
 
     @property
@@ -229,5 +234,8 @@ def _some(parts: Parts) -> Parts:
     return {name: size for name, size in parts.items() if size}
 
 
+_SMALL_PIECES = ("gathered layers", "activations")
+"""The C library keeps freed pieces of less than 32 MiB for later ones, so a CPU's memory has these
+while gradients are reduced too."""
 _READ = ("weights", "adapters")
 """What a forward pass reads stays on the device."""

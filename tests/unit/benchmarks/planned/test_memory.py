@@ -12,11 +12,15 @@ from benchmarks.planned.memory import (
     MIB,
     Compared,
     Measured,
+    compared,
     main,
     planned_parts,
+    read_measured,
     table,
 )
 from benchmarks.planned.resident import Resident
+
+ROOT = Path(__file__).resolve().parents[4]
 
 
 def test_both_models_stages_and_ways_of_sharding_are_cases() -> None:
@@ -36,6 +40,20 @@ def test_an_engine_is_planned_where_the_stage_has_one(tmp_path: Path) -> None:
     assert planned["sft"].keys() == {"learner"}
     assert planned["grpo"].keys() == {"learner", "engine"}
     assert planned["grpo"]["engine"]["KV cache"] == 1024 * MIB
+
+
+def test_the_plan_is_within_15_percent_of_what_was_measured_in_every_case() -> None:
+    rows = compared(read_measured())
+    kinds = {(row.measured.case, row.measured.process) for row in rows}
+    assert len(kinds) == len(rows) == 12  # 8 ranks of learners, 4 engines
+    assert {
+        f"{row.measured.case}: {row.error:+.0%}" for row in rows if abs(row.error) > 0.15
+    } == set()
+
+
+def test_the_page_shows_the_plan_of_today_beside_what_was_measured() -> None:
+    page = (ROOT / "docs" / "planning.md").read_text(encoding="utf-8")
+    assert table(compared(read_measured())) in page
 
 
 def test_the_table_tells_by_how_much_the_plan_is_wrong() -> None:

@@ -103,7 +103,18 @@ def test_fp32_has_master_weights_only_where_deepspeed_copies_what_it_shards() ->
         held = parts({"ranks": 2, "zero_stage": stage, "dtype": "float32"})
         return held["master weights"] / NUMBERS if "master weights" in held else 0
 
-    assert [masters(stage) for stage in range(4)] == pytest.approx([0, 2, 2, 0])
+    assert [masters(stage) for stage in range(4)] == pytest.approx([0, 2, 2, 2])
+
+
+def test_cpus_keep_small_pieces_while_gloo_copies_what_it_scatters() -> None:
+    def updating(stage: int, **tree: Any) -> dict[str, int]:
+        learner = {"ranks": 2, "zero_stage": stage, "dtype": "float32", **tree}
+        return parts(learner, moment="updating", device="cpu")
+
+    assert "gathered layers" not in updating(0)
+    assert updating(0)["activations"] > 0
+    assert updating(3)["gathered layers"] == 4 * NUMBERS
+    assert [updating(stage)["reduced copies"] for stage in (0, 3)] == [4 * NUMBERS, 8 * NUMBERS]
 
 
 def test_layers_that_zero3_gathered_are_kept_around_the_turn() -> None:
